@@ -1,0 +1,1 @@
+"""The public words: requests, answers and problems. Imports pydantic only."""

@@ -1,0 +1,163 @@
+"""What a client gets: a trace of every node, as pydantic models.
+
+The engine writes answers as bytes; these models describe them for OpenAPI, type the client, and
+check the engine in tests.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class GradStatus(StrEnum):
+    """Why a node's gradient is there, or is not."""
+
+    ACCUMULATED = "accumulated"
+    RETAINED = "retained"
+    NOT_RETAINED = "not_retained"
+    NOT_ON_PATH = "not_on_path"
+    CONSTANT = "constant"
+    NON_DIFFERENTIABLE = "non_differentiable"
+    NO_BACKWARD = "no_backward"
+
+
+class ResponseModel(BaseModel):
+    """What all parts of an answer share. Fields may be added later, so unknown ones are let by."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class TensorStats(ResponseModel):
+    """Statistics over the finite elements of a tensor; complex numbers by magnitude, bool as 0, 1."""
+
+    min: float | None = Field(description="Smallest finite element; null where there is none.")
+    max: float | None = Field(description="Largest finite element.")
+    mean: float | None = Field(description="Mean of the finite elements.")
+    std: float | None = Field(description="Standard deviation of the population.")
+    norm: float | None = Field(description="Euclidean norm of the finite elements.")
+    numel: int = Field(description="Number of elements.")
+    nan_count: int = Field(description="Number of NaN elements.")
+    inf_count: int = Field(description="Number of infinite elements.")
+    zero_count: int = Field(description="Number of elements equal to zero.")
+
+
+class NodeStats(ResponseModel):
+    """Statistics of a node's value and of its gradient."""
+
+    value: TensorStats = Field(description="Of the value.")
+    grad: TensorStats | None = Field(description="Of the gradient; null where there is none.")
+
+
+class NodeTrace(ResponseModel):
+    """What PyTorch says of one node."""
+
+    id: str = Field(description="The node's id; `id:k` for an output of several.", examples=["c"])
+    op: str | None = Field(description="The op as it was asked for; null for a leaf.")
+    shape: list[int] = Field(description="The tensor's shape.", examples=[[2, 2]])
+    dtype: str = Field(description="The tensor's dtype.", examples=["float32"])
+    is_leaf: bool = Field(description="PyTorch's `is_leaf`.")
+    requires_grad: bool = Field(description="PyTorch's `requires_grad`.")
+    retains_grad: bool = Field(description="PyTorch's `retains_grad`.")
+    grad_fn: str | None = Field(
+        description="The name of PyTorch's `grad_fn`, null where there is none.",
+        examples=["PowBackward0"],
+    )
+    grad_status: GradStatus = Field(description="Why the gradient is there, or is not.")
+    value: Any = Field(
+        default=None,
+        description=(
+            "Nested lists of the tensor's own dtype, where asked for; non-finite numbers are the "
+            'strings "NaN", "Infinity" and "-Infinity"; complex numbers are [re, im].'
+        ),
+    )
+    grad: Any = Field(
+        default=None,
+        description="The gradient like value; null only where PyTorch has none.",
+    )
+    value_base64: str | None = Field(
+        default=None, description="Instead of value where the encoding is base64."
+    )
+    grad_base64: str | None = Field(
+        default=None, description="Instead of grad where the encoding is base64."
+    )
+    stats: NodeStats | None = Field(default=None, description="Where asked for.")
+    note: str | None = Field(
+        default=None,
+        description="Where asked for: what grad_status says, in words, and what to change.",
+    )
+
+
+class Edge(ResponseModel):
+    """One use of a node by an op, and what this use contributes to the node's gradient."""
+
+    from_: str = Field(alias="from", description="A reference to the node that is used.")
+    to: str = Field(description="The id of the op that uses it.")
+    input: str = Field(
+        description="The parameter's name; `tensors[0]` in a list.", examples=["other"]
+    )
+    grad: Any = Field(
+        default=None,
+        description="The contribution, like a node's grad; null where the node is not tracked.",
+    )
+    grad_base64: str | None = Field(
+        default=None, description="Instead of grad where the encoding is base64."
+    )
+
+
+class TraceResponse(ResponseModel):
+    """The answer: every node in the request's order, leaves first."""
+
+    nodes: list[NodeTrace] = Field(description="Every leaf, then every output of every op.")
+    edges: list[Edge] | None = Field(default=None, description="Every use, where asked for.")
+    warnings: list[str] = Field(description="PyTorch's own warnings that this graph raised.")
+    torch_version: str = Field(description="The PyTorch that computed it.", examples=["2.13.0+cpu"])
+    device: str = Field(description="Where it was computed.", examples=["cpu"])
+
+
+class OpSummary(ResponseModel):
+    """An op of the catalogue."""
+
+    name: str = Field(description="The name to use in a request.", examples=["pow"])
+    summary: str = Field(description="The first sentence of PyTorch's documentation.")
+
+
+class OpList(ResponseModel):
+    """The catalogue, or what a query found in it."""
+
+    ops: list[OpSummary] = Field(description="Ops in alphabetical order.")
+
+
+class OpParameter(ResponseModel):
+    """A parameter of a signature."""
+
+    name: str = Field(description="The name to use in attrs.", examples=["exponent"])
+    type: str = Field(
+        description=(
+            "Tensor, number, int, float, bool, str, dtype, memory_format or any, each perhaps "
+            "with [] for a list and ? where null is allowed."
+        ),
+        examples=["Tensor"],
+    )
+    required: bool = Field(description="Whether it must be given.")
+    default: Any = Field(default=None, description="What it is where it is not given.")
+
+
+class OpSignature(ResponseModel):
+    """One way to call an op."""
+
+    parameters: list[OpParameter] = Field(description="In PyTorch's order.")
+    outputs: list[str | None] = Field(
+        description="PyTorch's name of each output, null where it has none."
+    )
+
+
+class OpDescription(ResponseModel):
+    """An op with its documentation and signatures."""
+
+    name: str = Field(description="The name to use in a request.", examples=["pow"])
+    summary: str = Field(description="The first sentence of PyTorch's documentation.")
+    documentation: str = Field(description="Where PyTorch documents it.")
+    signatures: list[OpSignature] = Field(description="The ways to call it.")

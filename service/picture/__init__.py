@@ -1,0 +1,1 @@
+"""The picture of a trace: layout, SVG and Graphviz text."""

@@ -1,0 +1,1 @@
+"""Other languages for a graph: Python source and exported programs."""
