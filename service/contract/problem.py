@@ -101,7 +101,7 @@ class Problem(BaseModel):
 
 
 def quote(text: object, limit: int = 60) -> str:
-    """Return ``text`` for use in a message, cut after ``limit`` characters, control signs escaped."""
+    """Return ``text`` for a message: cut after ``limit`` characters, control signs escaped."""
     plain = str(text)
     cut = plain if len(plain) <= limit else plain[: limit - 1] + "…"
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in cut)
@@ -149,7 +149,7 @@ class GradtraceError(Exception):
         return f"{self.code}: {self.detail}"
 
     def at(self, prefix: str, node: str | None = None) -> Self:
-        """Put ``prefix`` before every pointer, and ``node`` where none is named yet; return self."""
+        """Put ``prefix`` before every pointer, ``node`` where none is named; return self."""
         for error in self.errors:
             error.pointer = prefix + error.pointer
             error.node = error.node or node
@@ -207,7 +207,7 @@ class MethodNotAllowed(GradtraceError):
     code = ProblemCode.METHOD_NOT_ALLOWED
     status = 405
     title = "The method is not allowed here"
-    description = "The path exists, but not with this method; the Allow header names those it takes."
+    description = "The path exists, but not with this method; Allow names those it takes."
 
 
 class NotAcceptable(GradtraceError):
@@ -302,8 +302,8 @@ class UnknownOp(GradtraceError):
     title = "The op is not in the catalogue"
     description = (
         "Ops are PyTorch's documented functions and methods without `torch.`, and exact overloads "
-        "such as `aten.add.Tensor`. Ops that work in place, take `out=`, change global state, touch "
-        "files or return uninitialised memory are not there. The message names near ones."
+        "such as `aten.add.Tensor`. Ops that work in place, take `out=`, change global state, "
+        "touch files or return uninitialised memory are not there. The message names near ones."
     )
 
 
@@ -397,7 +397,9 @@ class Overloaded(GradtraceError):
     code = ProblemCode.OVERLOADED
     status = 429
     title = "The queue is full"
-    description = "As many requests wait as GRADTRACE_QUEUE allows; Retry-After says when to return."
+    description = (
+        "As many requests wait as GRADTRACE_QUEUE allows; Retry-After says when to try again."
+    )
 
 
 class Internal(GradtraceError):
@@ -406,7 +408,9 @@ class Internal(GradtraceError):
     code = ProblemCode.INTERNAL
     status = 500
     title = "A bug in this service"
-    description = "This should not happen, whatever the request. Please report it with the X-Request-Id."
+    description = (
+        "This should not happen, whatever the request. Please report it with the X-Request-Id."
+    )
 
 
 class NotReady(GradtraceError):
@@ -433,7 +437,9 @@ class TimeLimit(GradtraceError):
     code = ProblemCode.TIME_LIMIT
     status = 504
     title = "The computation took too long"
-    description = "The computation was stopped after GRADTRACE_TIME_LIMIT_S; waiting is not counted."
+    description = (
+        "The computation was stopped after GRADTRACE_TIME_LIMIT_S; waiting is not counted."
+    )
 
 
 def problems() -> Iterable[type[GradtraceError]]:

@@ -10,7 +10,16 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+    model_validator,
+)
 
 ID_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$"
 REFERENCE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}(:[A-Za-z0-9_]{1,100})?$"
@@ -61,7 +70,7 @@ DEFAULT_INCLUDE = (Include.VALUE, Include.GRAD)
 class RequestModel(BaseModel):
     """What all parts of a request share: no unknown fields, no guessing of types."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Leaf(RequestModel):
@@ -82,14 +91,14 @@ class Leaf(RequestModel):
         description="Instead of value: base64 of the raw little-endian row-major bytes.",
         examples=["AACAPwAAAEA="],
     )
-    shape: list[Annotated[int, Field(ge=0, le=MAX_SEED)]] | None = Field(
+    shape: list[Annotated[StrictInt, Field(ge=0, le=MAX_SEED)]] | None = Field(
         default=None,
         max_length=64,
         description="Needed with value_base64; with value it reshapes a flat list.",
         examples=[[2]],
     )
     dtype: DType | None = Field(default=None, description="Default: the request's dtype.")
-    requires_grad: bool | None = Field(
+    requires_grad: StrictBool | None = Field(
         default=None, description="Whether autograd tracks this leaf. Default: false."
     )
 
@@ -126,18 +135,18 @@ class Op(RequestModel):
         description='Parameters by name; a tensor is {"ref": "id"}. Default: none.',
         examples=[{"exponent": 2}],
     )
-    retain_grad: bool | None = Field(
+    retain_grad: StrictBool | None = Field(
         default=None,
         description="Keep the gradient of this result. Default: the request's retain_grad.",
     )
-    requires_grad: bool | None = Field(
+    requires_grad: StrictBool | None = Field(
         default=None,
         description=(
             "Track the result as a leaf, as torch.ones(2, 2).requires_grad_() does; only where "
             "no input is tracked. Default: false."
         ),
     )
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(
+    seed: Annotated[StrictInt, Field(ge=0, le=MAX_SEED)] | None = Field(
         default=None, description="Seed the random number generator again just before this op."
     )
 
@@ -182,7 +191,7 @@ class TraceRequest(RequestModel):
             "ops). Empty: forward only."
         ),
     )
-    retain_grad: bool | None = Field(
+    retain_grad: StrictBool | None = Field(
         default=None, description="The default of every op's retain_grad. Default: false."
     )
     dtype: DType | None = Field(
@@ -191,7 +200,7 @@ class TraceRequest(RequestModel):
     device: Annotated[str, StringConstraints(pattern=r"^(cpu|cuda(:[0-9]{1,3})?)$")] | None = Field(
         default=None, description="`cpu`, `cuda` or `cuda:N`. Default: cpu.", examples=["cpu"]
     )
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(
+    seed: Annotated[StrictInt, Field(ge=0, le=MAX_SEED)] | None = Field(
         default=None, description="Seeds PyTorch before the first op. Default: 0."
     )
     encoding: Encoding | None = Field(

@@ -31,7 +31,7 @@ class ResponseModel(BaseModel):
 
 
 class TensorStats(ResponseModel):
-    """Statistics over the finite elements of a tensor; complex numbers by magnitude, bool as 0, 1."""
+    """Statistics over a tensor's finite elements; complex by magnitude, bool as 0 and 1."""
 
     min: float | None = Field(description="Smallest finite element; null where there is none.")
     max: float | None = Field(description="Largest finite element.")

@@ -1,0 +1,26 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
+
+
+def missing(what: str) -> None:
+    """Skip the test because ``what`` is not on this machine; fail it where nothing may be skipped."""
+    if REQUIRE_ALL:
+        pytest.fail(f"{what} is not there, and REQUIRE_ALL=1 allows no skip")
+    pytest.skip(f"{what} is not on this machine")
+
+
+def require_program(name: str) -> str:
+    """Return the path of a system program, or skip the test plainly where it is missing."""
+    path = shutil.which(name)
+    if path is None:
+        missing(f"the program {name}")
+    assert path is not None
+    return path
