@@ -11,7 +11,7 @@ REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
 
 
 def missing(what: str) -> None:
-    """Skip the test because ``what`` is not on this machine; fail it where nothing may be skipped."""
+    """Skip the test, or fail it where no skip is allowed, because ``what`` is not here."""
     if REQUIRE_ALL:
         pytest.fail(f"{what} is not there, and REQUIRE_ALL=1 allows no skip")
     pytest.skip(f"{what} is not on this machine")
