@@ -1,0 +1,84 @@
+# The verbs of this project. Everything lives in .venv, made with Python's own venv module.
+#
+#   make trace                              the lesson's graph through a real service, as a table
+#   make test                               the tests
+#   make install TORCH_INDEX=<wheel index>  take PyTorch from one of its own wheel indexes, say the
+#                                           CPU builds; empty: whatever pip is set up to use
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+PYTEST_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+IMAGE ?= gradtrace
+PLATFORM_TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+# Constraints hold for the build backend too: older pips read the first variable there, newer ones
+# the second.
+PIN := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help install trace run test lint bench sdk image conformance openapi docs release lock clean
+
+help:  ## Say what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+install: $(STAMP)  ## Make .venv with everything pinned
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'Gradtrace needs Python 3.11 or newer; name one with `make PYTHON=python3.12 ...`' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "This Python has no venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIN) $(BIN)/python -m pip install --quiet $(PLATFORM_TORCH) --editable '.[dev]'
+	@touch $@
+
+trace: $(STAMP)  ## Trace the lesson's graph through a real service, print the answer as a table
+	@$(BIN)/gradtrace demo
+
+run: $(STAMP)  ## Start the service
+	$(BIN)/gradtrace serve
+
+test: $(STAMP)  ## Run the tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)  ## Check form, types and the Dockerfile
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+
+bench: $(STAMP)  ## Print the ratios against plain PyTorch
+	$(BIN)/python -m bench
+
+conformance: $(STAMP)  ## Hold every op against PyTorch's own sample database
+	$(BIN)/python -m tests.conformance
+
+openapi: $(STAMP)  ## Write openapi/openapi.json
+	$(BIN)/gradtrace openapi --output openapi/openapi.json
+
+sdk: $(STAMP)  ## Generate the SDKs from openapi/openapi.json
+	$(BIN)/python -m tests.sdk
+
+docs: $(STAMP)  ## Build the documentation site, with pictures made by the service
+	$(BIN)/python -m docs.build
+
+image:  ## Build the container image
+	$$(command -v buildah >/dev/null && echo buildah build --format docker || echo docker build) \
+	  --build-arg TORCH_INDEX=$(TORCH_INDEX) --tag $(IMAGE) .
+
+release: $(STAMP)  ## Build and check wheel and sdist; upload nothing
+	rm -rf dist
+	$(PIN) $(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	@echo "dist/ is ready; uploading it is a separate, deliberate step (CONTRIBUTING.md)"
+
+lock: $(STAMP)  ## Write requirements.lock, the image's requirements with hashes
+	$(BIN)/python deploy/lock.py
+
+clean:  ## Remove what make made, the .venv too
+	rm -rf $(VENV) build dist site sdk artifacts .coverage .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,39 @@
+"""What goes wrong, as a person reads it on standard error; the exit code is 1."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import typer
+
+from service.client import UnexpectedAnswer
+from service.contract.problem import GradtraceError
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Turn a problem, or a service that is not there, into a message and exit code 1."""
+    try:
+        yield
+    except GradtraceError as error:
+        sys.stderr.write(readable(error))
+    except (UnexpectedAnswer, httpx.HTTPError, httpx.InvalidURL) as error:
+        sys.stderr.write(f"gradtrace: no answer from a Gradtrace service: {error}\n")
+    except OSError as error:
+        sys.stderr.write(f"gradtrace: {error}\n")
+    else:
+        return
+    raise typer.Exit(1)
+
+
+def readable(error: GradtraceError) -> str:
+    """Return what is wrong and where, a line each."""
+    lines = [f"gradtrace: {error.title} ({error.code})"]
+    for one in error.errors:
+        place = one.pointer or "the request"
+        node = f", node {one.node}" if one.node else ""
+        lines.append(f"  {place}{node}: {one.message}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,121 @@
+"""Commands on one graph: trace it, read it from Python, write it as Python."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.cli.source import Ask, source
+from service.client import calls
+from service.client.calls import post
+from service.contract.response import TraceResponse
+
+SVG = "image/svg+xml"
+PYTHON = "text/x-python"
+
+
+@dataclass(frozen=True)
+class View:
+    """What ``gradtrace trace`` shows: the JSON answer or a table, a picture, and what to add."""
+
+    as_json: bool = False
+    svg: Path | None = None
+    health: bool = False
+    notes: bool = False
+
+    def extras(self) -> list[str]:
+        """Return the parts of ``include`` that are asked for on the command line."""
+        return ["notes"] * self.notes + ["health"] * self.health
+
+
+async def trace_graph(file: Path, url: str | None, key: str | None, view: View) -> None:
+    """Trace the graph or script in ``file`` and show the answer as ``view`` says."""
+    async with source(url, key) as ask:
+        graph = await _graph(file, ask)
+        answer = await ask(post("/v1/trace", _request(graph, view)))
+        if view.svg is not None:
+            view.svg.write_bytes(await ask(post("/v1/trace", graph, wanted=SVG)))
+    if view.as_json:
+        sys.stdout.buffer.write(answer.rstrip(b"\n") + b"\n")
+        sys.stdout.flush()
+    else:
+        _show(answer, view)
+
+
+async def import_python(file: Path, url: str | None, key: str | None) -> None:
+    """Print the graph that the script in ``file`` means."""
+    async with source(url, key) as ask:
+        graph = await _imported(file, ask)
+    sys.stdout.write(json.dumps(json.loads(graph), indent=2) + "\n")
+
+
+async def export_python(file: Path, url: str | None, key: str | None) -> None:
+    """Print the graph in ``file`` as a Python script."""
+    async with source(url, key) as ask:
+        graph = await _graph(file, ask)
+        script = await ask(post("/v1/export/python", graph, wanted=PYTHON))
+    sys.stdout.write(script.decode())
+
+
+def model_graph(model: Path) -> str:
+    """Return the graph of an exported PyTorch model as JSON text."""
+    from service.translate.from_export import from_export_file
+
+    return calls.graph_json(from_export_file(model)).decode() + "\n"
+
+
+def read(file: Path) -> bytes:
+    """Return what is in ``file``, or on standard input where it is ``-``."""
+    return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+
+
+async def _graph(file: Path, ask: Ask) -> bytes:
+    return await _imported(file, ask) if file.suffix == ".py" else read(file)
+
+
+async def _imported(file: Path, ask: Ask) -> bytes:
+    script = json.dumps({"source": read(file).decode()}).encode()
+    return await ask(post("/v1/import/python", script))
+
+
+def _request(graph: bytes, view: View) -> bytes:
+    """Return ``graph`` with what ``view`` needs; as it came where it cannot be read."""
+    if view.as_json and not view.extras():
+        return graph
+    try:
+        data = json.loads(graph, object_pairs_hook=_unique, parse_constant=_refuse)
+    except ValueError:
+        return graph  # the answer says what is wrong with it
+    if not isinstance(data, dict):
+        return graph
+    if not view.as_json:
+        data["encoding"] = "json"
+        data["include"] = ["value", "grad"]
+    included = data.get("include") or ["value", "grad"]
+    if isinstance(included, list):
+        data["include"] = [*included, *(part for part in view.extras() if part not in included)]
+    return json.dumps(data).encode()
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _show(answer: bytes, view: View) -> None:
+    from service.cli.table import show_health, show_trace
+
+    trace = TraceResponse.model_validate_json(answer)
+    show_trace(trace, view.notes)
+    if view.health:
+        show_health(trace)

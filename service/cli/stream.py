@@ -1,0 +1,135 @@
+"""``gradtrace trace FILE.ndjson``: a graph a line in, an answer a line out, in order.
+
+The answers of a long run go to a file that is only ever appended to, so a run that was stopped goes
+on behind the last whole line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from service.cli.source import Ask, source
+from service.client.calls import NDJSON, batches, joined, post
+from service.contract.problem import GradtraceError
+
+INDEX = re.compile(rb'^\{(?:"index": *\d+, *)?')
+PROBLEM = re.compile(INDEX.pattern + rb'"problem"')
+
+
+async def trace_lines(file: Path, output: Path | None, url: str | None, key: str | None) -> int:
+    """Trace every line of ``file``, print or append the answers.
+
+    Returns:
+        the exit code: 1 where any line was answered with a problem.
+    """
+    from service.settings import Settings
+
+    total = _count(file)
+    done = 0 if output is None else _whole_lines(output)
+    workers = Settings().workers
+    refused = 0
+    with _progress(total, done) as progress, _sink(output) as sink:
+        async with source(url, key, workers) as ask:
+            async for answer in _answers(_lines(file, done), ask, workers):
+                sink.write(_numbered(done, answer))
+                done += 1
+                refused += PROBLEM.match(answer) is not None
+                progress.advance(progress.task_ids[0])
+    if refused:
+        sys.stderr.write(f"gradtrace: {refused} of {total} lines were refused\n")
+    return int(refused > 0)
+
+
+async def _answers(lines: Iterable[bytes], ask: Ask, at_once: int) -> AsyncIterator[bytes]:
+    """Yield the answer to every line in order, with ``at_once`` batches on their way."""
+    running: deque[asyncio.Task[list[bytes]]] = deque()
+    try:
+        for batch in batches(lines):
+            running.append(asyncio.create_task(_batch(batch, ask)))
+            if len(running) > at_once:
+                for answer in await running.popleft():
+                    yield answer
+        while running:
+            for answer in await running.popleft():
+                yield answer
+    finally:
+        for task in running:
+            task.cancel()
+
+
+async def _batch(batch: list[bytes], ask: Ask) -> list[bytes]:
+    """Return an answer for each line of ``batch``.
+
+    Where the batch fails as a whole (its process died, or ran out of time), each line is asked
+    alone, so that only the guilty one is answered with the problem.
+    """
+    try:
+        return (await ask(post("/v1/traces", joined(batch), NDJSON, NDJSON))).splitlines()
+    except GradtraceError:
+        return [await _single(line, ask) for line in batch]
+
+
+async def _single(line: bytes, ask: Ask) -> bytes:
+    try:
+        return b'{"trace":' + await ask(post("/v1/trace", line)) + b"}"
+    except GradtraceError as error:
+        return b'{"problem":' + error.problem().model_dump_json().encode() + b"}"
+
+
+def _numbered(index: int, answer: bytes) -> bytes:
+    return INDEX.sub(b'{"index":%d,' % index, answer, count=1) + b"\n"
+
+
+def _lines(file: Path, skipped: int) -> Iterator[bytes]:
+    with file.open("rb") as text:
+        for index, line in enumerate(text):
+            if index >= skipped:
+                yield line
+
+
+def _count(file: Path) -> int:
+    with file.open("rb") as text:
+        return sum(1 for _ in text)
+
+
+def _whole_lines(output: Path) -> int:
+    """Return how many whole lines ``output`` has, and cut off what is behind the last of them."""
+    if not output.exists():
+        return 0
+    with output.open("r+b") as text:
+        lines = end = 0
+        for line in text:
+            if line.endswith(b"\n"):
+                lines, end = lines + 1, end + len(line)
+        text.truncate(end)
+    return lines
+
+
+@contextmanager
+def _sink(output: Path | None) -> Iterator[BinaryIO]:
+    if output is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with output.open("ab") as text:
+        yield text
+
+
+@contextmanager
+def _progress(total: int, done: int) -> Iterator[Progress]:
+    """Yield a bar on standard error, which shows only on a terminal."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    terminal = Console(stderr=True)
+    with Progress(*columns, console=terminal, disable=not terminal.is_terminal) as progress:
+        progress.add_task("lines", total=total, completed=done)
+        yield progress

@@ -1,0 +1,144 @@
+"""Arrays on the client's side: NumPy or PyTorch tensors to safetensors bytes and back.
+
+PyTorch is used where the caller already uses it and never imported for its own sake. NumPy has no
+bfloat16: such tensors come back as float32, which holds every one of them exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from service.client.calls import Graph
+from service.contract.response import TraceResponse
+
+_NUMPY_OF = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "C64": "<c8",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "?",
+}
+
+
+@dataclass(frozen=True)
+class TensorTrace:
+    """An answer whose tensors are arrays.
+
+    Attributes:
+        response: everything but the tensors.
+        values: each node's value by the node's id.
+        grads: each node's gradient by the node's id; nodes without one are not there.
+    """
+
+    response: TraceResponse
+    values: Mapping[str, Any]
+    grads: Mapping[str, Any]
+
+
+def pack(graph: Graph, tensors: Mapping[str, Any]) -> bytes:
+    """Return a request as safetensors: ``graph`` in its metadata, ``tensors`` under their ids.
+
+    A tensor whose id the graph's leaves do not list is added as a leaf; a PyTorch tensor says
+    itself whether it requires grad.
+    """
+    data = dict(graph) if isinstance(graph, Mapping) else graph.model_dump(exclude_unset=True)
+    leaves = [dict(leaf) for leaf in data.get("leaves") or []]
+    listed = {leaf["id"] for leaf in leaves}
+    leaves += [_leaf(name, tensor) for name, tensor in tensors.items() if name not in listed]
+    for leaf in leaves:
+        leaf.setdefault("dtype", _dtype(tensors[leaf["id"]]))
+    metadata = {"request": json.dumps({**data, "leaves": leaves})}
+    if any(_is_torch(tensor) for tensor in tensors.values()):
+        return _torch_bytes(tensors, metadata)
+    plain = {name: _plain(np.asarray(tensor)) for name, tensor in tensors.items()}
+    return safetensors.numpy.save(plain, metadata)
+
+
+def unpack(body: bytes, as_torch: bool) -> TensorTrace:
+    """Return what a safetensors answer carries, as NumPy arrays or as PyTorch tensors."""
+    header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
+    response = TraceResponse.model_validate_json(header["__metadata__"]["response"])
+    arrays = _torch_arrays(body) if as_torch else _numpy_arrays(body)
+    dtypes = {node.id: node.dtype for node in response.nodes}
+    found: dict[str, dict[str, Any]] = {"value": {}, "grad": {}}
+    for name, array in arrays.items():
+        kind, _, node = name.partition("/")
+        pairs = dtypes.get(node) == "complex128"
+        found.setdefault(kind, {})[node] = _complex128(array) if pairs else array
+    return TensorTrace(response, found["value"], found["grad"])
+
+
+def uses_torch(tensors: Mapping[str, Any]) -> bool:
+    """Return whether any of ``tensors`` is PyTorch's."""
+    return any(_is_torch(tensor) for tensor in tensors.values())
+
+
+def _is_torch(tensor: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(tensor, torch.Tensor)
+
+
+def _leaf(name: str, tensor: Any) -> dict[str, Any]:
+    tracked = _is_torch(tensor) and bool(tensor.requires_grad)
+    return {"id": name, "requires_grad": True} if tracked else {"id": name}
+
+
+def _dtype(tensor: Any) -> str:
+    if _is_torch(tensor):
+        return str(tensor.dtype).removeprefix("torch.")
+    return np.asarray(tensor).dtype.name
+
+
+def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    pairs = array.view("f8").reshape(*array.shape, 2) if array.dtype == "c16" else array
+    return np.array(pairs, order="C")
+
+
+def _torch_bytes(tensors: Mapping[str, Any], metadata: dict[str, str]) -> bytes:
+    import safetensors.torch
+    import torch
+
+    plain: dict[str, torch.Tensor] = {}
+    for name, given in tensors.items():
+        tensor = given if _is_torch(given) else torch.from_numpy(np.array(given, order="C"))
+        tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
+        pairs = torch.view_as_real(tensor) if tensor.dtype == torch.complex128 else tensor
+        plain[name] = pairs.clone(memory_format=torch.contiguous_format)
+    return safetensors.torch.save(plain, metadata)
+
+
+def _numpy_arrays(body: bytes) -> dict[str, np.ndarray[Any, Any]]:
+    entries = safetensors.deserialize(body)  # type: ignore[no-untyped-call]
+    return {name: _numpy_array(entry) for name, entry in entries}
+
+
+def _numpy_array(entry: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+    if entry["dtype"] == "BF16":
+        bits = np.frombuffer(entry["data"], "<u2").astype("<u4") << 16
+        return bits.view("<f4").reshape(entry["shape"])
+    return np.frombuffer(entry["data"], _NUMPY_OF[entry["dtype"]]).reshape(entry["shape"])
+
+
+def _torch_arrays(body: bytes) -> dict[str, Any]:
+    import safetensors.torch
+
+    return safetensors.torch.load(body)
+
+
+def _complex128(array: Any) -> Any:
+    if _is_torch(array):
+        return sys.modules["torch"].view_as_complex(array)
+    return np.ascontiguousarray(array).view("<c16").reshape(array.shape[:-1])
