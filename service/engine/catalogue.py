@@ -1,0 +1,329 @@
+"""The ops that a request can name, derived from torch itself.
+
+    catalogue().find("add") -> Operation -> bind(operation, inputs, attrs)
+
+Public names come from PyTorch's documented modules and from methods without a function; exact
+overloads (`aten.add.Tensor`) are looked up one by one. Every name goes through the gate
+(:mod:`service.engine.gate`). Building the catalogue runs no op: a process that is going to fork
+may do it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._jit_internal import boolean_dispatched
+from torch.jit._builtins import _find_builtin
+
+from service.contract.problem import UnknownOp, quote
+from service.engine.gate import (
+    MODULES,
+    PYTHON_MODULES,
+    WANTED,
+    dispatcher_overloads,
+    has_underscore,
+    is_refused,
+)
+from service.engine.handmade import FLAG_OUTPUTS, OVERLOAD_ORDER, ROWS, STARRED
+from service.engine.kernels import KERNELS
+from service.engine.signature import (
+    NoSignature,
+    Signature,
+    signature_of_function,
+    signature_of_schema,
+)
+
+if TYPE_CHECKING:
+    from service.engine.template import Template
+
+PAGES = "https://docs.pytorch.org/docs/stable"
+NEAR_NAMES = 5
+
+
+@dataclass(eq=False, slots=True)
+class Operation:
+    """One op of the catalogue."""
+
+    name: str
+    call: Callable[..., Any]
+    """What a script would call; the overload itself for an exact overload."""
+    signatures: tuple[Signature, ...]
+    summary: str
+    documentation: str
+    """The address of PyTorch's page."""
+    base: str
+    """The kernel's name without namespace and overload, or the function's; guards go by it."""
+    exact: bool = False
+    """Whether it is an exact overload, which does not expand a number to a list."""
+    takes_originals: bool = False
+    outputs_as_many_as: str | None = None
+    templates: dict[Any, Template] = field(default_factory=dict, repr=False)
+    """Bindings met before; see :func:`service.engine.bind.bind`."""
+
+    def signatures_text(self) -> str:
+        """Return all signatures on one line, for a message."""
+        return "; ".join(self.name + signature.text for signature in self.signatures)
+
+
+class Catalogue:
+    """All ops, by name."""
+
+    def __init__(self) -> None:
+        self._overloads = dispatcher_overloads()
+        self._public: dict[str, Operation] = {}
+        for operation in self._derive():
+            self._public.setdefault(operation.name, operation)
+        self._exact: dict[str, Operation | None] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Return the public names, in alphabetical order; exact overloads are not among them."""
+        return sorted(self._public, key=str.lower)
+
+    @cached_property
+    def exact_names(self) -> list[str]:
+        """Return the names of all exact overloads that the gate lets through, in order."""
+        candidates = (
+            f"aten.{base}.{overload or 'default'}"
+            for base, overloads in sorted(self._overloads.items())
+            for overload in sorted(overloads)
+        )
+        return [name for name in candidates if self._find_exact(name)]
+
+    def find(self, name: str) -> Operation:
+        """Return the op called ``name``.
+
+        Raises:
+            UnknownOp: there is none; the message lists names that look like it.
+        """
+        operation = self._public.get(name) or self._find_exact(name)
+        if operation is None:
+            near = ", ".join(self.near(name))
+            hint = f"; near names: {near}" if near else ""
+            raise UnknownOp(f"there is no op {quote(name)}{hint}", pointer="/op")
+        return operation
+
+    def search(self, text: str = "") -> list[Operation]:
+        """Return the ops whose name or summary holds ``text``, those with it in the name first.
+
+        Exact overloads are searched by name, where ``text`` begins with `aten`.
+        """
+        wanted = text.strip().lower()
+        if wanted.startswith("aten"):
+            return [self.find(name) for name in self.exact_names if wanted in name.lower()]
+        found = [self._public[name] for name in self.names]
+        by_name = [operation for operation in found if wanted in operation.name.lower()]
+        by_summary = [
+            operation
+            for operation in found
+            if wanted in operation.summary.lower() and operation not in by_name
+        ]
+        return by_name + by_summary
+
+    def near(self, name: str) -> list[str]:
+        """Return up to five names that look like ``name``."""
+        plain = name.strip().removeprefix("torch.").removeprefix("Tensor.").strip("_")
+        if plain.startswith("aten."):
+            base = plain.split(".")[1]
+            overloads = self._overloads.get(base.strip("_"), frozenset[str]())
+            names = [f"aten.{base.strip('_')}.{overload or 'default'}" for overload in overloads]
+            known = sorted(exact for exact in names if self._find_exact(exact))
+            if known:
+                return known[:NEAR_NAMES]
+            plain = base
+        last = plain.rpartition(".")[2]
+        same_end = [known for known in self.names if known.rpartition(".")[2] == last]
+        alike = difflib.get_close_matches(plain, self._public, NEAR_NAMES, 0.6)
+        return list(dict.fromkeys([*same_end, *alike]))[:NEAR_NAMES]
+
+    # --- public names -----------------------------------------------------------------------
+
+    def _derive(self) -> Iterator[Operation]:
+        for name, row in ROWS.items():
+            yield Operation(
+                name,
+                row.call,
+                (row.signature,),
+                row.summary,
+                row.documentation,
+                row.base,
+                takes_originals=row.takes_originals,
+                outputs_as_many_as=row.outputs_as_many_as,
+            )
+        for prefix, module in MODULES.items():
+            for last in dir(module):
+                operation = self._derive_function(prefix, last, getattr(module, last))
+                if operation is not None:
+                    yield operation
+        for name in dir(torch.Tensor):
+            operation = self._derive_method(name)
+            if operation is not None:
+                yield operation
+
+    def _derive_function(self, prefix: str, last: str, function: Any) -> Operation | None:
+        if has_underscore(last) or not callable(function) or isinstance(function, type):
+            return None
+        builtin = _kernel_of(function)
+        doc = function.__doc__ or ("" if prefix else _doc_of_method(last))
+        if not (doc or last in WANTED) or is_refused(builtin) or is_refused(last):
+            return None
+        if builtin in self._overloads:
+            signatures = self._signatures(builtin, last in STARRED)
+        elif isinstance(function, types.FunctionType) and function.__module__ in PYTHON_MODULES:
+            signatures = tuple(_signatures_of_function(last, function, {}))
+        else:
+            return None
+        if not signatures:
+            return None
+        summary = summary_of(
+            doc or getattr(getattr(torch.nn.functional, last, None), "__doc__", "")
+        )
+        page = _page_of_function(prefix, last, bool(function.__doc__))
+        return Operation(prefix + last, function, signatures, summary, page, builtin or last)
+
+    def _derive_method(self, name: str) -> Operation | None:
+        method = getattr(torch.Tensor, name)
+        usable = isinstance(method, types.MethodDescriptorType) and method.__doc__
+        if has_underscore(name) or hasattr(torch, name) or not usable or is_refused(name):
+            return None
+        signatures = self._signatures(name)
+        if not signatures:
+            return None
+        page = f"{PAGES}/generated/torch.Tensor.{name}.html"
+        return Operation(name, method, signatures, summary_of(method.__doc__), page, name)
+
+    def _signatures(self, base: str, star: bool = False) -> tuple[Signature, ...]:
+        """Return the signatures of the overloads of ``base`` that the gate lets through."""
+        overloads = self._overloads.get(base, ())
+        schemas = [
+            schema
+            for schema in torch._C._jit_get_schemas_for_operator(f"aten::{base}")
+            if schema.overload_name in overloads
+        ]
+        if base in OVERLOAD_ORDER:
+            order = OVERLOAD_ORDER[base]
+            schemas = [schema for schema in schemas if schema.overload_name in order]
+            schemas.sort(key=lambda schema: order.index(schema.overload_name))
+        signatures = []
+        for schema in schemas:
+            try:
+                signature = signature_of_schema(schema, star=star)
+            except NoSignature:
+                continue
+            if signature not in signatures:
+                signatures.append(signature)
+        return tuple(signatures)
+
+    # --- exact overloads --------------------------------------------------------------------
+
+    def _find_exact(self, name: str) -> Operation | None:
+        if not name.startswith("aten."):
+            return None
+        if name not in self._exact:
+            operation = self._derive_exact(name)
+            if operation is None:
+                return None
+            self._exact[name] = operation
+        return self._exact[name]
+
+    def _derive_exact(self, name: str) -> Operation | None:
+        base, _, overload = name.removeprefix("aten.").rpartition(".")
+        overload_name = "" if overload == "default" else overload
+        public = KERNELS.get(base) or self._public_by_kernel.get(base)
+        if public is None or is_refused(base) or overload_name not in self._overloads.get(base, ()):
+            return None
+        call = getattr(getattr(torch.ops.aten, base), overload)
+        try:
+            signature = signature_of_schema(call._schema, public=False)
+        except NoSignature:
+            return None
+        known = self._public[public]
+        return Operation(
+            name, call, (signature,), known.summary, known.documentation, base, exact=True
+        )
+
+    @cached_property
+    def _public_by_kernel(self) -> Mapping[str, str]:
+        """Return a documented name for every kernel that the gate lets through by its own name."""
+        by_name = {name.rpartition(".")[2]: name for name in self._public}
+        by_kernel = {operation.base: name for name, operation in self._public.items()}
+        both = {**by_name, **by_kernel, **{name: name for name in self._public}}
+        return {kernel: name for kernel, name in both.items() if not has_underscore(kernel)}
+
+
+def _kernel_of(function: Any) -> str:
+    """Return the aten name of the kernel behind a function, empty where torch knows none."""
+    builtin: str | None = _find_builtin(function)  # type: ignore[no-untyped-call]
+    return (builtin or "").removeprefix("aten::")
+
+
+def _signatures_of_function(
+    name: str, function: Callable[..., Any], flags: dict[str, tuple[bool, bool]]
+) -> Iterator[Signature]:
+    """Yield a signature for every setting of the flags that decide about the outputs."""
+    branches: Mapping[str, Any] | None = boolean_dispatched.get(function)
+    if branches is not None:
+        default = branches["default"]
+        for value in (default, not default):
+            branch = branches["if_true" if value else "if_false"]
+            chosen = {**flags, branches["arg_name"]: (value, default)}
+            yield from _signatures_of_function(name, branch, chosen)
+        return
+    settings = {flag: value for flag, (value, _) in flags.items()}
+    outputs = FLAG_OUTPUTS[name](settings) if name in FLAG_OUTPUTS else None
+    try:
+        yield signature_of_function(function, flags, outputs)
+    except NoSignature:
+        return
+
+
+# --- documentation ------------------------------------------------------------------------------
+
+SIGNATURE_LINE = re.compile(r"^[\w.]+\(.*?\)(\s*->.*?)?$", re.DOTALL)
+ROLE = re.compile(r":[\w:]+:`~?([^`<]*?)\s*(?:<[^`>]*>)?`")
+SENTENCE_END = re.compile(r"(?<=[.!?])(?=\s|$)")
+
+
+def summary_of(doc: str | None) -> str:
+    """Return the first sentence of a docstring, as plain text."""
+    paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(doc or ""))
+    for paragraph in paragraphs:
+        text = " ".join(paragraph.split())
+        if not text or text.startswith(("..", ">>>")) or SIGNATURE_LINE.match(text):
+            continue
+        return _plain(SENTENCE_END.split(text, maxsplit=1)[0])
+    return ""
+
+
+def _plain(text: str) -> str:
+    return ROLE.sub(r"\1", text).replace("``", "").replace("`", "").replace("**", "").strip()
+
+
+def _doc_of_method(name: str) -> str:
+    """Return the docstring of a method: some functions are documented only there."""
+    return getattr(getattr(torch.Tensor, name, None), "__doc__", None) or ""
+
+
+def _page_of_function(prefix: str, last: str, documented: bool) -> str:
+    """Return the address of the page where PyTorch documents a function."""
+    if prefix == "special.":
+        return f"{PAGES}/special.html#torch.special.{last}"
+    if prefix == "masked.":
+        return f"{PAGES}/masked.html"
+    if not documented:
+        prefix = "Tensor." if _doc_of_method(last) else "nn.functional."
+    return f"{PAGES}/generated/torch.{prefix}{last}.html"
+
+
+@cache
+def catalogue() -> Catalogue:
+    """Return the catalogue, made at the first call."""
+    return Catalogue()

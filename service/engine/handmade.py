@@ -1,0 +1,161 @@
+"""Ops for which torch declares nothing usable, written by hand, with the reason.
+
+Everything else in the catalogue is derived; a row belongs here only where that cannot be done.
+"""
+
+# ruff: noqa: SIM905 - a table of words reads better than a list of quoted ones
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from service.engine.signature import Kind, Parameter, Signature, own_signature
+
+TENSOR = Kind("Tensor")
+SELF = Parameter("self", TENSOR)
+MEMORY_FORMAT = Parameter(
+    "memory_format", Kind("memory_format"), required=False, default="preserve_format",
+    keyword_only=True,
+)  # fmt: skip
+
+TENSOR_PAGE = "https://docs.pytorch.org/docs/stable/generated/torch.Tensor.{}.html"
+TENSORS_PAGE = "https://docs.pytorch.org/docs/stable/tensors.html#torch.Tensor.{}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One op written by hand."""
+
+    call: Callable[..., Any]
+    signature: Signature
+    summary: str
+    documentation: str
+    base: str
+    """Its name for the guards."""
+    takes_originals: bool = False
+    """Whether it must be given the nodes themselves, not copies for the edges' sake."""
+    outputs_as_many_as: str | None = None
+    """The list of tensors that has as many entries as there are outputs."""
+
+
+def gradients(
+    outputs: Tensor,
+    inputs: Sequence[Tensor],
+    grad_outputs: Tensor | None = None,
+    create_graph: bool = True,
+    materialize_grads: bool = False,
+) -> tuple[Tensor, ...]:
+    """Return d outputs / d input for every input and keep the graph (``torch.autograd.grad``)."""
+    return torch.autograd.grad(
+        outputs,
+        inputs,
+        grad_outputs,
+        retain_graph=True,
+        create_graph=create_graph,
+        materialize_grads=materialize_grads,
+    )
+
+
+# `x[index]` is a Python operator: torch declares no schema with its grammar.
+GETITEM = Row(
+    operator.getitem,
+    own_signature([SELF, Parameter("index", Kind("index", is_list=True))]),
+    "Indexes a tensor as x[index] does, with integers, slices, ellipsis, null, masks and tensors.",
+    "https://docs.pytorch.org/docs/stable/tensor_view.html",
+    "getitem",
+)
+
+# Its Python signature takes sequences of outputs and flags that would free the graph.
+AUTOGRAD_GRAD = Row(
+    gradients,
+    own_signature(
+        [
+            Parameter("outputs", TENSOR),
+            Parameter("inputs", Kind("Tensor", is_list=True)),
+            Parameter("grad_outputs", Kind("Tensor", optional=True), False, None, True),
+            Parameter("create_graph", Kind("bool"), False, True, True),
+            Parameter("materialize_grads", Kind("bool"), False, False, True),
+        ],
+        outputs=(),
+        several=True,
+        variable=True,
+    ),
+    "Computes the gradients of outputs with respect to inputs, as nodes of the graph.",
+    "https://docs.pytorch.org/docs/stable/generated/torch.autograd.grad.html",
+    "autograd.grad",
+    takes_originals=True,
+    outputs_as_many_as="inputs",
+)
+
+# The method is written `x[start:stop:step]`; only the overload bears the name.
+SLICE = Row(
+    torch.ops.aten.slice.Tensor,
+    own_signature(
+        [
+            SELF,
+            Parameter("dim", Kind("int"), False, 0),
+            Parameter("start", Kind("int", optional=True), False, None),
+            Parameter("end", Kind("int", optional=True), False, None),
+            Parameter("step", Kind("int"), False, 1),
+        ]
+    ),
+    "Takes the elements from start to end along one dimension, step apart.",
+    "https://docs.pytorch.org/docs/stable/tensor_view.html",
+    "slice",
+)
+
+
+def _attribute(name: str, summary: str) -> Row:
+    """Return a row for a property, which has no signature."""
+    call = operator.attrgetter(name)
+    return Row(call, own_signature([SELF]), summary, TENSORS_PAGE.format(name), name)
+
+
+def _cast(name: str) -> Row:
+    """Return a row for ``x.float()`` or its like, which are builtins without a schema."""
+    return Row(
+        getattr(Tensor, name),
+        own_signature([SELF, MEMORY_FORMAT]),
+        f"Converts a tensor as Tensor.{name}() does.",
+        TENSOR_PAGE.format(name),
+        "to",
+    )
+
+
+ROWS: Mapping[str, Row] = {
+    "getitem": GETITEM,
+    "autograd.grad": AUTOGRAD_GRAD,
+    "slice": SLICE,
+    "T": _attribute("T", "Returns the tensor with its dimensions reversed."),
+    "H": _attribute("H", "Returns a matrix conjugated and transposed."),
+    "mT": _attribute("mT", "Returns the tensor with its last two dimensions transposed."),
+    "mH": _attribute("mH", "Returns the last two dimensions conjugated and transposed."),
+    **{
+        name: _cast(name)
+        for name in (
+            "float", "double", "half", "bfloat16", "cfloat", "cdouble", "int", "long", "short",
+            "char", "byte", "bool",
+        )
+    },
+}  # fmt: skip
+
+STARRED = frozenset(
+    "block_diag broadcast_tensors cartesian_prod chain_matmul einsum meshgrid".split()
+)
+"""Public functions that take their list of tensors as ``*tensors``, which no schema says."""
+
+FLAG_OUTPUTS: Mapping[str, Callable[[Mapping[str, bool]], int]] = {
+    "unique": lambda flags: 1 + flags["return_inverse"] + flags["return_counts"],
+    "unique_consecutive": lambda flags: 1 + flags["return_inverse"] + flags["return_counts"],
+    "lu": lambda flags: 2 + flags["get_infos"],
+}
+"""How many tensors come back from functions whose flags decide, where no annotation says."""
+
+OVERLOAD_ORDER: Mapping[str, Sequence[str]] = {"to": ("dtype", "other", "dtype_layout")}
+"""Overloads in another order than the schemas': `to` would take every dtype for `dtype_layout`."""

@@ -1,0 +1,66 @@
+"""What PyTorch would write into, or read beyond, gets a tensor of its own.
+
+Nodes are nodes: no op may change another node's value or see more of it than its elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from service.engine.values import Hole
+
+
+def own_copy(tensor: Tensor) -> Tensor:
+    """Return a copy that may be written into."""
+    return tensor.clone()
+
+
+def own_storage(tensor: Tensor) -> Tensor:
+    """Return ``tensor`` where it fills its storage, else a contiguous copy that does."""
+    dense = tensor.is_contiguous() or tensor.mT.is_contiguous() if tensor.dim() > 1 else True
+    fills = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor if dense and fills else tensor.clone().contiguous()
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is done to some parameters of an op before it sees them."""
+
+    parameters: tuple[str, ...]
+    prepare: Callable[[Tensor], Tensor]
+    why: str
+    when: str | None = None
+    """The parameter that must be given, and not null, for this to matter."""
+
+
+STATISTICS = Preparation(
+    ("running_mean", "running_var"), own_copy, "training writes the running statistics"
+)
+RENORM = Preparation(
+    ("weight",), own_copy, "max_norm scales rows of the weight in place", when="max_norm"
+)
+STRIDED = Preparation(("self",), own_storage, "strides reach whatever shares the storage of a view")
+
+PREPARATIONS: Mapping[str, Preparation] = {
+    "batch_norm": STATISTICS,
+    "instance_norm": STATISTICS,
+    "native_batch_norm": STATISTICS,
+    "embedding": RENORM,
+    "embedding_bag": RENORM,
+    "as_strided": STRIDED,
+    "as_strided_copy": STRIDED,
+    "as_strided_scatter": STRIDED,
+}
+
+
+def prepared_uses(base: str, named: Mapping[str, Any]) -> dict[int, Callable[[Any], Any]]:
+    """Return what to do to some of the tensors that a call uses, by the number of the use."""
+    row = PREPARATIONS.get(base)
+    if row is None or (row.when is not None and named.get(row.when) is None):
+        return {}
+    holes = (named.get(parameter) for parameter in row.parameters)
+    return {hole.number: row.prepare for hole in holes if isinstance(hole, Hole)}
