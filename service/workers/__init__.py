@@ -1,1 +1,13 @@
-"""Processes that may die: a queue, a deadline, a kill, a respawn. Moves bytes, knows no torch."""
+"""Processes that may die: a queue, a deadline, a kill, a respawn. Moves bytes, knows no torch.
+
+    pool ──── the queue, the deadline, one retry          in the web process, asyncio
+     ├ handle ── one worker as the pool sees it           in the web process
+     ├ nursery ─ the fork servers, one and a standby      in the web process
+     │   └ forkserver ─ has imported the job, forks       a process of its own
+     │       └ worker ── runs the job, one at a time      processes that may die
+     ├ frames ── one message between two of them
+     ├ body ──── bytes, in memory or in a memfd
+     └ confine ─ what a worker may not do
+
+``seam`` says what the web process may expect of any computer: the pool, or ``inprocess``.
+"""

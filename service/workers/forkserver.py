@@ -1,0 +1,125 @@
+"""The fork server: imports the job once, computes nothing, and forks workers that do.
+
+Started by the web process as ``python -m service.workers.forkserver FD PARENT``. A fork shares the
+imported engine's memory and takes milliseconds where importing takes a second. It also forks a
+standby of itself, which waits to take its place, because a fork server may be killed like any
+other process, and its workers die with it.
+
+It reads orders from its control socket and ends when that is closed:
+
+    {"fork": "worker"} -> {"forked": "worker", "pid": N}  with a pidfd and the worker's socket
+    {"fork": "server"} -> {"forked": "server", "pid": N}  with a pidfd and the control socket
+                          {"exited": N, "cause": "SIGSEGV"}  whenever a child of its own ended
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import socket
+import sys
+from typing import Any, NoReturn
+
+from service.workers import confine, frames, worker
+from service.workers.seam import Job, load_job
+
+
+class ForkServer:
+    """Forks on order, and tells how its children ended."""
+
+    def __init__(self, control: socket.socket, job: Job, memory_limit_mb: int) -> None:
+        self._control = control
+        self._job = job
+        self._memory_limit_mb = memory_limit_mb
+        self._children: dict[int, int] = {}
+        self._buffer = bytearray(frames.BUFFER)
+
+    def run(self) -> None:
+        """Serve until the control socket is closed."""
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll():
+                if fd in self._children:
+                    poll.unregister(fd)
+                    self._report_exit(fd)
+                    continue
+                order = frames.receive(self._control, self._buffer)
+                if order is None:
+                    return
+                if (pidfd := self._fork(order.head["fork"])) is not None:
+                    poll.register(pidfd, select.POLLIN)
+
+    def _fork(self, kind: str) -> int | None:
+        """Fork one child, send the pool its end; return the pidfd, None where there is none."""
+        try:
+            ours, theirs = frames.pair()
+            parent = os.getpid()
+            pid = os.fork()
+        except OSError as error:
+            self._send({"failed": kind, "error": str(error)})
+            return None
+        if pid == 0:
+            ours.close()
+            self._live(kind, theirs, parent)
+        theirs.close()
+        pidfd = os.pidfd_open(pid)
+        self._children[pidfd] = pid
+        self._send({"forked": kind, "pid": pid}, (pidfd, ours.fileno()))
+        ours.close()
+        return pidfd
+
+    def _live(self, kind: str, sock: socket.socket, parent: int) -> NoReturn:
+        """Be the child that was ordered, and never come back."""
+        status = 1
+        try:
+            confine.close_descriptors(keep=sock.fileno())
+            if kind == "server":
+                ForkServer(sock, self._job, self._memory_limit_mb).run()
+            else:
+                worker.run(sock, self._job, parent=parent, memory_limit_mb=self._memory_limit_mb)
+            status = 0
+        except OSError:
+            pass  # the web process is gone
+        finally:
+            os._exit(status)
+
+    def _report_exit(self, pidfd: int) -> None:
+        pid = self._children.pop(pidfd)
+        ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
+        self._send({"exited": pid, "cause": confine.cause_of_death(ended)})
+
+    def _send(self, head: Any, fds: tuple[int, ...] = ()) -> None:
+        frames.send(self._control, frames.encode(head), fds)
+
+
+def main(control_fd: int, parent: int) -> None:
+    """Import what the first message names, say how that went, then serve."""
+    confine.die_with(parent)
+    confine.close_descriptors(keep=control_fd)
+    confine.ignore_signals()
+    confine.no_core_files()
+    confine.name("gradtrace-fork")
+    control = socket.socket(fileno=control_fd)
+    hello = frames.receive(control, bytearray(frames.BUFFER))
+    if hello is None:
+        return
+    try:
+        job = load_job(hello.head["job"], hello.head["config"])
+    except BaseException as error:  # noqa: BLE001  # whatever it is, the pool has to hear of it
+        text = str(error).strip().splitlines()
+        frames.send(
+            control, frames.encode({"error": ": ".join([type(error).__name__, *text[-1:]])})
+        )
+        return
+    confine.filter_system_calls()
+    gc.collect()
+    gc.freeze()
+    frames.send(control, frames.encode({"ready": os.getpid()}))
+    ForkServer(control, job, hello.head["memory_limit_mb"]).run()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,257 @@
+"""Where the workers come from: the fork servers, as the web process sees them.
+
+One fork server is active; a standby, forked from it, takes its place in no time when it dies, and
+only if both are killed at once the job has to be imported again. All processes are children or
+adopted grandchildren of the web process, so all are reaped, here or by their fork server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from typing import Any, Protocol
+
+from service.workers import confine, frames
+from service.workers.handle import Child
+from service.workers.seam import Counters, PoolOptions
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+SWEEP_S = 1.0
+_CONTROL_FD = 3
+
+
+class Parent(Protocol):
+    """Who wants the workers."""
+
+    def nursery_ready(self) -> None:
+        """Hear that workers can be ordered, and that all earlier orders are void."""
+
+    def nursery_failed(self, reason: str) -> None:
+        """Hear that the job cannot be imported; it will be tried again."""
+
+    def worker_born(self, child: Child, sock: socket.socket) -> None:
+        """Take over a worker that has just been forked."""
+
+
+class _Server:
+    """The connection to one fork server, and the children it forked."""
+
+    def __init__(self, child: Child, control: socket.socket) -> None:
+        self.child = child
+        self.control = control
+        self.children: dict[int, Child] = {}
+        control.setblocking(False)
+
+    def order(self, kind: str) -> None:
+        """Have a worker or a server forked; nothing happens where it is dead already."""
+        try:
+            frames.send(self.control, frames.encode({"fork": kind}))
+        except OSError:
+            return  # its end is about to be read from its socket
+
+
+class Nursery:
+    """Keeps a fork server alive and has it fork workers."""
+
+    def __init__(self, options: PoolOptions, parent: Parent, counters: Counters) -> None:
+        self.ordered = 0
+        """Workers that were ordered and are not there yet."""
+        self._options = options
+        self._parent = parent
+        self._counters = counters
+        self._loop = asyncio.get_running_loop()
+        self._buffer = bytearray(frames.BUFFER)
+        self._active: _Server | None = None
+        self._standby: _Server | None = None
+        self._up = False
+        self._reason = ""
+        self._failures = 0
+        self._pause: asyncio.TimerHandle | None = None
+        self._alive: dict[int, Child] = {}
+        self._group = 0
+
+    def start(self) -> None:
+        """Start a fork server; the parent hears when it is ready."""
+        confine.adopt_orphans()
+        ours, theirs = frames.pair()
+        with theirs:
+            pid = self._group = _spawn(theirs.fileno(), self._options.threads)
+        self._reason = "The process that starts the workers died."
+        self._active = _Server(self._child(pid, os.pidfd_open(pid)), ours)
+        self._watch(self._active.child)
+        self._listen(self._active)
+        options = self._options
+        hello = {
+            "job": options.job,
+            "config": dict(options.config),
+            "memory_limit_mb": options.memory_limit_mb,
+        }
+        frames.send(ours, frames.encode(hello))
+
+    def order_worker(self) -> None:
+        """Have one more worker forked, as soon as there is a fork server."""
+        if self._active and self._up:
+            self.ordered += 1
+            self._active.order("worker")
+
+    async def stop(self) -> None:
+        """Kill every process that came from here, and wait until all are gone."""
+        if self._pause:
+            self._pause.cancel()
+        if self._active:
+            os.killpg(self._group, signal.SIGKILL)
+        for server in (self._active, self._standby):
+            if server:
+                self._hang_up(server)
+        for child in list(self._alive.values()):
+            self._watch(child)
+            child.kill()
+        ended = [child.ended for child in self._alive.values()]
+        if ended:
+            await asyncio.wait(ended)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Reap what died before anybody heard that it was born."""
+        with contextlib.suppress(ChildProcessError):
+            while os.waitid(os.P_PGID, self._group, os.WEXITED | os.WNOHANG):
+                pass
+
+    def _child(self, pid: int, pidfd: int) -> Child:
+        child = Child(pid, pidfd, self._loop)
+        self._alive[pidfd] = child
+        return child
+
+    def _finish(self, child: Child, cause: str) -> None:
+        self._alive.pop(child.pidfd, None)
+        self._loop.remove_reader(child.pidfd)
+        child.finish(cause)
+
+    def _watch(self, child: Child) -> None:
+        """Reap ``child`` when it ends: it is ours, or its own parent is dead."""
+        if not child.ended.done():
+            self._loop.add_reader(child.pidfd, self._reap, child)
+
+    def _reap(self, child: Child) -> None:
+        try:
+            ended = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:  # its own parent has reaped it
+            self._finish(child, "unknown")
+        else:
+            if ended is not None:
+                self._finish(child, confine.cause_of_death(ended))
+
+    def _listen(self, server: _Server) -> None:
+        self._loop.add_reader(server.control.fileno(), self._hear, server)
+
+    def _hear(self, server: _Server) -> None:
+        try:
+            frame = frames.receive(server.control, self._buffer)
+        except BlockingIOError:
+            return
+        except OSError:
+            frame = None
+        if frame is None:
+            self._lost(server)
+        else:
+            self._message(server, frame.head, frame.fds)
+
+    def _message(self, server: _Server, head: dict[str, Any], fds: list[int]) -> None:
+        match head:
+            case {"forked": kind, "pid": pid} if len(fds) == 2:
+                child = server.children[pid] = self._child(pid, fds[0])
+                self._born(server, kind, child, socket.socket(fileno=fds[1]))
+            case {"exited": pid, "cause": cause}:
+                if pid in server.children:
+                    self._finish(server.children.pop(pid), cause)
+            case {"ready": _}:
+                self._counters.server_starts += 1
+                self._failures = 0
+                self._serve(server)
+            case {"failed": "worker"}:
+                self._loop.call_later(FIRST_PAUSE_S, self._forget_order)
+            case {"error": reason}:
+                self._reason = reason
+
+    def _born(self, server: _Server, kind: str, child: Child, sock: socket.socket) -> None:
+        if kind == "worker":
+            if server is self._active:
+                self.ordered -= 1
+            self._parent.worker_born(child, sock)
+        else:
+            self._standby = _Server(child, sock)
+            self._listen(self._standby)
+
+    def _forget_order(self) -> None:
+        self.ordered = max(0, self.ordered - 1)
+        self._parent.nursery_ready()
+
+    def _serve(self, server: _Server) -> None:
+        """Make ``server``, which is ready, the active one."""
+        self._active, self._up, self.ordered = server, True, 0
+        server.order("server")
+        self._parent.nursery_ready()
+
+    def _hang_up(self, server: _Server) -> None:
+        self._loop.remove_reader(server.control.fileno())
+        server.control.close()
+        server.child.kill()
+        for child in server.children.values():
+            self._watch(child)
+
+    def _lost(self, server: _Server) -> None:
+        self._hang_up(server)
+        if server is self._standby:
+            self._standby = None
+            if self._active and self._up:
+                self._active.order("server")
+            return
+        standby, self._standby, self._active = self._standby, None, None
+        if standby:
+            self._counters.takeovers += 1
+            self._loop.call_later(SWEEP_S, self._sweep)
+            self._serve(standby)
+            return
+        was_up, self._up, self.ordered = self._up, False, 0
+        if was_up:
+            self.start()
+            return
+        self._parent.nursery_failed(self._reason)
+        pause = min(FIRST_PAUSE_S * 2**self._failures, LONGEST_PAUSE_S)
+        self._failures += 1
+        self._pause = self._loop.call_later(pause, self.start)
+
+
+def _spawn(control_fd: int, threads: int) -> int:
+    """Start the fork server with nothing open but its control socket; return its pid."""
+    counts = dict.fromkeys(
+        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)
+    )
+    environment = {
+        **os.environ,
+        **counts,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    return os.posix_spawn(
+        sys.executable,
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "service.workers.forkserver",
+            str(_CONTROL_FD),
+            str(os.getpid()),
+        ],
+        environment,
+        file_actions=[
+            (os.POSIX_SPAWN_DUP2, control_fd, _CONTROL_FD),
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, 2, 1),
+        ],
+        setsid=True,
+    )

@@ -1,0 +1,353 @@
+"""The pool: a queue in order of arrival, worker processes that may die, a deadline that kills.
+
+    compute ── admit ── lease a worker (or wait in the queue) ── ask it ── release it
+                                                                  └ it died: once more, fresh
+
+Each worker computes one request at a time. Past the deadline, or when the task that awaits
+`compute` is cancelled, the worker is killed, not asked. One more worker than may compute is always
+there, so that a death costs nobody the time of a fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import socket
+from collections import deque
+from collections.abc import Mapping
+
+from service.contract.problem import (
+    Draining,
+    GraphCrashed,
+    Internal,
+    InvalidRequest,
+    MemoryLimit,
+    NotReady,
+    Overloaded,
+    TimeLimit,
+)
+from service.workers import frames
+from service.workers.body import INLINE, Body
+from service.workers.handle import Child, State, Worker, WorkerDied
+from service.workers.nursery import Nursery
+from service.workers.seam import Answer, Counters, PoolOptions, WorkerStates
+
+STILLBORN = 3
+"""Workers in a row that die while they start, after which something is wrong with all of them."""
+SMOOTHING = 0.1
+"""Weight of the newest service time in the running mean."""
+
+
+class Pool:
+    """Computes requests in worker processes on this machine (a `seam.Computer`).
+
+    Must be started, used and stopped in one event loop.
+    """
+
+    def __init__(self, options: PoolOptions) -> None:
+        self.options = options
+        self.counters = Counters()
+        self._reason: str | None = "The workers are starting."
+        self._settled = asyncio.Event()
+        self._draining = False
+        self._stopped = False
+        self._empty = asyncio.Event()
+        self._open = 0
+        self._workers: set[Worker] = set()
+        self._idle: deque[Worker] = deque()
+        self._busy: set[Worker] = set()
+        self._queue: deque[asyncio.Future[Worker]] = deque()
+        self._again: deque[asyncio.Future[Worker]] = deque()
+        self._stillborn = 0
+        self._mean_s = 0.0
+        self._buffer = bytearray(frames.BUFFER)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request can be computed now or, after a wait in the queue, soon."""
+        return self._reason is None
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not ready, in words; None while it is."""
+        return self._reason
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait in the queue."""
+        return len(self._queue) + len(self._again)
+
+    @property
+    def workers(self) -> WorkerStates:
+        """The workers by state."""
+        idle, busy = len(self._idle), len(self._busy)
+        return WorkerStates(starting=len(self._workers) - idle - busy, idle=idle, busy=busy)
+
+    async def start(self) -> None:
+        """Begin to start; return at once. ``ready`` and ``reason`` tell how it went."""
+        self._loop = asyncio.get_running_loop()
+        self._nursery = Nursery(self.options, self, self.counters)
+        self._nursery.start()
+
+    async def wait_ready(self) -> None:
+        """Return when it is ready; raise NotReady with the reason when it cannot start."""
+        await self._settled.wait()
+        if self._reason is not None:
+            raise NotReady(self._reason, retry_after_s=1)
+
+    async def compute(self, headers: Mapping[str, str], body: Body | bytes) -> Answer:
+        """Compute one request. Cancelling the caller's task kills the worker that computes it.
+
+        Raises:
+            NotReady, Draining, Overloaded: refused at once.
+            TimeLimit, GraphCrashed, MemoryLimit, Internal: tried.
+        """
+        self._admit()
+        self._open += 1
+        try:
+            if isinstance(body, bytes) and len(body) > INLINE:
+                body = await asyncio.to_thread(Body.spilled, body)
+            message, fds = _request(headers, body)
+            return await self._run(message, fds)
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._empty.set()
+
+    async def drain(self, grace_s: float) -> None:
+        """Refuse new requests, finish what was accepted, for ``grace_s`` at most; then stop."""
+        self._draining = True
+        self._reason = "The service is shutting down."
+        if self._open:
+            self._empty.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), grace_s)
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Stop at once: what computes is killed, what waits is refused, no process is left."""
+        self._draining = self._stopped = True
+        self._reason = "The service is shutting down."
+        self._refuse_waiting(Draining("The service is shutting down.", retry_after_s=1))
+        for worker in list(self._workers):
+            worker.kill(Draining("The service is shutting down.", retry_after_s=1))
+        await self._nursery.stop()
+
+    # One request
+
+    def _admit(self) -> None:
+        if self._draining:
+            raise Draining("The service is shutting down.", retry_after_s=1)
+        if self._reason is not None:
+            raise NotReady(self._reason, retry_after_s=1)
+        if len(self._queue) >= self.options.queue and not self._can_lease(fresh=False):
+            self.counters.rejected += 1
+            raise Overloaded(
+                f"{len(self._queue)} requests are waiting already.",
+                retry_after_s=self._retry_after(),
+            )
+
+    def _retry_after(self) -> int:
+        """Return in how many seconds the queue of now will be worked off, at the pace of late."""
+        now = self._loop.time()
+        ages = [now - worker.since for worker in self._busy]
+        pace = max(self._mean_s, sum(ages) / len(ages) if ages else 0.0)
+        return max(1, math.ceil((len(self._queue) + 1) * pace / self.options.workers))
+
+    async def _run(self, message: bytes, fds: tuple[int, ...]) -> Answer:
+        waited = 0.0
+        deaths: list[Worker] = []
+        first = True
+        while True:
+            came = self._loop.time()
+            worker = await self._lease(fresh=bool(deaths), first=first)
+            waited += self._loop.time() - came
+            first = False
+            try:
+                frame = await self._ask(worker, message, fds)
+            except WorkerDied as death:
+                if death.unread:
+                    continue
+                deaths.append(worker)
+                if len(deaths) > 1:
+                    raise await self._crashed(deaths) from None
+                self.counters.retries += 1
+            else:
+                return self._answer(frame, waited)
+
+    async def _ask(self, worker: Worker, message: bytes, fds: tuple[int, ...]) -> frames.Frame:
+        worker.since = self._loop.time()
+        reply = worker.ask(message, fds)
+        timer = self._loop.call_later(self.options.time_limit_s, self._time_is_up, worker)
+        try:
+            frame = await reply
+        except asyncio.CancelledError:
+            if worker.state is not State.GONE:
+                self.counters.abandoned += 1
+                worker.kill()
+            raise
+        finally:
+            timer.cancel()
+        self._mean_s += SMOOTHING * (self._loop.time() - worker.since - self._mean_s)
+        self._release(worker)
+        return frame
+
+    def _time_is_up(self, worker: Worker) -> None:
+        if worker.state is not State.GONE:
+            self.counters.time_limits += 1
+            limit = self.options.time_limit_s
+            worker.kill(
+                TimeLimit(
+                    f"The computation was stopped after {limit:g} s (GRADTRACE_TIME_LIMIT_S)."
+                )
+            )
+
+    async def _crashed(self, deaths: list[Worker]) -> GraphCrashed:
+        ended = [worker.child.ended for worker in deaths]
+        await asyncio.wait(ended, timeout=0.5)
+        first, second = (end.result() if end.done() else "unknown" for end in ended)
+        return GraphCrashed(
+            f"The process that computed this graph died ({first}), "
+            f"and so did a fresh one ({second})."
+        )
+
+    def _answer(self, frame: frames.Frame, waited: float) -> Answer:
+        match frame.head:
+            case [frames.ANSWER, int(status), dict(headers)]:
+                self.counters.answered += 1
+                return Answer(status, headers, frame.body(), waited)
+            case [frames.NO_MEMORY]:
+                raise MemoryLimit(
+                    "The answer needs more memory than the "
+                    f"{self.options.memory_limit_mb} MiB allowed (GRADTRACE_MEMORY_LIMIT_MB)."
+                )
+            case _:
+                raise Internal("The worker could not answer.")
+
+    # Leasing workers
+
+    def _can_lease(self, *, fresh: bool) -> bool:
+        if not self._idle or len(self._busy) >= self.options.workers:
+            return False
+        return not fresh or self._idle[0].served == 0
+
+    async def _lease(self, *, fresh: bool, first: bool) -> Worker:
+        """Return a worker that is this request's alone; a ``fresh`` one has served nobody yet."""
+        if self._can_lease(fresh=fresh) and not (first and self._queue):
+            return self._take(fresh=fresh)
+        waiter: asyncio.Future[Worker] = self._loop.create_future()
+        line = self._again if fresh else self._queue
+        if first:
+            line.append(waiter)
+        else:
+            line.appendleft(waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._release(waiter.result())
+            elif waiter in line:
+                line.remove(waiter)
+            raise
+
+    def _take(self, *, fresh: bool) -> Worker:
+        worker = self._idle.popleft() if fresh else self._idle.pop()
+        worker.state = State.BUSY
+        self._busy.add(worker)
+        return worker
+
+    def _release(self, worker: Worker) -> None:
+        if worker.state is State.GONE:
+            return
+        self._busy.discard(worker)
+        worker.served += 1
+        if worker.retiring or worker.served >= self.options.max_requests:
+            self.counters.retired += 1
+            self._workers.discard(worker)
+            worker.retire()
+            self._refill()
+        else:
+            worker.state = State.IDLE
+            self._idle.append(worker)
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Give the workers that are free to those who wait, the longest waiting first."""
+        for line, fresh in ((self._again, True), (self._queue, False)):
+            while line and self._can_lease(fresh=fresh):
+                waiter = line.popleft()
+                if not waiter.done():
+                    waiter.set_result(self._take(fresh=fresh))
+
+    def _refuse_waiting(self, error: Exception) -> None:
+        for line in (self._again, self._queue):
+            while line:
+                waiter = line.popleft()
+                if not waiter.done():
+                    waiter.set_exception(error)
+
+    # What the nursery and the workers report
+
+    def _refill(self) -> None:
+        if self._stopped:
+            return
+        wanted = self.options.workers + self.options.spares
+        for _ in range(wanted - len(self._workers) - self._nursery.ordered):
+            self._nursery.order_worker()
+
+    def nursery_ready(self) -> None:
+        """Order the workers that are missing."""
+        self._refill()
+
+    def nursery_failed(self, reason: str) -> None:
+        """Tell everybody why there are no workers."""
+        self._fail(f"The workers cannot start: {reason}")
+
+    def _fail(self, reason: str) -> None:
+        if not self._draining:
+            self._reason = reason
+        self._settled.set()
+        if not self._workers:
+            self._refuse_waiting(NotReady(reason, retry_after_s=1))
+
+    def worker_born(self, child: Child, sock: socket.socket) -> None:
+        """Take over a worker that has just been forked."""
+        self.counters.spawned += 1
+        self._workers.add(Worker(child, sock, self, self._loop, self._buffer))
+
+    def worker_ready(self, worker: Worker) -> None:
+        """Give a new worker its first request, or keep it as a spare."""
+        self._stillborn = 0
+        if not self._draining:
+            self._reason = None
+        self._settled.set()
+        self._idle.appendleft(worker)
+        self._dispatch()
+
+    def worker_gone(self, worker: Worker, was: State, *, killed: bool) -> None:
+        """Replace a worker that is dead or about to be."""
+        self.counters.crashes += not killed
+        self._workers.discard(worker)
+        self._busy.discard(worker)
+        if was is State.IDLE:
+            self._idle.remove(worker)
+        if was is not State.STARTING:
+            self._refill()
+            self._dispatch()
+            return
+        self._stillborn += 1
+        if self._stillborn >= STILLBORN:
+            self._fail("The workers die while they start.")
+            self._loop.call_later(min(5.0, 0.1 * 2**self._stillborn), self._refill)
+        else:
+            self._refill()
+
+
+def _request(headers: Mapping[str, str], body: Body | bytes) -> tuple[bytes, tuple[int, ...]]:
+    """Return the message for a worker, and the descriptor that goes with it."""
+    fds = body.fds if isinstance(body, Body) else ()
+    message = frames.encode(dict(headers), b"" if fds else bytes(body))
+    if len(message) > frames.BUFFER:
+        raise InvalidRequest("The request's headers are too long.")
+    return message, fds

@@ -1,0 +1,57 @@
+"""A worker: takes one request at a time off its socket, runs the job, sends the answer back.
+
+It is forked from a process that has imported the job, and it may die at any time: killed by the
+pool past a deadline, by the kernel, or by what a graph does to PyTorch. It never asks anybody.
+"""
+
+from __future__ import annotations
+
+import gc
+import socket
+import sys
+import traceback
+
+from service.workers import confine, frames
+from service.workers.seam import Job
+
+KEPT = 0.25
+"""Part of the memory budget that a worker may keep between requests; beyond it, it is replaced."""
+
+
+def run(sock: socket.socket, job: Job, *, parent: int, memory_limit_mb: int) -> None:
+    """Serve ``sock`` until the pool closes it."""
+    confine.die_with(parent)
+    confine.name("gradtrace-work")
+    confine.close_descriptors(keep=sock.fileno())
+    memory = confine.Memory()
+    budget = memory_limit_mb * 2**20
+    kept = memory.used() + int(budget * KEPT) if budget else sys.maxsize
+    if budget:
+        memory.allow(budget)
+    buffer = bytearray(frames.BUFFER)
+    frames.send(sock, frames.encode([frames.READY]))
+    while frame := frames.receive(sock, buffer):
+        _answer(sock, job, frame)
+        del frame
+        if memory.used() > kept and _still_above(kept, memory):
+            frames.send(sock, frames.encode([frames.RETIRE]))
+            kept = sys.maxsize
+
+
+def _still_above(kept: int, memory: confine.Memory) -> bool:
+    gc.collect()
+    confine.trim()
+    return memory.used() > kept
+
+
+def _answer(sock: socket.socket, job: Job, frame: frames.Frame) -> None:
+    try:
+        body = frame.body()
+        status, headers, data = job(frame.head, body.view())
+        body.close()
+        frames.send_body(sock, [frames.ANSWER, status, headers], data)
+    except MemoryError:
+        frames.send(sock, frames.encode([frames.NO_MEMORY]))
+    except Exception as error:  # noqa: BLE001  # a bug of the job's must not end the worker
+        traceback.print_exc()
+        frames.send(sock, frames.encode([frames.FAILED, type(error).__name__]))
