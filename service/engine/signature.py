@@ -306,12 +306,12 @@ def _parameter_of_function(
     if declared.name in flags:
         only, default = flags[declared.name]
         needed = only is not default
-        shown = None if needed else default
+        shown: Any = None if needed else default
         return Parameter(declared.name, Kind("bool"), needed, shown, keyword_only, only)
     required = declared.default is declared.empty
     kind = _kind_of_annotation(_annotation(function, declared.annotation), declared)
-    default = None if required else as_json(declared.default)
-    return Parameter(declared.name, kind, required, default, keyword_only)
+    fallback = None if required else as_json(declared.default)
+    return Parameter(declared.name, kind, required, fallback, keyword_only)
 
 
 def _annotation(function: Callable[..., Any], annotation: Any) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from service.engine.values import Hole
@@ -21,9 +22,9 @@ def own_copy(tensor: Tensor) -> Tensor:
 
 def own_storage(tensor: Tensor) -> Tensor:
     """Return ``tensor`` where it fills its storage, else a contiguous copy that does."""
-    dense = tensor.is_contiguous() or tensor.mT.is_contiguous() if tensor.dim() > 1 else True
+    dense = torch.ops.aten.is_non_overlapping_and_dense.default(tensor)
     fills = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
-    return tensor if dense and fills else tensor.clone().contiguous()
+    return tensor if dense and fills else tensor.clone(memory_format=torch.contiguous_format)
 
 
 @dataclass(frozen=True)
