@@ -68,6 +68,15 @@ class Operation:
     templates: dict[Any, Template] = field(default_factory=dict, repr=False)
     """Bindings met before; see :func:`service.engine.bind.bind`."""
 
+    def describe(self) -> dict[str, Any]:
+        """Return the op as JSON, as the contract's OpDescription has it."""
+        return {
+            "name": self.name,
+            "summary": self.summary,
+            "documentation": self.documentation,
+            "signatures": [signature.describe() for signature in self.signatures],
+        }
+
     def signatures_text(self) -> str:
         """Return all signatures on one line, for a message."""
         return "; ".join(self.name + signature.text for signature in self.signatures)

@@ -157,6 +157,14 @@ class Signature:
             if parameter.kind.base == "Tensor" and not parameter.keyword_only
         )
 
+    def describe(self) -> dict[str, Any]:
+        """Return the signature as JSON, as the contract's OpSignature has it."""
+        parameters = [
+            {"name": p.name, "type": p.type, "required": p.required, "default": p.default}
+            for p in self.parameters
+        ]
+        return {"parameters": parameters, "outputs": list(self.outputs)}
+
     @property
     def text(self) -> str:
         """Return the parameters as messages show them, in parentheses."""
