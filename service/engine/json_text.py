@@ -1,0 +1,178 @@
+r"""The request's JSON text, strictly as RFC 8259 has it, becomes plain Python and number arrays.
+
+    parse_json
+    ├── no long list of numbers in it   orjson, then a count of colons finds keys given twice
+    └── long lists of numbers           cut out of the text (number_array), the rest as above
+
+A key given twice is found by writing the parsed text again: the writer puts one colon to every key
+and leaves those within strings alone, so a dropped key is a colon less. Only ``\u003a`` in a
+string can spoil the count; such a text, and one that was found wanting, is read once more by a
+slower parser, which also knows where things are.
+
+Measured on one core: 285 bytes 1.9 us (of which orjson 1.3); 1,000,000 numbers of 11 bytes 36 ms,
+where orjson alone takes 80 ms, numpy.array of what it returns another 26, and simdjson alone 41.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import orjson
+
+from service.contract.problem import BadValue, InvalidJson, pointer, quote
+from service.engine.number_array import CutText, cut_number_arrays
+
+MAX_DEPTH = 254
+"""How deep lists and objects may be nested; orjson's own bound for writing."""
+
+TOO_DEEP = f"lists and objects are nested more than {MAX_DEPTH} levels deep"
+
+LONG_TEXT = 1 << 16
+"""Bytes from which on a text is searched for long lists of numbers."""
+
+NON_FINITE = ("NaN", "Infinity", "-Infinity")
+
+ESCAPED_COLON = b"\\u003"
+
+
+def parse_json(body: bytes | memoryview) -> Any:
+    """Return what ``body`` says.
+
+    A long list of numbers that is the ``value`` of a leaf or the ``gradient`` of a root comes as a
+    :class:`NumberArray`; everything else is plain Python. Integers beyond 64 bits come as floats.
+
+    Raises:
+        InvalidJson: not JSON, a bare NaN or Infinity, a key given twice in an object, not UTF-8,
+            a byte order mark, half a surrogate pair, or more than MAX_DEPTH levels.
+        BadValue: a number beyond the range of a float64.
+    """
+    text = bytes(body)
+    if len(text) >= LONG_TEXT and (cut := cut_number_arrays(text)) is not None:
+        document = _with_arrays(cut)
+        if document is not None:
+            return document
+    try:
+        document = orjson.loads(text)
+        written = orjson.dumps(document)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
+        _refuse(text, error)
+    if ESCAPED_COLON in text or text.count(b":") != written.count(b":"):
+        _exact(text)
+    return document
+
+
+def _with_arrays(cut: CutText) -> Any:
+    """Return the document of ``cut``, None where the arrays were not values or it is not valid."""
+    try:
+        document = orjson.loads(cut.text)
+        written = orjson.dumps(document)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return None
+    if ESCAPED_COLON in cut.text or cut.text.count(b":") != written.count(b":"):
+        return None
+    left = dict(cut.arrays)
+    for holder, key in _places(document):
+        if isinstance(mark := holder.get(key), str) and mark in left:
+            holder[key] = left.pop(mark)
+    return None if left else document
+
+
+def _places(document: Any) -> Iterator[tuple[dict[str, Any], str]]:
+    if not isinstance(document, dict):
+        return
+    for part, key in (("leaves", "value"), ("backward", "gradient")):
+        holders = document.get(part)
+        if isinstance(holders, list):
+            yield from ((holder, key) for holder in holders if isinstance(holder, dict))
+
+
+def _refuse(text: bytes, error: Exception) -> NoReturn:
+    """Raise the problem that the quick parser met, in words that help."""
+    if isinstance(error, orjson.JSONEncodeError) or error.args[0].startswith("depth limit"):
+        raise InvalidJson(
+            f"lists and objects are nested more than {MAX_DEPTH} levels deep"
+        ) from None
+    try:
+        text.decode()
+    except UnicodeDecodeError as invalid:
+        raise InvalidJson(f"the bytes from byte {invalid.start} on are not UTF-8") from None
+    assert isinstance(error, orjson.JSONDecodeError)
+    if "infinity" in error.msg:
+        _exact(text)
+    where = f"line {error.lineno} column {error.colno}"
+    for name in NON_FINITE:
+        if error.doc.startswith(name, error.pos):
+            raise InvalidJson(f'{name} is not JSON; write the string "{name}": {where}') from None
+    raise InvalidJson(f"{error.msg}: {where}") from None
+
+
+class _Twice(dict[str, Any]):
+    """An object in which ``key`` is given twice."""
+
+    key: str
+
+
+class _TooLarge(float):
+    """A number beyond the range of float64; ``text`` is how it is spelt."""
+
+    text: str
+
+
+def _exact(text: bytes) -> None:
+    """Read ``text`` slowly; raise for a key given twice and for numbers beyond float64."""
+    try:
+        document = json.loads(
+            text, object_pairs_hook=_object, parse_float=_number, parse_constant=_constant
+        )
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise InvalidJson(f"{error.msg}: {where}") from None
+    except RecursionError:
+        raise InvalidJson(
+            f"lists and objects are nested more than {MAX_DEPTH} levels deep"
+        ) from None
+    for place, item in _walk(document):
+        if isinstance(item, _Twice):
+            raise InvalidJson(
+                f'the key "{quote(item.key)}" is given twice in an object', pointer=place
+            )
+        if isinstance(item, _TooLarge):
+            detail = f"{quote(item.text)} is beyond the range of float64"
+            raise BadValue(detail, pointer=place)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    plain = dict(pairs)
+    if len(plain) == len(pairs):
+        return plain
+    twice = _Twice(plain)
+    seen: set[str] = set()
+    twice.key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+    return twice
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if number - number == 0.0:
+        return number
+    large = _TooLarge(number)
+    large.text = text
+    return large
+
+
+def _constant(name: str) -> NoReturn:
+    raise InvalidJson(f'{name} is not JSON; write the string "{name}"')
+
+
+def _walk(document: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every value of ``document`` with its pointer, outer ones first."""
+    left = [("", document)]
+    while left:
+        place, item = left.pop()
+        yield place, item
+        if isinstance(item, dict):
+            left += [(place + pointer(key), value) for key, value in item.items()]
+        elif isinstance(item, list):
+            left += [(f"{place}/{index}", value) for index, value in enumerate(item)]

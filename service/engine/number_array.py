@@ -1,0 +1,156 @@
+"""Long lists of numbers, read from the request's text without a Python object for each number.
+
+The text is looked at in strides; where a stride has no quote, a long list of numbers may be near.
+If it is a ``"value"`` or a ``"gradient"``, it is cut out of the text, a mark takes its place, and
+simdjson reads it in chunks: a comma in a list of numbers can only part two elements, so the text is
+cut at commas and the brackets open there are closed before and opened again behind. What remains
+when the characters of numbers are taken away are the brackets and commas, and a list is regular if
+they are those of a regular list. Whatever does not fit (a string, a ragged list, a number beyond 64
+bits) is left in the text for the ordinary parser, so there is one place that explains mistakes.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import simdjson
+
+STRIDE = 1 << 14
+"""A list shorter than this many bytes is not worth cutting out."""
+
+CHUNK = 1 << 18
+"""Bytes that simdjson reads at once: more fall out of the cache, and memory grows by 13 a byte."""
+
+KEYS = (b'"value"', b'"gradient"')
+BLANKS = b" \t\r\n"
+NUMBER_SIGNS = b"0123456789+-.eE" + BLANKS
+
+MAX_AXES = 64
+"""As many as NumPy has."""
+
+MARK = secrets.token_hex(16)
+"""What no client can write where an array was cut out."""
+
+
+@dataclass(frozen=True, slots=True)
+class NumberArray:
+    """A list of numbers, nested regularly.
+
+    Attributes:
+        numbers: int64 where all of them are, else float64; of the lists' shape.
+        text: the JSON text, for the exact look at a number that a dtype may not hold.
+    """
+
+    numbers: npt.NDArray[Any]
+    text: bytes = field(repr=False)
+
+    def tolist(self) -> list[Any]:
+        """Return the nested lists of plain Python numbers."""
+        lists: list[Any] = orjson.loads(self.text)
+        return lists
+
+
+class CutText(NamedTuple):
+    """A JSON text without its long lists of numbers, and these by the marks left in their place."""
+
+    text: bytes
+    arrays: dict[str, NumberArray]
+
+
+def cut_number_arrays(text: bytes) -> CutText | None:
+    """Cut the long lists of numbers out of ``text``; None where there is none."""
+    pieces: list[bytes] = []
+    arrays: dict[str, NumberArray] = {}
+    end = 0
+    for start, stop in _long_lists(text):
+        array = _read(text[start:stop])
+        if array is not None:
+            mark = f"{MARK} {len(arrays)}"
+            arrays[mark] = array
+            pieces += [text[end:start], b'"%s"' % mark.encode()]
+            end = stop
+    return CutText(b"".join([*pieces, text[end:]]), arrays) if arrays else None
+
+
+def _long_lists(text: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where in ``text`` what follows a key of ours may be a long list of numbers."""
+    at = 0
+    while at < len(text):
+        quote = text.find(b'"', at)
+        after = len(text) if quote < 0 else quote
+        if after - at >= STRIDE:
+            before = text.rfind(b'"', 0, at) + 1
+            start = text.find(b"[", before, after)
+            if start >= 0 and _is_value(text, before, start):
+                brace = text.find(b"}", start, after)
+                inside = text[start : after if brace < 0 else brace].rstrip(BLANKS + b",")
+                yield start, start + len(inside)
+        at = after + STRIDE
+
+
+def _is_value(text: bytes, before: int, start: int) -> bool:
+    return text[max(0, before - 10) : before].endswith(KEYS) and (
+        text[before:start].strip(BLANKS) == b":"
+    )
+
+
+def _read(text: bytes) -> NumberArray | None:
+    """Return the numbers of ``text``, a list; None where it is not a regular list of numbers."""
+    parser = simdjson.Parser()
+    parts: list[npt.NDArray[Any]] = []
+    structure: list[bytes] = []
+    depth = start = 0
+    while start < len(text):
+        comma = text.find(b",", start + CHUNK)
+        stop = len(text) if comma < 0 else comma
+        piece = text[start:stop]
+        signs = piece.translate(None, NUMBER_SIGNS)
+        opened = b"[" * depth
+        depth += signs.count(b"[") - signs.count(b"]")
+        if (comma >= 0) != (depth > 0) or depth > MAX_AXES:
+            return None
+        numbers = _numbers(parser, opened + piece + b"]" * depth)
+        if numbers is None:
+            return None
+        parts.append(numbers)
+        structure.append(signs)
+        start = stop + 1
+    numbers = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    shape = _shape(b",".join(structure), numbers.size)
+    return None if shape is None else NumberArray(numbers.reshape(shape), text)
+
+
+def _numbers(parser: simdjson.Parser, text: bytes) -> npt.NDArray[Any] | None:
+    try:
+        numbers: Any = parser.parse(text)
+        try:
+            return np.frombuffer(numbers.as_buffer(of_type="i"), np.int64)
+        except TypeError:
+            return np.frombuffer(numbers.as_buffer(of_type="d"), np.float64)
+    except (TypeError, ValueError):
+        return None
+
+
+def _shape(structure: bytes, numel: int) -> tuple[int, ...] | None:
+    """Return the shape of the list that these brackets and commas make, None where it is ragged.
+
+    A row of one number and an empty row look the same here: ``numel`` tells them apart.
+    """
+    axes = len(structure) - len(structure.lstrip(b"["))
+    sizes: list[int] = []
+    block = regular = b""
+    for level in range(1, axes + 1):
+        end = structure.find(b"]" * level) + level
+        previous, block = len(block), structure[axes - level : end]
+        size = (len(block) - 1) // (previous + 1)
+        regular = b"[" + b",".join([regular] * size) + b"]"
+        sizes.append(size)
+    shape = tuple(reversed(sizes))
+    return shape if regular == structure and math.prod(shape) == numel else None

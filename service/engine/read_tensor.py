@@ -1,0 +1,333 @@
+"""A leaf's value becomes a tensor of its dtype, or a problem; nothing is changed in silence.
+
+    leaf_tensor          numbers in nested lists
+    tensor_from_base64   base64 of raw bytes
+    tensor_from_bytes    raw bytes
+
+Each makes memory of PyTorch's own, aligned as PyTorch aligns it: what a kernel's last bits are may
+depend on that. Numbers round as ``torch.tensor(list, dtype=...)`` rounds them: to float64, and from
+there to the dtype (by way of float32 to the halves).
+
+Lists take the short way when a look at the kinds of the numbers and at the largest proves that all
+of them fit; else every element is looked at, and the first that does not fit is named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any, Final, NamedTuple, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import pybase64
+import torch
+from torch import Tensor
+
+from service.contract.problem import BadValue, LimitExceeded, quote
+from service.engine.dtypes import COMPLEX_PARTS, DTYPES, INTEGERS
+from service.engine.number_array import NumberArray
+
+NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+"""How JSON spells the numbers that it has no spelling for."""
+
+
+class Span(NamedTuple):
+    """What a number may be so that it surely fits a dtype."""
+
+    kinds: frozenset[type]
+    low: float
+    high: float
+
+
+def _span(name: str) -> Span:
+    if name == "bool":
+        return Span(frozenset({bool}), 0, 1)
+    if name in INTEGERS:
+        integers = np.iinfo(INTEGERS[name])
+        return Span(frozenset({int}), int(integers.min), int(integers.max))
+    largest = torch.finfo(DTYPES[name]).max
+    return Span(frozenset({int, float}), -largest, largest)
+
+
+SPANS: Final = {name: _span(name) for name in DTYPES}
+"""Of every dtype. Beyond the largest float a number may still round to it; rounding decides."""
+
+MAX_AXES = 64
+EXACT_FLOATS = 2**53
+SMALL = 32
+"""Up to so many elements Python's own functions are quicker than NumPy's."""
+
+Numbers = list[Any] | npt.NDArray[Any]
+Refuse = Callable[[int, str], NoReturn]
+
+
+def leaf_tensor(
+    value: Any,
+    shape: Sequence[int] | None,
+    dtype: str,
+    max_elements: int,
+    field: str = "/value",
+) -> Tensor:
+    """Return the tensor that ``value`` says, on the CPU, in fresh memory.
+
+    Args:
+        value: a number, a string of NON_FINITE, true or false, nested lists of these, or a
+            NumberArray; complex ones have a last axis of two, ``[re, im]``.
+        shape: the tensor's shape (a complex one's without the pair); None for the lists' own.
+        dtype: a name of the contract.
+        max_elements: the tensor may have.
+        field: where the value is; pointers begin with it.
+
+    Raises:
+        BadValue: a ragged list, the wrong number of elements for ``shape``, something that is not
+            a number, or a number that ``dtype`` cannot hold; with a pointer to the element.
+        LimitExceeded: more than ``max_elements``.
+    """
+    pairs = dtype in COMPLEX_PARTS
+    if isinstance(value, NumberArray):
+        axes: Sequence[int] = value.numbers.shape
+        flat: Numbers = value.numbers.reshape(-1)
+        if not _array_fits(value.numbers, dtype):
+            flat = _flatten(value.tolist(), field)[1]
+    else:
+        axes, flat = _flatten(value, field)
+        if shape is None and len(flat) <= SMALL and not pairs and _all_fit(flat, dtype):
+            check_elements(len(flat), max_elements)
+            return torch.tensor(value, dtype=DTYPES[dtype])
+    if shape is not None and not len(flat) and 0 in shape:
+        return empty(shape, dtype, max_elements)
+    if pairs and (not axes or axes[-1] != 2):
+        raise BadValue(f"a {dtype} value has a last axis of two, [re, im]", pointer=field)
+    sizes = axes[:-1] if pairs else axes
+    check_elements(len(flat) // 2 if pairs else len(flat), max_elements)
+    if shape is not None:
+        sizes = _reshaped(sizes, shape, field)
+    if len(sizes) > MAX_AXES:
+        raise BadValue(f"the lists are nested more than {MAX_AXES} deep", pointer=field)
+
+    def refuse(index: int, why: str) -> NoReturn:
+        place = "".join(f"/{at}" for at in np.unravel_index(index, axes)) if axes else ""
+        raise BadValue(why, pointer=field + place)
+
+    tensor = _tensor(flat, dtype, refuse)
+    return tensor if len(sizes) == 1 else tensor.view(tuple(sizes))
+
+
+def empty(shape: Sequence[int], dtype: str, max_elements: int) -> Tensor:
+    """Return a tensor of ``shape`` whose elements are not set yet; sizes as :func:`leaf_tensor`."""
+    check_elements(math.prod(shape), max_elements)
+    try:
+        return torch.empty(tuple(shape), dtype=DTYPES[dtype])
+    except (RuntimeError, TypeError) as error:
+        if "alloc" in str(error):
+            raise
+        raise BadValue(f"no tensor can have the shape {quote(list(shape))}") from None
+
+
+def check_elements(count: int, max_elements: int) -> None:
+    """Raise LimitExceeded where ``count`` elements are too many for one tensor."""
+    if count > max_elements:
+        raise LimitExceeded(
+            f"the tensor has {count} elements, but max_elements (GRADTRACE_MAX_ELEMENTS) "
+            f"is {max_elements}"
+        )
+
+
+def _reshaped(sizes: Sequence[int], shape: Sequence[int], field: str) -> Sequence[int]:
+    count, wanted = math.prod(sizes), math.prod(shape)
+    if count != wanted:
+        raise BadValue(
+            f"the shape {quote(list(shape))} has {wanted} elements, the value has {count}",
+            pointer=field,
+        )
+    return shape
+
+
+def _flatten(value: Any, field: str) -> tuple[Sequence[int], list[Any]]:
+    """Return the shape of nested lists, and their elements in row-major order."""
+    if type(value) is not list:
+        return (), [value]
+    sizes = [len(value)]
+    level = value
+    while level and type(level[0]) is list:
+        size = len(level[0])
+        for row in level:
+            if type(row) is not list or len(row) != size:
+                _refuse_ragged(value, sizes, size, field)
+        sizes.append(size)
+        level = list(chain.from_iterable(level))
+    return sizes, level
+
+
+def _refuse_ragged(value: list[Any], sizes: Sequence[int], size: int, field: str) -> NoReturn:
+    """Name the first row of the level below ``sizes`` that is not a list of ``size``."""
+    level, places = value, [(at,) for at in range(sizes[0])]
+    for count in sizes[1:]:
+        level = list(chain.from_iterable(level))
+        places = [(*place, at) for place in places for at in range(count)]  # type: ignore[misc]
+    for place, row in zip(places, level, strict=True):
+        if type(row) is not list or len(row) != size:
+            what = f"has {len(row)} elements" if type(row) is list else "is no list"
+            raise BadValue(
+                f"the list is ragged: this {what} where the first of its rank has {size} elements",
+                pointer=field + "".join(f"/{at}" for at in place),
+            )
+    raise AssertionError("no row is ragged")
+
+
+def _tensor(flat: Numbers, dtype: str, refuse: Refuse) -> Tensor:
+    if dtype == "bool":
+        assert isinstance(flat, list)
+        return _bools(flat, refuse)
+    if dtype in INTEGERS:
+        return _integers(flat, dtype, refuse)
+    part = COMPLEX_PARTS.get(dtype, dtype)
+    tensor = _floats(flat, part, refuse)
+    return tensor if part == dtype else torch.view_as_complex(tensor.view(-1, 2))
+
+
+# Short ways: what proves that every element fits.
+
+
+def _all_fit(flat: list[Any], dtype: str) -> bool:
+    span = SPANS[dtype]
+    if not span.kinds.issuperset(map(type, flat)):
+        return False
+    return not flat or (min(flat) >= span.low and max(flat) <= span.high)
+
+
+def _array_fits(numbers: npt.NDArray[Any], dtype: str) -> bool:
+    span = SPANS[dtype]
+    low, high = numbers.min(), numbers.max()
+    if dtype == "bool" or not (low >= span.low and high <= span.high):
+        return False
+    if dtype not in INTEGERS or numbers.dtype == np.int64:
+        return True
+    # Larger ones may have been integers that float64 rounds.
+    exact = bool(-low < EXACT_FLOATS and high < EXACT_FLOATS)
+    return exact and bool((numbers == np.rint(numbers)).all())
+
+
+def _floats(flat: Numbers, dtype: str, refuse: Refuse) -> Tensor:
+    if isinstance(flat, np.ndarray):
+        return torch.from_numpy(flat.astype(np.float64)).to(DTYPES[dtype], copy=True)
+    if not SPANS[dtype].kinds.issuperset(map(type, flat)):
+        flat = [_number(item, index, dtype, refuse) for index, item in enumerate(flat)]
+    try:
+        exact = torch.from_numpy(np.array(flat, np.float64))
+    except OverflowError:
+        _refuse_large(flat, dtype, refuse)
+    tensor = exact.to(DTYPES[dtype], copy=True)
+    turned = tensor.isinf() & ~exact.isinf()
+    if turned.any():
+        index = int(turned.nonzero()[0])
+        refuse(index, f"{_spelt(flat[index])} is too large for {dtype}: it would turn infinite")
+    return tensor
+
+
+def _refuse_large(flat: list[Any], dtype: str, refuse: Refuse) -> NoReturn:
+    for index, item in enumerate(flat):
+        try:
+            float(item)
+        except OverflowError:
+            refuse(index, f"{_spelt(item)} is too large for {dtype}: it would turn infinite")
+    raise AssertionError("every number fits")
+
+
+def _integers(flat: Numbers, dtype: str, refuse: Refuse) -> Tensor:
+    if isinstance(flat, np.ndarray):
+        return torch.from_numpy(flat.astype(np.int64)).to(DTYPES[dtype], copy=True)
+    if not _all_fit(flat, dtype):
+        flat = [_integer(item, index, dtype, refuse) for index, item in enumerate(flat)]
+    return torch.from_numpy(np.array(flat, INTEGERS[dtype])).clone()
+
+
+def _bools(flat: list[Any], refuse: Refuse) -> Tensor:
+    if not _all_fit(flat, "bool"):
+        for index, item in enumerate(flat):
+            if type(item) is not bool:
+                refuse(index, f"{_spelt(item)} is no bool: a bool leaf takes true and false")
+    return torch.from_numpy(np.array(flat, np.bool_)).clone()
+
+
+# Long ways: one element.
+
+
+def _number(item: Any, index: int, dtype: str, refuse: Refuse) -> float:
+    if type(item) is float or type(item) is int:
+        return item
+    if type(item) is not str or item not in NON_FINITE:
+        refuse(index, _no_number(item, dtype))
+    return NON_FINITE[item]
+
+
+def _integer(item: Any, index: int, dtype: str, refuse: Refuse) -> int:
+    if type(item) is not int and type(item) is not float:
+        refuse(index, _no_number(item, dtype))
+    _, low, high = SPANS[dtype]
+    # A float at the very edge may have been an integer beyond it.
+    if not (low <= item <= high) or (type(item) is float and abs(item) >= 2**63):
+        refuse(index, f"{_spelt(item)} is out of range for {dtype}: {low} to {high}")
+    if item != int(item):
+        refuse(index, f"{_spelt(item)} is no integer, as {dtype} needs")
+    return int(item)
+
+
+def _no_number(item: Any, dtype: str) -> str:
+    if type(item) is str and dtype not in INTEGERS:
+        return f'"{quote(item)}" is no number; the only strings are "NaN", "Infinity", "-Infinity"'
+    return f"{_spelt(item)} is no number, as {dtype} needs"
+
+
+def _spelt(item: Any) -> str:
+    if type(item) is list:
+        return "a list"
+    if type(item) is dict:
+        return "an object"
+    if type(item) is str:
+        return f'"{quote(item)}"'
+    names: dict[Any, str] = {None: "null", True: "true", False: "false"}
+    return names[item] if item is None or type(item) is bool else quote(item)
+
+
+def tensor_from_base64(
+    text: str, shape: Sequence[int], dtype: str, max_elements: int, field: str = "/value_base64"
+) -> Tensor:
+    """Return the tensor whose row-major little-endian bytes ``text`` says in base64 (RFC 4648).
+
+    Raises:
+        BadValue: another alphabet, padding or length, or a bool that is neither 0 nor 1.
+        LimitExceeded: more than ``max_elements``.
+    """
+    check_elements(math.prod(shape), max_elements)
+    try:
+        raw = pybase64.b64decode(text, validate=True)
+    except ValueError:
+        why = "this is not base64 with the standard alphabet and padding"
+        raise BadValue(why, pointer=field) from None
+    return tensor_from_bytes(memoryview(raw), shape, dtype, max_elements, field)
+
+
+def tensor_from_bytes(
+    raw: memoryview, shape: Sequence[int], dtype: str, max_elements: int, field: str = ""
+) -> Tensor:
+    """Return the tensor whose row-major little-endian bytes are ``raw``; see tensor_from_base64."""
+    tensor = empty(shape, dtype, max_elements)
+    if len(raw) != tensor.nbytes:
+        raise BadValue(
+            f"there are {len(raw)} bytes, but a {dtype} tensor of shape {quote(list(shape))} "
+            f"has {tensor.nbytes}",
+            pointer=field,
+        )
+    if not raw:
+        return tensor
+    read = np.frombuffer(raw, np.uint8)
+    if dtype == "bool" and read.max() > 1:
+        index = int(np.argmax(read > 1))
+        raise BadValue(
+            f"byte {index} is {read[index]}, but the bytes of a bool are 0 or 1", pointer=field
+        )
+    tensor.view(-1).view(torch.uint8).numpy()[:] = read
+    return tensor
