@@ -107,11 +107,121 @@ class Edge(ResponseModel):
     )
 
 
+class NonFinite(StrEnum):
+    """A kind of number that is not finite."""
+
+    NAN = "NaN"
+    INFINITY = "Infinity"
+
+
+class NonFiniteValue(ResponseModel):
+    """Where the forward pass met its first number that is not finite."""
+
+    node: str = Field(description="The first node in the order of execution.")
+    op: str | None = Field(description="The op that made it; null where it came as a leaf.")
+    kind: NonFinite = Field(description="NaN where the node has one, else Infinity.")
+    producers: list[str] = Field(
+        description="Nodes that are not finite although all that they read is; at most 20."
+    )
+    propagators: list[str] = Field(
+        description="Nodes that are not finite because something they read is not; at most 20."
+    )
+    note: str = Field(description="The same in a sentence.")
+
+
+class NonFiniteGrad(ResponseModel):
+    """Where the backward pass met its first number that is not finite."""
+
+    node: str = Field(description="The first node in backward order whose gradient is not finite.")
+    op: str | None = Field(
+        description="The op whose backward made it; null where the root's gradient was not finite."
+    )
+    made_by: str | None = Field(description="The node of that op.")
+    kind: NonFinite = Field(description="NaN where the gradient has one, else Infinity.")
+    producers: list[str] = Field(
+        description="Nodes whose gradient was made of finite ones; at most 20."
+    )
+    propagators: list[str] = Field(
+        description="Nodes whose gradient came from one that was not finite already; at most 20."
+    )
+    note: str = Field(description="The same in a sentence.")
+
+
+class FlowVerdict(StrEnum):
+    """How gradients change with their distance from the root."""
+
+    STEADY = "steady"
+    VANISHING = "vanishing"
+    EXPLODING = "exploding"
+    TOO_SHALLOW = "too_shallow"
+
+
+class FlowLevel(ResponseModel):
+    """The gradients at one distance from the roots."""
+
+    depth: int = Field(description="The most ops between these nodes and a root or unused result.")
+    nodes: int = Field(description="How many nodes there have a gradient.")
+    grad_rms: float = Field(description="Median of the root mean squares of their gradients.")
+
+
+class GradientFlow(ResponseModel):
+    """Gradients near the roots held against those far from them."""
+
+    verdict: FlowVerdict = Field(
+        description=(
+            "Vanishing where gradients far away are less than a thousandth of those near the root, "
+            "exploding where they are more than a thousand times them; too_shallow below depth 5."
+        )
+    )
+    ratio: float | None = Field(
+        description="Largest grad_rms of the far third over that of the near; null without either."
+    )
+    levels: list[FlowLevel] = Field(description="From the root outwards; at most 100 of them.")
+
+
+class DeadRelu(ResponseModel):
+    """A relu with units that no row of the input makes active."""
+
+    node: str = Field(description="The relu.")
+    units: int = Field(description="Elements along dimension 1 (all where there is no such).")
+    dead_units: int = Field(description="Those of them that are nowhere above zero.")
+    inactive_fraction: float = Field(description="The share of all elements not above zero.")
+
+
+class NoGradReason(StrEnum):
+    """Why a leaf that requires grad gets none."""
+
+    UNUSED = "unused"
+    CUT = "cut"
+    LEADS_TO_NO_ROOT = "leads_to_no_root"
+    ALL_ZEROS = "all_zeros"
+
+
+class LeafWithoutGrad(ResponseModel):
+    """A leaf that requires grad and gets none, or only zeros."""
+
+    node: str = Field(description="The leaf.")
+    reason: NoGradReason = Field(description="Why.")
+    cut_at: list[str] = Field(description="Results computed from it that do not require grad.")
+    note: str = Field(description="The same in a sentence.")
+
+
+class Health(ResponseModel):
+    """A diagnosis of the gradients, over all nodes, also those that retain none."""
+
+    nonfinite_value: NonFiniteValue | None = Field(description="Null where all values are finite.")
+    nonfinite_grad: NonFiniteGrad | None = Field(description="Null where all gradients are finite.")
+    gradient_flow: GradientFlow = Field(description="Whether gradients vanish or explode.")
+    dead_relus: list[DeadRelu] = Field(description="At most 20.")
+    leaves_without_grad: list[LeafWithoutGrad] = Field(description="At most 20.")
+
+
 class TraceResponse(ResponseModel):
     """The answer: every node in the request's order, leaves first."""
 
     nodes: list[NodeTrace] = Field(description="Every leaf, then every output of every op.")
     edges: list[Edge] | None = Field(default=None, description="Every use, where asked for.")
+    health: Health | None = Field(default=None, description="The diagnosis, where asked for.")
     warnings: list[str] = Field(description="PyTorch's own warnings that this graph raised.")
     torch_version: str = Field(description="The PyTorch that computed it.", examples=["2.13.0+cpu"])
     device: str = Field(description="Where it was computed.", examples=["cpu"])

@@ -1,0 +1,84 @@
+"""What each use of a node contributes to its gradient, from a second run with the uses split.
+
+Every use of a tensor ``t`` by an op gets a view ``e = t.view_as(t)`` of its own that retains its
+gradient: ``e.grad`` is this use's contribution. That holds for composite ops and for
+``cat([h, h])`` alike. It can change last bits (autograd then adds contributions in another order),
+so the answer's values and gradients never come from this run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from service.engine.limits import Limits
+from service.engine.plan import Plan, Step
+from service.engine.report import Wanted
+from service.engine.run import run_backward, run_forward
+
+
+class Use(NamedTuple):
+    """One use of a node by an op; ``view`` is what the op got instead of the node's tensor."""
+
+    node: str
+    op: str
+    parameter: str
+    view: Tensor
+
+
+def trace_uses(plan: Plan, leaves: Sequence[Tensor], limits: Limits, seed: int) -> list[Use]:
+    """Run ``plan`` once more with every use split; return the uses in the request's order.
+
+    ``leaves`` are those of the first run; fresh ones are made of them, so no gradient is touched.
+    """
+    uses: dict[int, list[Use]] = {}
+    steps = [_split(step, plan, uses) for step in plan.steps]
+    fresh = [leaf.detach().requires_grad_(leaf.requires_grad) for leaf in leaves]
+    run = run_forward(replace(plan, steps=steps), fresh, limits, seed)
+    in_order = [use for index in sorted(uses) for use in uses[index]]
+    for use in in_order:
+        if use.view.requires_grad:
+            use.view.retain_grad()
+    run_backward(run, limits)
+    return in_order
+
+
+def _split(step: Step, plan: Plan, uses: dict[int, list[Use]]) -> Step:
+    """Return ``step`` with a view of its own for each use; the views are noted in ``uses``."""
+    if step.template.takes_originals:
+        return step
+    call = step.template.compile(range(len(step.uses)))
+    parameters = step.template.parameters
+
+    def call_with_views(slots: list[Any]) -> Any:
+        views = [slots[slot].view_as(slots[slot]) for slot in step.uses]
+        uses[step.index] = [
+            Use(plan.slot_names[slot], step.node, parameter, view)
+            for slot, parameter, view in zip(step.uses, parameters, views, strict=True)
+        ]
+        return call(views)
+
+    return replace(step, call=call_with_views)
+
+
+def count_elements(uses: Sequence[Use]) -> int:
+    """Return how many elements the edges of an answer carry."""
+    return sum(grad.numel() for use in uses if (grad := grad_of(use)) is not None)
+
+
+def grad_of(use: Use) -> Tensor | None:
+    """Return what this use contributes, None where the node is not tracked or nothing came."""
+    return use.view.grad if use.view.retains_grad else None
+
+
+def write_edges(uses: Sequence[Use], wanted: Wanted) -> list[dict[str, Any]]:
+    """Return the Edge of every use, for orjson."""
+    edges = []
+    for use in uses:
+        edge: dict[str, Any] = {"from": use.node, "to": use.op, "input": use.parameter}
+        wanted.write(edge, "grad", grad_of(use))
+        edges.append(edge)
+    return edges

@@ -1,0 +1,35 @@
+"""What one request may take of this service, as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from service.contract.problem import LimitExceeded
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds that the engine checks; every one is named after its setting."""
+
+    max_nodes: int = 100_000
+    """Leaves and ops of a request."""
+    max_elements: int = 67_108_864
+    """Elements of any one tensor, views too."""
+    max_result_elements: int = 33_554_432
+    """Elements that one answer may carry."""
+    memory_limit_mb: int = 2048
+    """Memory that one request may take, in MiB; enforced by the kernel, named in messages here."""
+
+    @classmethod
+    def of(cls, config: Mapping[str, int | str]) -> Limits:
+        """Return the limits that ``config`` names, the defaults for the others."""
+        return cls(**{name: int(config[name]) for name in cls.__slots__ if name in config})
+
+    def check(self, name: str, count: int, what: str) -> None:
+        """Raise LimitExceeded where ``count`` is above the limit ``name``."""
+        limit: int = getattr(self, name)
+        if count > limit:
+            raise LimitExceeded(
+                f"{what}: {count}, but {name} (GRADTRACE_{name.upper()}) is {limit}"
+            )

@@ -1,0 +1,55 @@
+"""What every ``grad_status`` means, in a sentence for the person at the other end."""
+
+from __future__ import annotations
+
+from service.contract.response import GradStatus
+
+LEAF_NOT_ON_PATH = (
+    "{id} requires grad, but no root depends on it through autograd, so backward never reaches it "
+    "and its .grad stays None; use it on the way to a root."
+)
+
+NOTES: dict[GradStatus, str] = {
+    GradStatus.ACCUMULATED: (
+        "{id} is a leaf that requires grad, and a root depends on it: backward accumulated its "
+        "gradient in .grad."
+    ),
+    GradStatus.RETAINED: (
+        "{id} is not a leaf, but retain_grad was on, so PyTorch kept the gradient that passed "
+        "through it."
+    ),
+    GradStatus.NOT_RETAINED: (
+        "{id} requires grad and a gradient passed through it, but it is not a leaf, and PyTorch "
+        "keeps the gradient of a non-leaf only after retain_grad(); set retain_grad to true to "
+        "see it."
+    ),
+    GradStatus.NOT_ON_PATH: (
+        "{id} requires grad, but no gradient reached it from a root: no root depends on it through "
+        "autograd, or the ops between pass it none; use it on the way to a root."
+    ),
+    GradStatus.CONSTANT: (
+        "{id} depends on nothing that requires grad, so autograd does not track it; set "
+        "requires_grad to true on a floating leaf that it depends on."
+    ),
+    GradStatus.NON_DIFFERENTIABLE: (
+        "{id} is computed from something that requires grad, but the result does not: {op} returns "
+        "integers, bools or a detached tensor here, and no gradient can pass; go round {op} if one "
+        "should."
+    ),
+    GradStatus.NO_BACKWARD: (
+        "{id} requires grad, but backward is empty, so only the forward pass ran; name a root in "
+        "backward to get a gradient."
+    ),
+}
+
+
+def note(status: GradStatus, node: str, op: str | None) -> str:
+    """Return the sentence for a node; ``op`` is None for a leaf."""
+    if op is None and status is GradStatus.NOT_ON_PATH:
+        return LEAF_NOT_ON_PATH.format(id=node)
+    if op is None and status is GradStatus.CONSTANT:
+        return (
+            f"{node} is a leaf without requires_grad, so autograd does not track it; set "
+            "requires_grad to true to get its gradient."
+        )
+    return NOTES[status].format(id=node, op=op)

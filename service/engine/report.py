@@ -1,0 +1,153 @@
+"""Fourth station: tensors become the answer, node by node, with the reason for every null.
+
+report
+├── describe    flags, grad_fn and grad_status of every node, from autograd alone
+├── count       elements that the answer would carry, before any is written
+└── write       values, gradients, statistics and notes as asked for
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from service.contract.request import DEFAULT_INCLUDE, Encoding, Include
+from service.contract.response import GradStatus
+from service.engine.graph import grad_fn_name, on_path
+from service.engine.limits import Limits
+from service.engine.notes import note
+from service.engine.run import Run
+from service.engine.stats import tensor_stats
+from service.engine.tensors import DTYPE_NAMES, base64_text, json_fragment
+
+BESIDE = "beside"
+"""The encoding in which tensors are no part of the JSON, as in a safetensors answer."""
+
+
+class Node(NamedTuple):
+    """One node of the answer: what PyTorch says of a tensor, and why its gradient is or is not."""
+
+    id: str
+    op: str | None
+    tensor: Tensor
+    grad: Tensor | None
+    status: GradStatus
+    uses: Sequence[int]
+    """The slots that its op reads."""
+
+
+class Wanted(NamedTuple):
+    """What the client asked to get back."""
+
+    include: frozenset[str]
+    encoding: str
+    """How tensors stand in the JSON: an Encoding, or BESIDE it."""
+
+    @classmethod
+    def of(cls, request: dict[str, Any], *, beside: bool = False) -> Wanted:
+        """Return what ``request`` asks for, the defaults where it is silent.
+
+        Args:
+            request: a TraceRequest.
+            beside: tensors travel beside the JSON, not in it.
+        """
+        include = request.get("include")
+        return cls(
+            frozenset(DEFAULT_INCLUDE if include is None else include),
+            BESIDE if beside else request.get("encoding") or Encoding.JSON,
+        )
+
+    def write(self, trace: dict[str, Any], field: str, tensor: Tensor | None) -> None:
+        """Put ``tensor`` into ``trace`` as ``field``, in the encoding that was asked for."""
+        if self.encoding == Encoding.JSON:
+            trace[field] = None if tensor is None else json_fragment(tensor)
+        elif self.encoding == Encoding.BASE64:
+            trace[f"{field}_base64"] = None if tensor is None else base64_text(tensor)
+
+
+def describe(run: Run) -> list[Node]:
+    """Return every node of ``run`` in the request's order, with its status.
+
+    The walk over autograd's graph is made only if some result was not retained: a gradient that is
+    there, or a retained one that is not, is proof enough.
+    """
+    path: set[tuple[Any, int]] | None = None
+    backward = bool(run.roots)
+    nodes = []
+    for name, op, tensor, uses in _all(run):
+        grad = None
+        if not tensor.requires_grad:
+            tracked = any(run.slots[slot].requires_grad for slot in uses)
+            status = GradStatus.NON_DIFFERENTIABLE if tracked else GradStatus.CONSTANT
+        elif not backward:
+            status = GradStatus.NO_BACKWARD
+        elif (leaf := tensor.is_leaf) or tensor.retains_grad:
+            grad = tensor.grad
+            there = GradStatus.ACCUMULATED if leaf else GradStatus.RETAINED
+            status = GradStatus.NOT_ON_PATH if grad is None else there
+        else:
+            if path is None:
+                path = on_path(run.roots)
+            reached = (tensor.grad_fn, tensor.output_nr) in path
+            status = GradStatus.NOT_RETAINED if reached else GradStatus.NOT_ON_PATH
+        nodes.append(Node(name, op, tensor, grad, status, uses))
+    return nodes
+
+
+def _all(run: Run) -> Iterator[tuple[str, str | None, Tensor, Sequence[int]]]:
+    for spec, leaf in zip(run.plan.leaves, run.leaves, strict=True):
+        yield spec["id"], None, leaf, ()
+    for step in sorted(run.plan.steps, key=lambda step: step.index):
+        outputs = run.results[step.index]
+        if step.slot >= 0:
+            yield step.node, step.op, outputs[0], step.uses
+        else:
+            for number, output in enumerate(outputs):
+                yield f"{step.node}:{number}", step.op, output, step.uses
+
+
+def check_size(nodes: Iterable[Node], wanted: Wanted, limits: Limits, extra: int = 0) -> None:
+    """Raise LimitExceeded where the answer carries too many elements; ``extra`` are in edges."""
+    include = wanted.include
+    value, gradient = Include.VALUE in include, Include.GRAD in include
+    count = extra
+    for node in nodes:
+        numel = node.tensor.numel()
+        count += numel * (value + (gradient and node.grad is not None))
+    limits.check("max_result_elements", count, "the answer has too many elements")
+
+
+def write_nodes(nodes: Iterable[Node], wanted: Wanted) -> list[dict[str, Any]]:
+    """Return the NodeTrace of every node, for orjson."""
+    include = wanted.include
+    value, gradient = Include.VALUE in include, Include.GRAD in include
+    stats, notes = Include.STATS in include, Include.NOTES in include
+    traces = []
+    for node in nodes:
+        tensor, grad = node.tensor, node.grad
+        trace: dict[str, Any] = {
+            "id": node.id,
+            "op": node.op,
+            "shape": [*tensor.shape],
+            "dtype": DTYPE_NAMES[tensor.dtype],
+            "is_leaf": tensor.is_leaf,
+            "requires_grad": tensor.requires_grad,
+            "retains_grad": tensor.retains_grad,
+            "grad_fn": grad_fn_name(tensor),
+            "grad_status": node.status,
+        }
+        if value:
+            wanted.write(trace, "value", tensor)
+        if gradient:
+            wanted.write(trace, "grad", grad)
+        if stats:
+            trace["stats"] = {
+                "value": tensor_stats(tensor),
+                "grad": None if grad is None else tensor_stats(grad),
+            }
+        if notes:
+            trace["note"] = note(node.status, node.id, node.op)
+        traces.append(trace)
+    return traces

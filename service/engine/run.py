@@ -1,0 +1,220 @@
+"""Third station: a plan becomes tensors. Forward, ``retain_grad`` after the last op, backward.
+
+    run(plan, leaves) -> Run
+    ├── forward     each step in order; results go to slots and to the list of nodes
+    ├── retain      only now, so that `autograd.grad` inside the graph fills no node's grad
+    └── backward    one call of torch.autograd.backward over all roots
+
+Results are never written into. Where an op returns its very input, or a tensor that an earlier op
+returned, the node is ``out.view_as(out)``: a node has flags and a gradient of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from service.contract.problem import (
+    BackwardFailed,
+    BadArguments,
+    BadRoot,
+    GradtraceError,
+    MemoryLimit,
+    OpFailed,
+    UnknownReference,
+)
+from service.engine.limits import Limits
+from service.engine.plan import Plan, PlannedRoot, Step, outputs_of
+from service.engine.tensors import DTYPE_NAMES, root_gradient
+
+ALLOCATION_FAILED = ("can't allocate memory", "not enough memory", "CUDA out of memory")
+
+
+@dataclass(slots=True)
+class Run:
+    """What a plan has become; lists are in the request's order, not that of execution."""
+
+    plan: Plan
+    slots: list[Tensor]
+    leaves: list[Tensor]
+    results: list[list[Tensor]]
+    """The outputs of every op of the request."""
+    roots: list[Tensor]
+
+
+def run_forward(plan: Plan, leaves: list[Tensor], limits: Limits, seed: int) -> Run:
+    """Run every step of ``plan`` on ``leaves``.
+
+    Raises:
+        OpFailed, MemoryLimit, LimitExceeded, BadArguments, UnknownReference: with the op's place.
+    """
+    slots: list[Any] = [*leaves, *[None] * (plan.slots - len(leaves))]
+    results: list[list[Tensor]] = [[]] * len(plan.steps)
+    seen = {id(leaf) for leaf in leaves}
+    max_elements = limits.max_elements
+    torch.default_generator.manual_seed(seed)
+    for step in plan.steps:
+        try:
+            if step.seed is not None:
+                torch.default_generator.manual_seed(step.seed)
+            result = step.call(slots)
+            if step.slot < 0:
+                nodes = [_as_node(part, seen) for part in outputs_of(result) if part is not None]
+                for node in nodes:
+                    _check_node(node, limits)
+                _fill_slots(step, nodes, slots)
+                results[step.index] = nodes
+            else:
+                node = result if result.__class__ is Tensor else _single(result)
+                if id(node) in seen:
+                    node = node.view_as(node)
+                seen.add(id(node))
+                if node.numel() > max_elements or node.dtype not in DTYPE_NAMES:
+                    _check_node(node, limits)
+                slots[step.slot] = node
+                results[step.index] = [node]
+            if step.requires_grad:
+                _track(step, results[step.index], slots)
+        except Exception as error:  # noqa: BLE001 - whatever PyTorch raises is the client's answer
+            _raise_for(error, step, limits)
+    roots = [slots[root.slot] for root in plan.roots]
+    return Run(plan, slots, slots[: len(leaves)], results, roots)
+
+
+def _single(result: Any) -> Tensor:
+    parts = [part for part in outputs_of(result) if part is not None]
+    if len(parts) != 1:
+        raise OpFailed(f"the op returned {len(parts)} tensors where one is declared")
+    return _tensor(parts[0])
+
+
+def _tensor(part: Any) -> Tensor:
+    if not isinstance(part, Tensor):
+        raise OpFailed(f"the op returned a {type(part).__name__}, not a tensor")
+    return part.as_subclass(Tensor) if part.__class__ is not Tensor else part
+
+
+def _as_node(part: Any, seen: set[int]) -> Tensor:
+    node = _tensor(part)
+    if id(node) in seen:
+        node = node.view_as(node)
+    seen.add(id(node))
+    return node
+
+
+def _check_node(node: Tensor, limits: Limits) -> None:
+    limits.check("max_elements", node.numel(), "the result has too many elements")
+    if node.dtype not in DTYPE_NAMES:
+        name = str(node.dtype).removeprefix("torch.")
+        raise BadArguments(f"the result is of dtype {name}, which an answer cannot carry")
+    if node.layout is not torch.strided:
+        raise BadArguments(f"the result has the layout {node.layout}, which has no nested lists")
+
+
+def _fill_slots(step: Step, nodes: Sequence[Tensor], slots: list[Any]) -> None:
+    for number, slot in step.outputs:
+        if number >= len(nodes):
+            there = f"{step.node}:0 to {step.node}:{len(nodes) - 1}" if nodes else "none"
+            raise UnknownReference(
+                f"{step.node}:{number} is referred to, but the outputs are {there}"
+            )
+        slots[slot] = nodes[number]
+
+
+def _track(step: Step, nodes: Sequence[Tensor], slots: Sequence[Tensor]) -> None:
+    """Do what ``requires_grad_()`` does to a result that nothing tracks yet."""
+    if any(slots[slot].requires_grad for slot in step.uses):
+        raise BadArguments(
+            "requires_grad is for an op none of whose inputs is tracked: this result is no leaf",
+            pointer="/requires_grad",
+        )
+    for node in nodes:
+        if not (node.is_floating_point() or node.is_complex()):
+            raise BadArguments(
+                "Only Tensors of floating point and complex dtype can require gradients",
+                pointer="/requires_grad",
+            )
+        node.requires_grad_()
+
+
+def allocation_failed(error: BaseException) -> bool:
+    """Return whether ``error`` says that memory ran out."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in ALLOCATION_FAILED)
+    )
+
+
+def memory_limit(limits: Limits) -> MemoryLimit:
+    """Return the problem that says how much memory there is."""
+    return MemoryLimit(
+        f"the graph needs more than memory_limit_mb (GRADTRACE_MEMORY_LIMIT_MB) "
+        f"of {limits.memory_limit_mb} MiB"
+    )
+
+
+def _raise_for(error: Exception, step: Step, limits: Limits) -> NoReturn:
+    place = f"/ops/{step.index}"
+    if isinstance(error, GradtraceError):
+        raise error.at(place, step.node) from None
+    if allocation_failed(error):
+        raise memory_limit(limits).at(place, step.node) from None
+    raise OpFailed(words_of(error)).at(place, step.node) from error
+
+
+def words_of(error: Exception) -> str:
+    """Return PyTorch's own message, or the kind of error where it has none."""
+    return str(error) or type(error).__name__
+
+
+def retain_grads(run: Run) -> None:
+    """Switch ``retain_grad`` on where it was asked for and PyTorch allows it."""
+    for step in run.plan.steps:
+        if step.retain_grad:
+            for node in run.results[step.index]:
+                if node.requires_grad:
+                    node.retain_grad()
+
+
+def run_backward(run: Run, limits: Limits, *, retain_graph: bool = False) -> None:
+    """Run backward from all roots at once, as ``torch.autograd.backward`` does.
+
+    Raises:
+        BadRoot: where PyTorch would refuse a root, in PyTorch's words.
+        BackwardFailed, MemoryLimit: what PyTorch raised on the way.
+    """
+    if not run.roots:
+        return
+    gradients = [
+        _gradient(index, root, tensor, limits)
+        for index, (root, tensor) in enumerate(zip(run.plan.roots, run.roots, strict=True))
+    ]
+    try:
+        torch.autograd.backward(run.roots, gradients, retain_graph=retain_graph)
+    except Exception as error:
+        if allocation_failed(error):
+            raise memory_limit(limits) from None
+        raise BackwardFailed(words_of(error)) from error
+
+
+def _gradient(index: int, root: PlannedRoot, tensor: Tensor, limits: Limits) -> Tensor | None:
+    """Return the gradient to start from, None for the implicit 1 (torch.autograd.backward)."""
+    try:
+        gradient = root_gradient(root.spec, tensor, limits.max_elements)
+        if not tensor.requires_grad:
+            raise BadRoot(
+                f"element {index} of tensors does not require grad and does not have a grad_fn"
+            )
+        if gradient is None and tensor.numel() != 1:
+            raise BadRoot("grad can be implicitly created only for scalar outputs")
+        if gradient is None and not tensor.dtype.is_floating_point:
+            raise BadRoot(
+                "grad can be implicitly created only for real scalar outputs but got "
+                f"{tensor.dtype}"
+            )
+    except GradtraceError as error:
+        raise error.at(root.pointer, root.node) from None
+    return gradient

@@ -1,0 +1,150 @@
+"""What a worker can be asked to do: the engine, the translators and the picture, behind one call.
+
+A worker is told to import ``service.jobs:create`` and knows nothing else of what is in here. Every
+job is bytes and headers in, bytes and headers out; every error is a problem.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+
+import service
+from service.contract.problem import InvalidRequest
+from service.contract.request import DType, Include
+from service.engine.catalogue import catalogue
+from service.engine.job import (
+    JSON,
+    Answer,
+    Engine,
+    Stopwatch,
+    check_request,
+    count_nodes,
+    explain,
+    problem_answer,
+)
+from service.engine.json_text import parse_json
+from service.engine.limits import Limits
+
+Headers = Mapping[str, str]
+Bytes = bytes | memoryview
+Handle = Callable[[Headers, Bytes], Answer]
+
+NDJSON = "application/x-ndjson"
+PICTURES = ("image/svg+xml", "text/vnd.graphviz")
+PICTURE_NEEDS = (Include.VALUE, Include.GRAD, Include.STATS, Include.NOTES)
+
+
+def create(config: Mapping[str, int | str]) -> Handle:
+    """Return the function that does every job of a worker.
+
+    Args:
+        config: limits by their setting's name in lower case, and ``torch_threads``.
+    """
+    catalogue()  # made before the first fork, so that no worker makes it again
+    threads = config.get("torch_threads")
+    jobs = Jobs(Engine(Limits.of(config), None if threads is None else int(threads)))
+    return jobs.handle
+
+
+class Jobs:
+    """The jobs by name; :meth:`handle` never raises."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._jobs: dict[str, Handle] = {
+            "trace": self._trace,
+            "traces": self._traces,
+            "ops": self._ops,
+            "op": self._op,
+            "capabilities": self._capabilities,
+            "import_python": self._import_python,
+            "export_python": self._export_python,
+        }
+
+    def handle(self, headers: Headers, body: Bytes) -> Answer:
+        """Do the job that ``headers["job"]`` names."""
+        try:
+            return self._jobs[headers["job"]](headers, body)
+        except Exception as error:  # noqa: BLE001 - the last wall: whatever it is, a problem
+            return problem_answer(explain(error, self._engine.limits))
+
+    def _trace(self, headers: Headers, body: Bytes) -> Answer:
+        accept = headers.get("accept", JSON)
+        content_type = headers.get("content-type", JSON)
+        if accept in PICTURES:
+            return self._picture(content_type, accept, body)
+        return self._engine.trace(content_type, accept, body)
+
+    def _picture(self, content_type: str, accept: str, body: Bytes) -> Answer:
+        watch = Stopwatch()
+        request, tensors = self._engine.read(content_type, body)
+        check_request(request)
+        watch.lap("parse")
+        asked = request.get("include") or ()
+        wanted = {**request, "encoding": "json", "include": [*PICTURE_NEEDS, *asked]}
+        answer, _ = self._engine.answer(wanted, tensors, watch)
+        from service.picture import graphviz, svg
+
+        text = (svg if accept == "image/svg+xml" else graphviz)(
+            request, orjson.loads(orjson.dumps(answer))
+        )
+        watch.lap("encode")
+        nodes = str(count_nodes(request))
+        headers = {"content-type": accept, "server-timing": str(watch), "x-nodes": nodes}
+        return Answer(200, headers, text.encode())
+
+    def _traces(self, _headers: Headers, body: Bytes) -> Answer:
+        """Answer a TraceRequest a line with a line each, in order; a bad one spoils no other."""
+        lines = []
+        nodes = 0
+        for line in bytes(body).splitlines():
+            answer = self._engine.trace(JSON, JSON, line)
+            kind = b"trace" if answer.status == 200 else b"problem"
+            lines.append(b'{"' + kind + b'":' + answer.body + b"}")
+            nodes += int(answer.headers["x-nodes"])
+        return Answer(200, {"content-type": NDJSON, "x-nodes": str(nodes)}, b"\n".join(lines))
+
+    def _ops(self, headers: Headers, _body: Bytes) -> Answer:
+        found = catalogue().search(headers.get("q", ""))
+        return _json({"ops": [{"name": op.name, "summary": op.summary} for op in found]})
+
+    def _op(self, headers: Headers, _body: Bytes) -> Answer:
+        return _json(catalogue().find(headers["name"]).describe())
+
+    def _capabilities(self, _headers: Headers, _body: Bytes) -> Answer:
+        cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        versions = {
+            "gradtrace": service.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        }
+        devices = ["cpu", *(f"cuda:{index}" for index in range(cuda))]
+        return _json({"versions": versions, "devices": devices, "dtypes": list(DType)})
+
+    def _import_python(self, _headers: Headers, body: Bytes) -> Answer:
+        document = parse_json(body)
+        if not isinstance(document, dict) or set(document) != {"source"}:
+            raise InvalidRequest('the body is an object with the one field "source"')
+        if not isinstance(document["source"], str):
+            raise InvalidRequest("source is a string", pointer="/source")
+        from service.translate.from_python import from_python
+
+        return _json(from_python(document["source"]))
+
+    def _export_python(self, _headers: Headers, body: Bytes) -> Answer:
+        request, _ = self._engine.read(JSON, body)
+        check_request(request)
+        from service.translate.to_python import to_python
+
+        return Answer(200, {"content-type": "text/x-python"}, to_python(request).encode())
+
+
+def _json(document: Any) -> Answer:
+    return Answer(200, {"content-type": JSON}, orjson.dumps(document))

@@ -1,0 +1,327 @@
+"""What is refused, each with its status, code, pointer and node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from service.engine.job import Engine
+from service.engine.limits import Limits
+from tests.engine.asking import leaf, op, problem
+
+X = leaf("x", [1.0, 2.0])
+
+
+def graph(*ops: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"leaves": [X], "ops": list(ops)} | more
+
+
+BODIES: dict[str, tuple[bytes, int, str]] = {
+    "broken JSON": (b'{"leaves": [', 400, "invalid_json"),
+    "an empty body": (b"", 400, "invalid_json"),
+    "a bare NaN": (b'{"leaves":[{"id":"a","value":NaN}]}', 400, "invalid_json"),
+    "a key given twice": (b'{"leaves":[{"id":"a","id":"b","value":1}]}', 400, "invalid_json"),
+    "invalid UTF-8": (b'{"leaves":[{"id":"\xff","value":1}]}', 400, "invalid_json"),
+    "200,000 open brackets": (b"[" * 200_000, 400, "invalid_json"),
+    "200,000 brackets that close": (b"[" * 200_000 + b"]" * 200_000, 400, "invalid_json"),
+    "a list": (b"[]", 422, "invalid_request"),
+    "null": (b"null", 422, "invalid_request"),
+    "an empty graph": (b"{}", 422, "invalid_request"),
+    "lists of nothing": (b'{"leaves":[],"ops":[]}', 422, "invalid_request"),
+}
+
+
+@pytest.mark.parametrize("what", BODIES)
+def test_a_body_that_is_no_request_is_refused(what: str) -> None:
+    body, status, code = BODIES[what]
+    told = problem(body)
+    assert (told.status, told.code) == (status, code)
+
+
+REQUESTS: dict[str, tuple[dict[str, Any], str, str, str | None]] = {
+    "an unknown field": ({"leaves": [X], "nodes": []}, "invalid_request", "/nodes", None),
+    "an unknown field of a leaf": (
+        {"leaves": [X | {"grad": 1}]},
+        "invalid_request",
+        "/leaves/0/grad",
+        "x",
+    ),
+    "a leaf without value": ({"leaves": [{"id": "a"}]}, "invalid_request", "/leaves/0", "a"),
+    "a leaf with two values": (
+        {"leaves": [leaf("a", 1, value_base64="AA==", shape=[])]},
+        "invalid_request",
+        "/leaves/0",
+        "a",
+    ),
+    "base64 without shape": (
+        {"leaves": [{"id": "a", "value_base64": "AA=="}]},
+        "invalid_request",
+        "/leaves/0",
+        "a",
+    ),
+    "an id with a space": ({"leaves": [leaf("a b", 1)]}, "invalid_request", "/leaves/0/id", "a b"),
+    "a reserved id": (
+        {"leaves": [leaf("__metadata__", 1)]},
+        "invalid_request",
+        "/leaves/0",
+        "__metadata__",
+    ),
+    "a flag that is a number": (
+        {"leaves": [leaf("a", 1, requires_grad=1)]},
+        "invalid_request",
+        "/leaves/0/requires_grad",
+        "a",
+    ),
+    "a device that is not there": (graph(device="cuda:99"), "invalid_request", "/device", None),
+    "a device of another kind": (graph(device="meta"), "invalid_request", "/device", None),
+    "a negative seed": (graph(seed=-1), "invalid_request", "/seed", None),
+    "a seed beyond 2^63-1": (graph(seed=2**63), "invalid_request", "/seed", None),
+    "a ragged list": ({"leaves": [leaf("a", [[1, 2], [3]])]}, "bad_value", "/leaves/0/value", "a"),
+    "base64 of the wrong length": (
+        {"leaves": [{"id": "a", "value_base64": "AAAA", "shape": [2]}]},
+        "bad_value",
+        "/leaves/0/value_base64",
+        "a",
+    ),
+    "base64 with a strange sign": (
+        {"leaves": [{"id": "a", "value_base64": "AA*AAA==", "shape": [1]}]},
+        "bad_value",
+        "/leaves/0/value_base64",
+        "a",
+    ),
+    "300 in uint8": (
+        {"leaves": [leaf("a", [1, 300], requires_grad=False, dtype="uint8")]},
+        "bad_value",
+        "/leaves/0/value",
+        "a",
+    ),
+    "1.5 in int64": (
+        {"leaves": [leaf("a", [1.5], requires_grad=False, dtype="int64")]},
+        "bad_value",
+        "/leaves/0/value",
+        "a",
+    ),
+    "70000 in float16": (
+        {"leaves": [leaf("a", [70000], dtype="float16")]},
+        "bad_value",
+        "/leaves/0/value",
+        "a",
+    ),
+    "true in float32": ({"leaves": [leaf("a", [True])]}, "bad_value", "/leaves/0/value", "a"),
+    "a number in bool": (
+        {"leaves": [leaf("a", [1], requires_grad=False, dtype="bool")]},
+        "bad_value",
+        "/leaves/0/value",
+        "a",
+    ),
+    "an integer leaf that requires grad": (
+        {"leaves": [leaf("a", [1], dtype="int64")]},
+        "bad_value",
+        "/leaves/0/requires_grad",
+        "a",
+    ),
+    "the same id twice": ({"leaves": [X, leaf("x", 1)]}, "duplicate_id", "/leaves/1/id", "x"),
+    "the same id for a leaf and an op": (
+        graph(op("x", "relu", "x")),
+        "duplicate_id",
+        "/ops/0/id",
+        "x",
+    ),
+    "an unknown reference": (
+        graph(op("b", "relu", "nope")),
+        "unknown_reference",
+        "/ops/0/inputs/0",
+        "b",
+    ),
+    "an unknown reference in attrs": (
+        graph(op("b", "add", "x", other={"ref": "nope"})),
+        "unknown_reference",
+        "/ops/0/attrs/other",
+        "b",
+    ),
+    "an output of a leaf": (
+        graph(op("b", "relu", "x:0")),
+        "unknown_reference",
+        "/ops/0/inputs/0",
+        "b",
+    ),
+    "several outputs by a bare id": (
+        graph(op("t", "topk", "x", k=1), op("b", "sum", "t")),
+        "unknown_reference",
+        "/ops/1/inputs/0",
+        "b",
+    ),
+    "an output that is not there": (
+        graph(op("t", "topk", "x", k=1), op("b", "sum", "t:2")),
+        "unknown_reference",
+        "/ops/1/inputs/0",
+        "b",
+    ),
+    "an output beyond a list's end": (
+        graph(op("u", "unbind", "x"), op("b", "sum", "u:2")),
+        "unknown_reference",
+        "/ops/0",
+        "u",
+    ),
+    "an unknown op": (graph(op("b", "reluu", "x")), "unknown_op", "/ops/0/op", "b"),
+    "an argument that is not there": (
+        graph(op("b", "relu", "x", slope=1)),
+        "bad_arguments",
+        "/ops/0/attrs/slope",
+        "b",
+    ),
+    "an argument of the wrong type": (
+        graph(op("b", "sum", "x", dim="one")),
+        "bad_arguments",
+        "/ops/0/attrs/dim",
+        "b",
+    ),
+    "an argument too few": (graph(op("b", "mul", "x")), "bad_arguments", "/ops/0/inputs", "b"),
+    "an input too many": (
+        graph(op("b", "relu", "x", "x")),
+        "bad_arguments",
+        "/ops/0/inputs/1",
+        "b",
+    ),
+    "shapes that do not fit": (
+        {"leaves": [X, leaf("y", [1, 2, 3])], "ops": [op("b", "add", "x", "y")]},
+        "op_failed",
+        "/ops/0",
+        "b",
+    ),
+    "a vector as root": (graph(op("b", "relu", "x")), "bad_root", "/ops/0", "b"),
+    "an untracked root": (
+        {"leaves": [leaf("k", 1, requires_grad=False)], "ops": [op("b", "relu", "k")]},
+        "bad_root",
+        "/ops/0",
+        "b",
+    ),
+    "several outputs as the default root": (
+        graph(op("t", "topk", "x", k=1)),
+        "bad_root",
+        "/ops/0",
+        "t",
+    ),
+    "a root that is not there": (
+        graph(op("b", "sum", "x"), backward=[{"node": "nope"}]),
+        "unknown_reference",
+        "/backward/0/node",
+        None,
+    ),
+    "a root's gradient of the wrong shape": (
+        graph(op("b", "relu", "x"), backward=[{"node": "b", "gradient": [1, 2, 3]}]),
+        "bad_root",
+        "/backward/0/gradient",
+        "b",
+    ),
+    "an op without derivative": (
+        graph(op("f", "floor_divide", "x", other=2), op("b", "sum", "f")),
+        "backward_failed",
+        "",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REQUESTS)
+def test_a_request_that_cannot_be_traced_is_refused_where_it_is_wrong(what: str) -> None:
+    request, code, pointer, node = REQUESTS[what]
+    told = problem(request)
+    first = told.errors[0]
+    assert (told.status, told.code, first.code) == (422, code, code)
+    assert first.pointer.startswith(pointer)
+    assert first.node == node
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (
+            {"leaves": [X, leaf("y", [1, 2, 3])], "ops": [op("b", "add", "x", "y")]},
+            (
+                "The size of tensor a (2) must match the size of tensor b (3) at non-singleton "
+                "dimension 0"
+            ),
+        ),
+        (graph(op("b", "relu", "x")), "grad can be implicitly created only for scalar outputs"),
+        (
+            {"leaves": [leaf("z", [1, 2], dtype="complex64")], "ops": [op("b", "exp", "z")]},
+            "grad can be implicitly created only for real scalar outputs but got torch.complex64",
+        ),
+        (
+            {"leaves": [leaf("k", 1, requires_grad=False)]},
+            "element 0 of tensors does not require grad and does not have a grad_fn",
+        ),
+        (
+            graph(op("f", "floor_divide", "x", other=2), op("b", "sum", "f")),
+            "derivative for aten::floor_divide is not implemented",
+        ),
+    ],
+)
+def test_pytorch_speaks_in_its_own_words(request_: dict[str, Any], words: str) -> None:
+    assert problem(request_).detail == words
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_softmax", "add_", "__class__", "load", "save", "from_file", "aten.from_file.default",
+        "empty", "empty_like", "manual_seed", "set_default_dtype", "compile", "aten.add_.Tensor",
+        "aten.add.out", "Tensor.add", "nn.functional._in_projection", "ops.aten.add", "",
+    ],
+)  # fmt: skip
+def test_private_in_place_and_dangerous_names_are_no_ops(name: str) -> None:
+    told = problem(graph(op("b", name, "x")))
+    assert told.code == ("unknown_op" if name else "invalid_request")
+
+
+def test_an_unknown_op_is_answered_with_near_names() -> None:
+    assert "softmax" in problem(graph(op("b", "sofmax", "x"))).detail
+
+
+def test_arguments_that_do_not_bind_are_answered_with_the_signatures() -> None:
+    assert "exponent" in problem(graph(op("b", "pow", "x", exponents=2))).detail
+
+
+def test_several_mistakes_are_told_together_twenty_at_most() -> None:
+    told = problem(graph(*(op(f"b{i}", "reluu", "x") for i in range(30))))
+    assert len(told.errors) == 20
+    assert [error.node for error in told.errors] == [f"b{i}" for i in range(20)]
+
+
+def test_long_input_is_not_echoed() -> None:
+    told = problem(graph(op("b", "relu", "q" * 150, extra="z" * 5000)))
+    assert len(told.model_dump_json()) < 2000
+
+
+@pytest.mark.parametrize(
+    ("limits", "request_", "name"),
+    [
+        (Limits(max_nodes=2), graph(op("a", "relu", "x"), op("b", "sum", "a")), "max_nodes"),
+        (
+            Limits(max_elements=8),
+            graph(op("a", "expand", "k", size=[3, 3]), op("b", "sum", "a"), leaves=[leaf("k", 1)]),
+            "max_elements",
+        ),
+        (Limits(max_elements=8), {"leaves": [leaf("k", [0] * 9)]}, "max_elements"),
+        (
+            Limits(max_result_elements=6),
+            graph(op("a", "relu", "x"), op("b", "sum", "a")),
+            "max_result_elements",
+        ),
+    ],
+)
+def test_a_limit_is_named_with_its_value(
+    limits: Limits, request_: dict[str, Any], name: str
+) -> None:
+    told = problem(request_, Engine(limits))
+    assert told.code == "limit_exceeded"
+    assert f"{name} (GRADTRACE_{name.upper()}) is {getattr(limits, name)}" in told.detail
+
+
+def test_a_view_of_a_million_million_elements_is_refused_before_anybody_sums_it() -> None:
+    told = problem(
+        graph(op("e", "expand", "k", size=[2**40]), op("s", "sum", "e"), leaves=[leaf("k", [1])])
+    )
+    assert (told.code, told.errors[0].node) == ("limit_exceeded", "e")

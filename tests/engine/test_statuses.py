@@ -1,0 +1,126 @@
+"""Every grad_status, each in the smallest graph that shows it, by autograd's own graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from service.contract.response import GradStatus
+from service.engine.notes import note
+from tests.engine.asking import leaf, nodes_of, op, problem, trace
+
+X = leaf("x", [1.0, 2.0])
+
+
+def statuses(*ops: dict[str, Any], **more: Any) -> dict[str, str]:
+    nodes = nodes_of(
+        {"leaves": [X, leaf("k", [1.0, 1.0], requires_grad=False)], "ops": list(ops)} | more
+    )
+    return {name: node["grad_status"] for name, node in nodes.items()}
+
+
+def test_an_unused_output_of_several_is_not_on_the_path() -> None:
+    found = statuses(op("u", "unbind", "x"), op("out", "sum", "u:0"))
+    assert (found["u:0"], found["u:1"]) == ("not_retained", "not_on_path")
+
+
+def test_a_retained_unused_output_has_no_gradient() -> None:
+    found = statuses(op("u", "unbind", "x", retain_grad=True), op("out", "sum", "u:0"))
+    assert (found["u:0"], found["u:1"]) == ("retained", "not_on_path")
+
+
+def test_a_gradient_of_zeros_is_a_gradient() -> None:
+    nodes = nodes_of({"leaves": [X], "ops": [op("f", "floor", "x"), op("out", "sum", "f")]})
+    assert nodes["x"]["grad_status"] == "accumulated"
+    assert nodes["x"]["grad"] == [0.0, 0.0]
+
+
+def test_a_node_that_autograd_reaches_without_passing_it_a_gradient_is_not_on_the_path() -> None:
+    found = statuses(
+        op("h", "mul", "x", other=2, retain_grad=True),
+        op("n", "norm", "h", p=0),
+        op("out", "add", "n", "k"),
+        backward=[{"node": "out", "gradient": [1, 1]}],
+    )
+    assert found["h"] == "not_on_path"
+
+
+def test_detached_and_integer_results_are_non_differentiable() -> None:
+    found = statuses(
+        op("d", "detach", "x"),
+        op("i", "argmax", "x"),
+        op("c", "gt", "x", other=1),
+        op("out", "sum", "x"),
+    )
+    assert {found[name] for name in ("d", "i", "c")} == {"non_differentiable"}
+
+
+def test_what_is_computed_of_constants_is_constant_also_through_attrs() -> None:
+    found = statuses(
+        op("a", "add", "k", other={"ref": "k"}),
+        op("b", "add", "k", other={"ref": "x"}),
+        op("g", "gt", "k", other={"ref": "x"}),
+        op("out", "sum", "b"),
+    )
+    assert (found["k"], found["a"], found["g"]) == ("constant", "constant", "non_differentiable")
+
+
+def test_forward_only_leaves_no_gradient_anywhere() -> None:
+    found = statuses(
+        op("h", "mul", "x", other=2, retain_grad=True), op("out", "sum", "h"), backward=[]
+    )
+    assert (found["x"], found["h"], found["k"]) == ("no_backward", "no_backward", "constant")
+
+
+def test_retain_grad_on_a_constant_is_no_error() -> None:
+    found = statuses(op("c", "mul", "k", other=2, retain_grad=True), op("out", "sum", "x"))
+    assert found["c"] == "constant"
+
+
+def test_a_source_op_that_requires_grad_is_a_leaf() -> None:
+    nodes = nodes_of(
+        {"ops": [op("w", "ones", size=[2], requires_grad=True), op("out", "sum", "w")]}
+    )
+    assert nodes["w"]["is_leaf"] is True
+    assert nodes["w"]["grad_fn"] is None
+    assert nodes["w"]["grad_status"] == "accumulated"
+    assert nodes["w"]["grad"] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        op("w", "mul", "x", other=2, requires_grad=True),
+        op("w", "argmax", "k", requires_grad=True),
+        op("w", "detach", "x", requires_grad=True),
+    ],
+)
+def test_requires_grad_is_refused_where_the_result_is_no_floating_leaf(bad: dict[str, Any]) -> None:
+    told = problem({"leaves": [X, leaf("k", [1.0], requires_grad=False)], "ops": [bad]})
+    assert (told.code, told.errors[0].node) == ("bad_arguments", "w")
+    assert told.errors[0].pointer == "/ops/0/requires_grad"
+
+
+def test_every_status_has_a_note_that_names_the_node() -> None:
+    for status in GradStatus:
+        for name in (None, "mul"):
+            assert note(status, "n7", name).startswith("n7 ")
+
+
+def test_the_note_of_an_unretained_result_says_what_to_change() -> None:
+    request = {"leaves": [X], "ops": [op("c", "mul", "x", other=2), op("out", "sum", "c")]}
+    answer = trace(request | {"include": ["notes"]})
+    [c] = [node for node in answer["nodes"] if node["id"] == "c"]
+    assert "retain_grad" in c["note"]
+    assert "not a leaf" in c["note"]
+    assert "value" not in c
+    assert "grad" not in c
+
+
+def test_several_roots_and_a_root_given_twice_add_up() -> None:
+    request: dict[str, Any] = {"leaves": [X], "ops": [op("s", "sum", "x"), op("m", "mean", "x")]}
+    once = nodes_of(request | {"backward": [{"node": "s"}, {"node": "m"}]})
+    twice = nodes_of(request | {"backward": [{"node": "s"}, {"node": "s"}]})
+    assert once["x"]["grad"] == [1.5, 1.5]
+    assert twice["x"]["grad"] == [2.0, 2.0]
