@@ -117,5 +117,5 @@ def _show(answer: bytes, view: View) -> None:
 
     trace = TraceResponse.model_validate_json(answer)
     show_trace(trace, view.notes)
-    if view.health:
-        show_health(trace)
+    if trace.health is not None:
+        show_health(trace.health)

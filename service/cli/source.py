@@ -1,7 +1,7 @@
 """Where a command's answer comes from: a running service, or worker processes of its own.
 
-Both take the same calls. Without a URL nothing listens on a port: the call goes to workers that live
-as long as the command does, under the limits of the GRADTRACE_* settings.
+Both take the same calls. Without a URL nothing listens on a port: the call goes to workers that
+live as long as the command does, under the limits of the GRADTRACE_* settings.
 """
 
 from __future__ import annotations

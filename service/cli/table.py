@@ -10,7 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.contract.response import GradStatus, NodeTrace, OpDescription, OpList, TraceResponse
+from service.contract.response import (
+    GradStatus,
+    Health,
+    NodeTrace,
+    OpDescription,
+    OpList,
+    TraceResponse,
+)
 
 CELL = 48
 PLAIN_WIDTH = 10_000
@@ -39,6 +46,22 @@ def show_trace(answer: TraceResponse, notes: bool = False) -> None:
     show_table(headings, rows)
     for warning in answer.warnings:
         console().print(f"warning: {warning}", markup=False, soft_wrap=True)
+
+
+def show_health(health: Health) -> None:
+    """Print the findings of the diagnosis, a line each."""
+    found = [health.nonfinite_value, health.nonfinite_grad, *health.leaves_without_grad]
+    lines = [finding.note for finding in found if finding is not None]
+    lines += [
+        f"{relu.node}: {relu.dead_units} of {relu.units} units are dead, "
+        f"{relu.inactive_fraction:.0%} of its elements are inactive"
+        for relu in health.dead_relus
+    ]
+    flow = health.gradient_flow
+    ratio = "" if flow.ratio is None else f", far from the root {flow.ratio:.3g} times those near"
+    lines.append(f"gradients along the depth: {flow.verdict.replace('_', ' ')}{ratio}")
+    for line in ("", "health", *(f"  {line}" for line in lines)):
+        console().print(line, markup=False, soft_wrap=True)
 
 
 def show_table(headings: list[str], rows: list[list[Text]]) -> None:
