@@ -1,0 +1,106 @@
+"""Functions that an exported script brings along, and what each of them means when read back.
+
+A function definition is one of these if it is the same word for word (comments and layout aside).
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from service.translate.reading import Reading
+from service.translate.unreadable import Unreadable
+from service.translate.values import Helper, Several, StartGradient, Tensor
+
+SHOW = '''\
+def show(node, tensor):
+    """Print a node, or each output of an op that has several, as a line of JSON."""
+    if isinstance(tensor, (tuple, list)):
+        for k, output in enumerate(tensor):
+            show(f"{node}:{k}", output)
+        return
+    grad = tensor.grad if tensor.is_leaf or tensor.retains_grad else None
+    print(json.dumps({"id": node, "value": numbers(tensor), "grad": numbers(grad)}))
+'''
+
+NUMBERS = '''\
+def numbers(tensor):
+    """Return nested lists; complex numbers are [re, im], and what JSON lacks is a string."""
+    if tensor is None:
+        return None
+    if tensor._is_zerotensor():
+        tensor = torch.zeros(tensor.shape, dtype=tensor.dtype)
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    return plain(tensor.tolist())
+'''
+
+PLAIN = """\
+def plain(value):
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+"""
+
+OWN = '''\
+def own(out, *inputs):
+    """Return a node of its own, also where an op returns its very input."""
+    if isinstance(out, (tuple, list)):
+        return [own(one, *inputs, *out[:k]) for k, one in enumerate(out) if one is not None]
+    return out.view_as(out) if any(out is tensor for tensor in inputs) else out
+'''
+
+GRADIENT = '''\
+def gradient(node, values):
+    """Return a gradient for a root, of its dtype: from nested lists, or from base64."""
+    if isinstance(values, str):
+        raw = bytearray(base64.b64decode(values))
+        return torch.frombuffer(raw, dtype=node.dtype).reshape(node.shape).clone()
+    if node.is_complex():
+        return torch.view_as_complex(torch.tensor(values, dtype=node.real.dtype))
+    return torch.tensor(values, dtype=node.dtype)
+'''
+
+FROM_BASE64 = '''\
+def from_base64(text, shape, dtype):
+    """Return a tensor of raw little-endian bytes."""
+    return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=dtype).reshape(shape).clone()
+'''
+
+SOURCES: Mapping[str, str] = {
+    "show": SHOW,
+    "numbers": NUMBERS,
+    "plain": PLAIN,
+    "own": OWN,
+    "gradient": GRADIENT,
+}
+"""Those that have a meaning of their own; ``from_base64`` is read like any function."""
+
+
+@cache
+def _shapes() -> dict[str, str]:
+    return {name: ast.dump(ast.parse(source).body[0]) for name, source in SOURCES.items()}
+
+
+def helper(node: ast.FunctionDef) -> Helper | None:
+    """Return what a function definition is, if an exported script brought it along."""
+    expected = _shapes().get(node.name)
+    return Helper(node.name) if expected is not None and ast.dump(node) == expected else None
+
+
+def call_helper(reading: Reading, name: str, values: Sequence[Any]) -> Any:
+    """Return what a call of such a function means."""
+    if name == "own" and values:
+        return values[0]
+    if name == "gradient" and len(values) == 2:
+        return StartGradient(values[1])
+    if name == "show" and len(values) == 2 and isinstance(values[0], str):
+        shown = values[1]
+        if isinstance(shown, Tensor | Several):
+            reading.graph.rename(shown.node, values[0])
+        return None
+    raise Unreadable(f"{name} is not called like this in an exported script")

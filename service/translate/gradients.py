@@ -1,0 +1,240 @@
+"""Backward passes of a script: roots of the graph, and gradients to compute with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from service.translate.arguments import describe, literal
+from service.translate.graph import Root, tracked_leaves
+from service.translate.operations import add, apply
+from service.translate.reading import Reading
+from service.translate.unreadable import Unreadable
+from service.translate.values import Gradient, Node, Ref, Several, StartGradient, Tensor, references
+
+BACKWARD = ("gradient", "retain_graph", "create_graph")
+AUTOGRAD_BACKWARD = ("tensors", "grad_tensors", "retain_graph", "create_graph")
+AUTOGRAD_GRAD = (
+    "outputs", "inputs", "grad_outputs", "retain_graph", "create_graph", "only_inputs",
+    "allow_unused", "is_grads_batched", "materialize_grads",
+)  # fmt: skip
+MAX_WRITTEN_OUT = 10_000
+CONSTANT_OPS: Mapping[str, float | None] = {"ones": 1.0, "zeros": 0.0, "full": None}
+
+
+def _named(
+    names: Sequence[str], values: Sequence[Any], keywords: Mapping[str, Any], function: str
+) -> dict[str, Any]:
+    unknown = set(keywords) - set(names)
+    if len(values) > len(names) or unknown:
+        raise Unreadable(f"{function} is read with {', '.join(names)} only")
+    return {**dict(zip(names, values, strict=False)), **keywords}
+
+
+def backward(
+    reading: Reading, root: Tensor, values: Sequence[Any], keywords: Mapping[str, Any]
+) -> None:
+    """Read ``root.backward(gradient)``: one more root."""
+    given = _named(BACKWARD, values, keywords, "backward")
+    _add_root(reading, root, given.get("gradient"))
+
+
+def autograd_backward(reading: Reading, values: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+    """Read ``torch.autograd.backward(tensors, grad_tensors)``."""
+    given = _named(AUTOGRAD_BACKWARD, values, keywords, "torch.autograd.backward")
+    roots = _tensors(given.get("tensors"))
+    starts = given.get("grad_tensors")
+    gradients = [None] * len(roots) if starts is None else _several(starts)
+    if len(gradients) != len(roots):
+        raise Unreadable(f"{len(roots)} tensors, but {len(gradients)} gradients")
+    for root, gradient in zip(roots, gradients, strict=True):
+        _add_root(reading, root, gradient)
+
+
+def _several(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Several) and value.count is not None:
+        return [value.output(k) for k in range(value.count)]
+    tensors = _several(value)
+    for one in tensors:
+        if not isinstance(one, Tensor):
+            raise Unreadable(f"a tensor is needed here, not {describe(one)}")
+    return tensors
+
+
+def _add_root(reading: Reading, root: Tensor, gradient: Any) -> None:
+    if gradient is None:
+        start: dict[str, Any] = {}
+    elif isinstance(gradient, StartGradient):
+        name = "gradient_base64" if isinstance(gradient.numbers, str) else "gradient"
+        start = {name: literal(gradient.numbers)}
+    elif isinstance(gradient, Tensor):
+        written = _written_out(reading, gradient)
+        if written is None:
+            root, start = _weighted(reading, root, gradient), {}
+        else:
+            start = written
+    else:
+        raise Unreadable(f"the gradient to start with is a tensor, not {describe(gradient)}")
+    _forget_emptied(reading, root.ref)
+    reading.graph.roots.append(Root(root.ref, start))
+
+
+def _written_out(reading: Reading, gradient: Tensor) -> dict[str, Any] | None:
+    """Return a gradient as its numbers, where the script says them."""
+    node = gradient.node
+    written: dict[str, Any] | None = None
+    if "value_base64" in node.fields:
+        written = {"gradient_base64": node.fields["value_base64"]}
+    elif "value" in node.fields:
+        written = {"gradient": _nested(node)}
+    elif node.op is not None and node.op in CONSTANT_OPS and node.shape is not None:
+        filling = CONSTANT_OPS[node.op]
+        number = node.attrs.get("fill_value") if filling is None else filling
+        count = math.prod(node.shape)
+        if count > MAX_WRITTEN_OUT:
+            return None
+        written = {"gradient": _reshape([number] * count, node.shape)}
+    if written is not None and not (node.id or node.used):
+        reading.graph.drop(node)
+    return written
+
+
+def _nested(node: Node) -> Any:
+    """Return a leaf's value as nested lists, where it is flat beside a ``shape``."""
+    value, shape = node.fields["value"], node.fields.get("shape")
+    if shape is None:
+        return value
+    depth = 1 if node.kind == "complex" else 0
+    flat = [value] if not shape and not isinstance(value, list) else value
+    while flat and _depth(flat) > 1 + depth:
+        flat = [item for row in flat for item in row]
+    return _reshape(flat, tuple(shape))
+
+
+def _depth(value: Any) -> int:
+    return 1 + _depth(value[0]) if isinstance(value, list) and value else 0
+
+
+def _reshape(flat: list[Any], shape: tuple[int, ...]) -> Any:
+    if not shape:
+        return flat[0]
+    size = math.prod(shape[1:])
+    rows = [flat[k * size : (k + 1) * size] for k in range(shape[0])]
+    return [_reshape(row, shape[1:]) for row in rows] if len(shape) > 1 else flat
+
+
+def _weighted(reading: Reading, root: Tensor, gradient: Tensor) -> Tensor:
+    """Return the sum of ``root * gradient``, whose gradient at ``root`` is ``gradient`` exactly."""
+    if gradient.node.tracked:
+        gradient = _one(add(reading, Node("detach", inputs=[gradient.ref])))
+    weighted = _one(apply(reading, "mul", [root, gradient], {}))
+    total = _one(apply(reading, "sum", [weighted], {}))
+    if root.node.id:
+        reading.graph.name(weighted.node, f"{root.node.id}.weighted")
+        reading.graph.name(total.node, f"{root.node.id}.weighted.sum")
+    return total
+
+
+def _one(result: Tensor | Several) -> Tensor:
+    assert isinstance(result, Tensor)
+    return result
+
+
+def autograd_grad(reading: Reading, values: Sequence[Any], keywords: Mapping[str, Any]) -> Several:
+    """Read ``torch.autograd.grad(outputs, inputs, ...)`` as the op ``autograd.grad``."""
+    given = _named(AUTOGRAD_GRAD, values, keywords, "torch.autograd.grad")
+    outputs, inputs = _tensors(given.get("outputs")), _tensors(given.get("inputs"))
+    if len(outputs) != 1:
+        raise Unreadable("torch.autograd.grad is read with one output; add several up first")
+    if given.get("is_grads_batched"):
+        raise Unreadable("is_grads_batched cannot be part of a graph")
+    starts = _several(given.get("grad_outputs"))
+    attrs: dict[str, Any] = {"create_graph": bool(given.get("create_graph"))}
+    if starts[0] is not None:
+        attrs["grad_outputs"] = _tensors(starts)[0].ref
+    if given.get("materialize_grads"):
+        attrs["materialize_grads"] = True
+    refs = [outputs[0].ref, *(one.ref for one in inputs)]
+    result = add(reading, Node("autograd.grad", inputs=refs, attrs=attrs))
+    assert isinstance(result, Several)
+    return result
+
+
+def reaches(root: Root, node: Node) -> bool:
+    """Whether autograd leads from a root to a node, whatever kind it is."""
+    waiting, seen = [root.ref.node], {root.ref.node}
+    while waiting:
+        found = waiting.pop()
+        if found is node:
+            return True
+        fresh = {ref.node for ref in references(found.inputs, found.attrs)} - seen
+        seen |= fresh
+        waiting.extend(one for one in fresh if one.tracked)
+    return False
+
+
+def has_gradient(reading: Reading, of: Tensor) -> bool:
+    """Whether ``.grad`` is there: some root since it was last emptied leads to the tensor."""
+    return bool(_contributions(reading, of))
+
+
+def _contributions(reading: Reading, of: Tensor) -> list[tuple[Root, Ref]]:
+    roots = list(enumerate(reading.graph.roots))[of.since :]
+    return [
+        (root, of.at_root(k)) for k, root in roots if of.at_root(k).node in tracked_leaves(root.ref)
+    ]
+
+
+def gradient_tensor(reading: Reading, gradient: Gradient) -> Tensor:
+    """Return ``tensor.grad`` as a node to compute with: the op ``autograd.grad`` of each root."""
+    parts = []
+    for root, ref in _contributions(reading, gradient.tensor):
+        if root.gradient:
+            raise Unreadable(
+                ".grad of a backward pass with a gradient cannot be computed with; use "
+                "torch.autograd.grad(outputs, inputs, grad_outputs)"
+            )
+        attrs = {"create_graph": False}
+        made = add(reading, Node("autograd.grad", inputs=[root.ref, ref], attrs=attrs))
+        assert isinstance(made, Several)
+        parts.append(made.output(0))
+    if not parts:
+        raise Unreadable(
+            ".grad is None here: no backward pass before this line leads to this tensor as a leaf; "
+            "torch.autograd.grad gives the gradient of any tensor"
+        )
+    total = parts[0]
+    for part in parts[1:]:
+        total = _one(apply(reading, "add", [total, part], {}))
+    return total
+
+
+def empty_gradient(reading: Reading, of: Tensor) -> None:
+    """Read ``x.grad = None`` and ``x.grad.zero_()``: later gradients start from nothing."""
+    of.since = len(reading.graph.roots)
+    reading.emptied.append((of.since, of.ref.node))
+
+
+def _forget_emptied(reading: Reading, ref: Ref) -> None:
+    """Drop earlier roots all of whose gradients were emptied.
+
+    Raises:
+        Unreadable: some were emptied and some not, which one backward pass cannot say.
+    """
+    reached = tracked_leaves(ref)
+    for number, root in enumerate(reading.graph.roots):
+        emptied = {node for since, node in reading.emptied if since > number}
+        filled = tracked_leaves(root.ref)
+        if root.emptied or not filled & emptied & reached:
+            continue
+        if not filled <= emptied:
+            raise Unreadable(
+                "some gradients were emptied between two backward passes and some were not; a "
+                "trace holds one set of gradients, so split the script in two"
+            )
+        root.emptied = True

@@ -1,0 +1,170 @@
+"""The graph that a script means, while the script is being read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from service.contract.request import MAX_SEED
+from service.translate.names import unique
+from service.translate.unreadable import Unreadable
+from service.translate.values import Node, Ref, references
+
+
+@dataclass(eq=False)
+class Root:
+    """A call of backward: where it starts, and with which gradient, as the contract has it.
+
+    ``emptied``: every gradient that it filled was emptied before the next call.
+    """
+
+    ref: Ref
+    gradient: dict[str, Any]
+    emptied: bool = False
+
+
+class Graph:
+    """Leaves, ops and roots in the order of the script, and the names they get.
+
+    Args:
+        variables: every name that the script assigns; no unnamed result takes one of them.
+    """
+
+    def __init__(self, variables: Collection[str]) -> None:
+        self.leaves: list[Node] = []
+        self.ops: list[Node] = []
+        self.roots: list[Root] = []
+        self.dtype = "float32"
+        self.device: str | None = None
+        self.seed: int | None = None
+        self._pending_seed: int | None = None
+        self._variables = frozenset(variables)
+        self._ids: set[str] = set()
+        self._unnamed: list[Node] = []
+
+    def add(self, node: Node) -> Node:
+        """Append a leaf or an op; it is named at the end of its statement."""
+        if node.op is None:
+            self.leaves.append(node)
+        else:
+            self._seed_before(node)
+            self.ops.append(node)
+            for ref in references(node.inputs, node.attrs):
+                ref.node.used = True
+        self._unnamed.append(node)
+        return node
+
+    def drop(self, node: Node) -> None:
+        """Take back a node without a name that nothing uses, as its value went elsewhere."""
+        (self.leaves if node.op is None else self.ops).remove(node)
+        self._unnamed.remove(node)
+
+    def manual_seed(self, seed: int) -> None:
+        """Seed before the next op."""
+        if not 0 <= seed <= MAX_SEED:
+            raise Unreadable(f"a seed is a whole number from 0 to 2^63-1, not {seed}")
+        self._pending_seed = seed
+
+    def _seed_before(self, op: Node) -> None:
+        if self._pending_seed is None:
+            return
+        if self.ops:
+            op.seed = self._pending_seed
+        else:
+            self.seed = self._pending_seed
+        self._pending_seed = None
+
+    def name(self, node: Node, stem: str) -> None:
+        """Give a node the id ``stem``, or ``stem.1`` and so on, if it has none."""
+        if not node.id:
+            node.id = unique(stem, self._ids)
+            self._ids.add(node.id)
+
+    def rename(self, node: Node, node_id: str) -> None:
+        """Give a node exactly this id, as a script of ours says it."""
+        if node.id == node_id:
+            return
+        if node_id in self._ids:
+            raise Unreadable(f"two nodes would have the id {node_id!r}")
+        self._ids.discard(node.id)
+        self._ids.add(node_id)
+        node.id = node_id
+
+    def mark(self) -> int:
+        """Return where the unnamed nodes of a statement begin."""
+        return len(self._unnamed)
+
+    def name_rest(self, mark: int, owner: str) -> None:
+        """Name what a statement made on its way to ``owner`` after it: ``loss.mul``."""
+        for node in self._unnamed[mark:]:
+            short = (node.op or "leaf").removeprefix("aten.").split(".")[-1]
+            stem = f"{owner}.{short}" if owner else short
+            self.name(node, f"{stem}.0" if stem in self._variables else stem)
+        del self._unnamed[mark:]
+
+    def request(self) -> dict[str, Any]:
+        """Return the TraceRequest."""
+        request: dict[str, Any] = {}
+        if self.dtype != "float32":
+            request["dtype"] = self.dtype
+        if self.device is not None:
+            request["device"] = self.device
+        if self.seed is not None:
+            request["seed"] = self.seed
+        request["leaves"] = [self._leaf(node) for node in self.leaves]
+        request["ops"] = [_op(node) for node in self.ops]
+        request["backward"] = [
+            {"node": str(root.ref), **root.gradient} for root in self.roots if not root.emptied
+        ]
+        return request
+
+    def _leaf(self, node: Node) -> dict[str, Any]:
+        leaf = {"id": node.id, **node.fields}
+        if leaf.get("dtype") == self.dtype:
+            del leaf["dtype"]
+        if node.requires_grad:
+            leaf["requires_grad"] = True
+        return leaf
+
+
+def _op(node: Node) -> dict[str, Any]:
+    op: dict[str, Any] = {"id": node.id, "op": node.op}
+    if node.inputs:
+        op["inputs"] = [str(ref) for ref in node.inputs]
+    if node.attrs:
+        op["attrs"] = plain(node.attrs)
+    if node.retain_grad:
+        op["retain_grad"] = True
+    if node.requires_grad:
+        op["requires_grad"] = True
+    if node.seed is not None:
+        op["seed"] = node.seed
+    return op
+
+
+def plain(value: Any, name: Callable[[Ref], str] = str) -> Any:
+    """Return attrs as JSON: references by ``name``."""
+    if isinstance(value, Ref):
+        return {"ref": name(value)}
+    if isinstance(value, list):
+        return [plain(item, name) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item, name) for key, item in value.items()}
+    return value
+
+
+def tracked_leaves(root: Ref) -> set[Node]:
+    """Return the nodes whose ``.grad`` autograd fills from ``root``."""
+    waiting = [root.node]
+    seen = set(waiting)
+    found = set()
+    while waiting:
+        node = waiting.pop()
+        if node.requires_grad:
+            found.add(node)
+        elif node.tracked:
+            fresh = {ref.node for ref in references(node.inputs, node.attrs)} - seen
+            seen |= fresh
+            waiting.extend(fresh)
+    return found

@@ -1,0 +1,229 @@
+"""Tensors that a script gives by their numbers: the leaves of the graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from service.translate.arguments import PYTHON_DTYPES, describe, dtype_name, literal
+from service.translate.folding import is_number
+from service.translate.kinds import kind_of
+from service.translate.operations import add
+from service.translate.reading import Reading
+from service.translate.unreadable import Unreadable
+from service.translate.values import Array, Base64, Device, Node, Ref, Tensor
+
+EXACT_INTEGERS = 2**53
+NO_INTEGER_GRADIENT = "Only Tensors of floating point and complex dtype can require gradients"
+CONSTRUCTORS = frozenset({"tensor", "as_tensor", "asarray", "from_numpy"})
+LEGACY: Mapping[str, str | None] = {
+    "Tensor": None,
+    "FloatTensor": "float32",
+    "DoubleTensor": "float64",
+    "HalfTensor": "float16",
+    "BFloat16Tensor": "bfloat16",
+    "LongTensor": "int64",
+    "IntTensor": "int32",
+    "ShortTensor": "int16",
+    "CharTensor": "int8",
+    "ByteTensor": "uint8",
+    "BoolTensor": "bool",
+}
+"""Old constructors, with their dtype; None is the default dtype."""
+ITEM_BYTES: Mapping[str, int] = {
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "complex64": 8, "complex128": 16,
+    "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1,
+}  # fmt: skip
+
+
+def on_cpu(device: Any) -> None:
+    """Refuse a device that a script names, as the request says where a graph is computed."""
+    name = device.name if isinstance(device, Device) else device
+    if name is not None and not (isinstance(name, str) and name.startswith("cpu")):
+        raise Unreadable(f"the device {name} is chosen by the request's `device`, not by a script")
+
+
+def tensor(reading: Reading, values: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
+    """Return the leaf that ``torch.tensor(items, dtype=..., requires_grad=...)`` makes."""
+    if len(values) != 1 or not keywords.keys() <= {"dtype", "device", "requires_grad", "copy"}:
+        raise Unreadable("torch.tensor takes numbers, dtype, device and requires_grad")
+    on_cpu(keywords.get("device"))
+    dtype = _dtype(keywords.get("dtype"))
+    made = leaf(reading, values[0], dtype)
+    if keywords.get("requires_grad"):
+        require_grad(reading, made)
+    return made
+
+
+def _dtype(value: Any) -> str | None:
+    if value is None:
+        return None
+    name = dtype_name(value)
+    if name is None:
+        raise Unreadable(f"{describe(value)} is no dtype")
+    return name
+
+
+def legacy(reading: Reading, name: str, values: Sequence[Any]) -> Tensor:
+    """Return the leaf that ``torch.FloatTensor([1, 2])`` or its like makes."""
+    if len(values) != 1 or not isinstance(values[0], list | tuple | Array):
+        raise Unreadable(f"torch.{name} with sizes gives uninitialised memory; use torch.zeros")
+    return leaf(reading, values[0], LEGACY[name] or reading.graph.dtype)
+
+
+def leaf(reading: Reading, items: Any, dtype: str | None) -> Tensor:
+    """Append a leaf of nested lists of numbers; without ``dtype`` PyTorch's rule says it."""
+    if isinstance(items, Tensor):
+        raise Unreadable("this is a tensor already; use .detach().clone()")
+    if isinstance(items, Array):
+        dtype = dtype or items.dtype or _inferred(items.items, "float64")
+        items = items.items
+    shape = shape_of(items)
+    dtype = dtype or _inferred(items, reading.graph.dtype)
+    fields: dict[str, Any] = {"value": _as_json(items, dtype), "dtype": dtype}
+    if math.prod(shape) == 0:
+        fields |= {"value": [], "shape": list(shape)}
+    return Tensor(Ref(reading.graph.add(_node(fields, dtype, shape))))
+
+
+def _node(fields: dict[str, Any], dtype: str, shape: tuple[int, ...]) -> Node:
+    return Node(fields=fields, kind=kind_of(dtype), dtype=dtype, shape=shape)
+
+
+def from_bytes(reading: Reading, raw: Base64, dtype: Any) -> Tensor:
+    """Return the leaf that ``torch.frombuffer`` makes of bytes in base64."""
+    name = _dtype(dtype)
+    if name is None:
+        raise Unreadable("torch.frombuffer needs a dtype")
+    shape = (raw.size // ITEM_BYTES[name],)
+    fields = {"value_base64": raw.text, "shape": list(shape), "dtype": name}
+    return Tensor(Ref(reading.graph.add(_node(fields, name, shape))))
+
+
+def reshaped(made: Tensor, sizes: Sequence[Any]) -> bool:
+    """Give a leaf that was just made, and has no name yet, another shape, if it is one."""
+    node = made.node
+    sizes = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], list | tuple) else sizes
+    fresh = node.op is None and not (node.id or node.used or node.requires_grad)
+    if not fresh or node.shape is None or not all(type(size) is int for size in sizes):
+        return False
+    shape = list(sizes)
+    if shape.count(-1) == 1:
+        rest = math.prod(size for size in shape if size != -1)
+        shape[shape.index(-1)] = math.prod(node.shape) // rest if rest else 0
+    if math.prod(shape) != math.prod(node.shape) or min(shape, default=0) < 0:
+        return False
+    node.shape = tuple(shape)
+    node.fields["shape"] = shape
+    return True
+
+
+def shape_of(items: Any) -> tuple[int, ...]:
+    """Return the shape of nested lists.
+
+    Raises:
+        Unreadable: they are ragged, or hold something that is no number.
+    """
+    if not isinstance(items, list | tuple | range):
+        if not is_number(items):
+            reason = f"torch.tensor is read with numbers, not with {describe(items)}"
+            hint = "; torch.stack keeps the graph" if isinstance(items, Tensor) else ""
+            raise Unreadable(reason + hint)
+        return ()
+    shapes = {shape_of(item) for item in items}
+    if len(shapes) > 1:
+        raise Unreadable("the rows of this list differ in length or depth")
+    return (len(items), *(shapes.pop() if shapes else ()))
+
+
+def _flat(items: Any) -> Iterator[Any]:
+    if isinstance(items, list | tuple | range):
+        for item in items:
+            yield from _flat(item)
+    else:
+        yield items
+
+
+def _inferred(items: Any, default: str) -> str:
+    """Return the dtype that ``torch.tensor`` gives to these numbers."""
+    types = {type(item) for item in _flat(items)}
+    if complex in types:
+        return "complex128" if default == "float64" else "complex64"
+    if float in types or not types:
+        return default
+    return "int64" if int in types else PYTHON_DTYPES["bool"]
+
+
+def _as_json(items: Any, dtype: str) -> Any:
+    if isinstance(items, list | tuple | range):
+        return [_as_json(item, dtype) for item in items]
+    kind = kind_of(dtype)
+    if kind == "bool":
+        return bool(items)
+    if kind == "complex":
+        return [literal(float(items.real)), literal(float(items.imag))]
+    if isinstance(items, complex):
+        raise Unreadable(f"a complex number does not fit {dtype}")
+    if kind == "int":
+        if isinstance(items, float) and not math.isfinite(items):
+            raise Unreadable(f"{items} does not fit {dtype}")
+        return int(items)
+    exact = isinstance(items, int) and abs(items) <= EXACT_INTEGERS
+    return int(items) if exact else literal(float(items))
+
+
+def require_grad(reading: Reading, given: Tensor) -> Tensor:
+    """Let autograd track a tensor from here on; what was computed from it before stays untracked.
+
+    Raises:
+        Unreadable: it is of integers or bools.
+    """
+    node = given.node
+    if node.tracked:
+        return given
+    if node.kind in ("int", "bool"):
+        raise Unreadable(NO_INTEGER_GRADIENT)
+    if node.used or not node.is_source or given.ref.output is not None:
+        copy = add(reading, Node("clone", inputs=[given.ref]))
+        assert isinstance(copy, Tensor)
+        _replace(reading, given, copy)
+        node = copy.node
+    node.requires_grad = node.tracked = True
+    return given
+
+
+def forget_grad(reading: Reading, given: Tensor) -> Tensor:
+    """Stop tracking a leaf from here on."""
+    node = given.node
+    if not node.requires_grad:
+        if node.tracked:
+            raise Unreadable("you can only change requires_grad flags of leaf variables.")
+        return given
+    if node.used:
+        cut = add(reading, Node("detach", inputs=[given.ref]))
+        assert isinstance(cut, Tensor)
+        _replace(reading, given, cut)
+    else:
+        node.requires_grad = node.tracked = False
+    return given
+
+
+def _replace(reading: Reading, old: Tensor, new: Tensor) -> None:
+    """Let every name that holds ``old`` hold ``new``, under the next id of that name."""
+    stem, _, count = old.node.id.rpartition(".")
+    if old.node.id:
+        reading.graph.name(new.node, stem if count.isdigit() and stem else old.node.id)
+    old.move(new.ref, len(reading.graph.roots))
+
+
+def as_leaf(reading: Reading, value: Any, requires_grad: bool) -> Tensor:
+    """Return what ``Variable(value)`` and ``nn.Parameter(value)`` make: a leaf of its own."""
+    if not isinstance(value, Tensor):
+        raise Unreadable(f"a tensor is needed here, not {describe(value)}")
+    made = value
+    if value.node.id or value.node.used or value.node.tracked:
+        cut = add(reading, Node("detach", inputs=[value.ref]))
+        assert isinstance(cut, Tensor)
+        made = cut
+    return require_grad(reading, made) if requires_grad else made

@@ -1,0 +1,46 @@
+"""Ids of nodes and names of variables, each made from the other."""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+import re
+import unicodedata
+from collections.abc import Collection
+
+MAX_ID = 200
+_FOREIGN = re.compile(r"[^A-Za-z0-9_]")
+
+
+def id_of(variable: str) -> str:
+    """Return an id for a variable: ``β`` becomes ``beta``, as ids are ASCII."""
+    return "".join(_ascii(sign) for sign in variable)[:100]
+
+
+def _ascii(sign: str) -> str:
+    if sign.isascii():
+        return sign
+    word = unicodedata.name(sign, "").split(" ")[-1].lower()
+    return word if word.isascii() and word.isalnum() else f"u{ord(sign):x}"
+
+
+def variable_of(node_id: str, taken: Collection[str]) -> str:
+    """Return a variable's name for an id, other than those ``taken`` and Python's own words."""
+    stem = _FOREIGN.sub("_", node_id)
+    if stem[0].isdigit():
+        stem = "n" + stem
+    name, count = stem, 0
+    while name in taken or keyword.iskeyword(name) or hasattr(builtins, name) or name == "_":
+        count += 1
+        name = f"{stem}_{count}"
+    return name
+
+
+def unique(stem: str, taken: Collection[str]) -> str:
+    """Return ``stem``, or ``stem.1``, ``stem.2``, ... if it is taken; at most 200 characters."""
+    stem = stem[: MAX_ID - 10]
+    name, count = stem, 0
+    while name in taken:
+        count += 1
+        name = f"{stem}.{count}"
+    return name

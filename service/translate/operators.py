@@ -1,0 +1,158 @@
+"""Python's operators on tensors, as PyTorch's ``Tensor`` defines them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from service.translate.arguments import describe, literal
+from service.translate.folding import COMPARE, UNARY, attempt, binary, is_number
+from service.translate.operations import add, apply
+from service.translate.reading import Reading
+from service.translate.unreadable import Unreadable
+from service.translate.values import Node, Several, Tensor
+
+BINARY_OPS: Mapping[type[ast.operator], str] = {
+    ast.Add: "add",
+    ast.Sub: "sub",
+    ast.Mult: "mul",
+    ast.Div: "div",
+    ast.FloorDiv: "floor_divide",
+    ast.Mod: "remainder",
+    ast.Pow: "pow",
+    ast.MatMult: "matmul",
+    ast.BitAnd: "bitwise_and",
+    ast.BitOr: "bitwise_or",
+    ast.BitXor: "bitwise_xor",
+    ast.LShift: "bitwise_left_shift",
+    ast.RShift: "bitwise_right_shift",
+}
+COMMUTING = frozenset({"add", "mul", "bitwise_and", "bitwise_or", "bitwise_xor"})
+UNARY_OPS: Mapping[type[ast.unaryop], str] = {
+    ast.USub: "neg",
+    ast.UAdd: "positive",
+    ast.Invert: "bitwise_not",
+}
+COMPARE_OPS: Mapping[type[ast.cmpop], str] = {
+    ast.Eq: "eq",
+    ast.NotEq: "ne",
+    ast.Lt: "lt",
+    ast.LtE: "le",
+    ast.Gt: "gt",
+    ast.GtE: "ge",
+}
+MIRRORED: Mapping[str, str] = {
+    "eq": "eq", "ne": "ne", "lt": "gt", "le": "ge", "gt": "lt", "ge": "le",
+}  # fmt: skip
+
+
+def binary_operator(reading: Reading, op: ast.operator, left: Any, right: Any) -> Any:
+    """Return ``left op right``; with a number on the left as PyTorch's reflected methods do."""
+    if not (isinstance(left, Tensor) or isinstance(right, Tensor)):
+        return binary(op, left, right)
+    name = BINARY_OPS[type(op)]
+    _check_operand(left)
+    _check_operand(right)
+    if isinstance(left, Tensor):
+        return apply(reading, name, [left, right], {})
+    if name in COMMUTING:
+        return apply(reading, name, [right, left], {})
+    if name == "sub":
+        return apply(reading, "rsub", [right, left], {})
+    if name == "div":
+        return apply(reading, "mul", [apply(reading, "reciprocal", [right], {}), left], {})
+    return apply(reading, name, [left, right], {})
+
+
+def _check_operand(value: Any) -> None:
+    if not (isinstance(value, Tensor) or is_number(value)):
+        raise Unreadable(f"{describe(value)} cannot be computed with a tensor")
+
+
+def unary_operator(reading: Reading, op: ast.unaryop, operand: Any) -> Any:
+    """Return ``op operand``."""
+    if not isinstance(operand, Tensor):
+        if not is_number(operand) and not (isinstance(op, ast.Not)):
+            raise Unreadable(f"{describe(operand)} cannot be computed with")
+        return attempt(UNARY[type(op)], operand)
+    name = UNARY_OPS.get(type(op))
+    if name is None:
+        raise Unreadable("not on a tensor asks for its value; torch.logical_not is an op")
+    return apply(reading, name, [operand], {})
+
+
+def compare_operator(reading: Reading, op: ast.cmpop, left: Any, right: Any) -> Any:
+    """Return ``left op right``."""
+    if not (isinstance(left, Tensor) or isinstance(right, Tensor)):
+        return attempt(COMPARE[type(op)], left, right)
+    if isinstance(op, ast.Is | ast.IsNot):
+        return (left is right) == isinstance(op, ast.Is)
+    name = COMPARE_OPS.get(type(op))
+    if name is None:
+        raise Unreadable("`in` asks for a tensor's value; torch.isin is an op")
+    if isinstance(left, Tensor):
+        return apply(reading, name, [left, right], {})
+    return apply(reading, MIRRORED[name], [right, left], {})
+
+
+def index(reading: Reading, value: Any, key: Any) -> Any:
+    """Return ``value[key]``."""
+    if isinstance(value, list | tuple | str | range | dict):
+        if isinstance(key, Tensor):
+            raise Unreadable("a list cannot be indexed with a tensor, whose value is not known")
+        return attempt(_item, value, key)
+    if isinstance(value, Several):
+        return _output(value, key)
+    if not isinstance(value, Tensor):
+        raise Unreadable(f"{describe(value)} cannot be indexed")
+    keys = list(key) if isinstance(key, tuple) else [key]
+    attrs = {"index": [_index_item(item) for item in keys]}
+    return add(reading, Node("getitem", inputs=[value.ref], attrs=attrs))
+
+
+def _item(value: Any, key: Any) -> Any:
+    try:
+        return value[key]
+    except (IndexError, KeyError) as error:
+        raise ValueError(f"nothing is at {key!r}") from error
+
+
+def _output(value: Several, key: Any) -> Any:
+    if isinstance(key, slice) and value.count is not None:
+        return tuple(value.output(k) for k in range(value.count)[key])
+    if not isinstance(key, int):
+        raise Unreadable("the outputs of an op are numbered from 0")
+    if value.count is None:
+        if key < 0:
+            raise Unreadable("how many outputs there are is known only when it runs")
+        return value.output(key)
+    if not -value.count <= key < value.count:
+        raise Unreadable(f"there are {value.count} outputs, and none has the number {key}")
+    return value.output(key % value.count)
+
+
+def _index_item(item: Any) -> Any:
+    if item is Ellipsis:
+        return "..."
+    if item is None or isinstance(item, bool | int):
+        return item
+    if isinstance(item, Tensor):
+        return item.ref
+    if isinstance(item, slice):
+        parts = [item.start, item.stop, item.step]
+        if not all(part is None or isinstance(part, int) for part in parts):
+            raise Unreadable("the bounds of a slice are whole numbers that the script says")
+        return {"slice": parts}
+    if isinstance(item, list | range):
+        return _index_list(list(item))
+    raise Unreadable(f"{describe(item)} is no index")
+
+
+def _index_list(items: Sequence[Any]) -> Any:
+    flat = list(items)
+    while any(isinstance(item, list) for item in flat):
+        flat = [part for item in flat for part in (item if isinstance(item, list) else [item])]
+    if not all(isinstance(item, int) for item in flat):
+        raise Unreadable("a list that indexes a tensor holds whole numbers, or true and false")
+    return literal(list(items))

@@ -1,0 +1,49 @@
+"""What is known half way through a script: the graph so far, names, modes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.translate.graph import Graph
+from service.translate.unreadable import Unreadable
+from service.translate.values import Function, Node, Scope
+
+MAX_STEPS = 500_000
+MAX_ITEMS = 1_000_000
+MAX_DEPTH = 40
+
+
+@dataclass
+class Reading:
+    """The state of one reader.
+
+    ``inline`` reads the body of a function of the script; the reader of statements sets it, as
+    expressions come before statements in the order of imports.
+    """
+
+    graph: Graph
+    scope: Scope = field(default_factory=Scope)
+    grad_enabled: bool = True
+    steps: int = 0
+    depth: int = 0
+    emptied: list[tuple[int, Node]] = field(default_factory=list)
+    inline: Callable[[Reading, Function, Sequence[Any], dict[str, Any]], Any] | None = None
+
+    def step(self) -> None:
+        """Count one step, so that no loop goes on for ever."""
+        self.steps += 1
+        if self.steps > MAX_STEPS:
+            raise Unreadable(f"the script takes more than {MAX_STEPS} steps to read")
+
+    @contextmanager
+    def grad_mode(self, enabled: bool) -> Iterator[None]:
+        """Read with gradients on or off."""
+        before = self.grad_enabled
+        self.grad_enabled = enabled
+        try:
+            yield
+        finally:
+            self.grad_enabled = before

@@ -1,0 +1,441 @@
+"""Statements of a script, in the order in which Python would run them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from service.translate.arguments import describe
+from service.translate.attributes import attribute
+from service.translate.builtins_read import IGNORED_MODULES, items_of
+from service.translate.exported import helper
+from service.translate.expressions import bind_names, evaluate, function_of, operand, truth
+from service.translate.gradients import empty_gradient
+from service.translate.leaves import forget_grad, require_grad
+from service.translate.names import id_of
+from service.translate.operators import binary_operator, index
+from service.translate.reading import MAX_DEPTH, Reading
+from service.translate.unreadable import Unreadable
+from service.translate.values import Function, Path, Scope, Several, Tensor
+
+RANDOM = frozenset(
+    "rand randn randint randperm normal bernoulli multinomial poisson dropout rand_like randn_like "
+    "randint_like manual_seed".split()
+)
+"""Calls that change what follows even inside a print."""
+
+NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad"})
+GRAD = frozenset({"torch.enable_grad", "torch.autograd.enable_grad"})
+WITHOUT_EFFECT = frozenset(
+    {
+        "torch.autograd.set_detect_anomaly",
+        "torch.autograd.detect_anomaly",
+        "warnings.catch_warnings",
+    }
+)
+
+NOT_READ: Mapping[type[ast.stmt], str] = {
+    ast.ClassDef: "classes are not read; write functions of tensors",
+    ast.Try: "try is not read; nothing raises here",
+    ast.AsyncFunctionDef: "async functions are not read",
+    ast.AsyncFor: "async loops are not read",
+    ast.AsyncWith: "async with is not read",
+    ast.Match: "match is not read",
+    ast.Raise: "raise is not read",
+}
+
+
+class Returned(Exception):
+    """The end of a function, with its value."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Break(Exception):
+    """The end of a loop."""
+
+
+class Continue(Exception):
+    """The end of one round of a loop."""
+
+
+def execute(reading: Reading, statements: Sequence[ast.stmt]) -> None:
+    """Read statements one after the other.
+
+    Raises:
+        Unreadable: one of them has no meaning in a graph.
+    """
+    for statement in statements:
+        reading.step()
+        mark = reading.graph.mark()
+        read = READERS.get(type(statement))
+        try:
+            if read is None:
+                raise Unreadable(
+                    NOT_READ.get(type(statement), f"{type(statement).__name__} is not read")
+                )
+            owner = read(reading, statement)
+        except Unreadable as unreadable:
+            if unreadable.node is None:
+                unreadable.node = statement
+            raise
+        reading.graph.name_rest(mark, owner or "")
+
+
+# --- assignments --------------------------------------------------------------------------------
+
+
+def _assign(reading: Reading, node: ast.Assign) -> str:
+    value = evaluate(reading, node.value)
+    owners = [assign(reading, target, value) for target in node.targets]
+    return owners[0]
+
+
+def _annotated(reading: Reading, node: ast.AnnAssign) -> str:
+    if node.value is None:
+        return ""
+    return assign(reading, node.target, evaluate(reading, node.value))
+
+
+def assign(reading: Reading, target: ast.expr, value: Any) -> str:
+    """Give ``value`` to a target, and its node the target's name; return the node's id."""
+    if isinstance(target, ast.Name):
+        reading.scope.names[target.id] = value
+        return _name(reading, reading.scope.prefix + id_of(target.id), value)
+    if isinstance(target, ast.Starred):
+        raise Unreadable("*rest as a target is not read", target)
+    if isinstance(target, ast.Tuple | ast.List):
+        return _unpack(reading, target, value)
+    if isinstance(target, ast.Attribute):
+        return _assign_attribute(reading, target, value)
+    assert isinstance(target, ast.Subscript)
+    return _assign_item(reading, target, value)
+
+
+def _name(reading: Reading, stem: str, value: Any) -> str:
+    """Name the node of a value that has no name yet; of a list, each item's by its number."""
+    if isinstance(value, Tensor | Several):
+        node = value.node
+        reading.graph.name(node, stem)
+        return node.id
+    if isinstance(value, list | tuple):
+        for k, item in enumerate(value):
+            if isinstance(item, Tensor | Several | list | tuple):
+                _name(reading, f"{stem}.{k}", item)
+    return stem
+
+
+def _unpack(reading: Reading, target: ast.Tuple | ast.List, value: Any) -> str:
+    if isinstance(value, Tensor) and value.node.shape is None:
+        value = _rows(reading, value, len(target.elts))
+    if isinstance(value, Several):
+        names = [id_of(e.id) for e in target.elts if isinstance(e, ast.Name) and e.id != "_"]
+        reading.graph.name(value.node, reading.scope.prefix + ("_".join(names) or "_"))
+        if value.count is None:
+            value = [value.output(k) for k in range(len(target.elts))]
+    items = items_of(reading, value)
+    if len(items) != len(target.elts):
+        raise Unreadable(f"{len(items)} values for {len(target.elts)} names", target)
+    parts = zip(target.elts, items, strict=True)
+    owners = [assign(reading, part, item) for part, item in parts]
+    return owners[0] if owners else ""
+
+
+def _rows(reading: Reading, value: Tensor, count: int) -> list[Any]:
+    return [index(reading, value, k) for k in range(count)]
+
+
+def _assign_attribute(reading: Reading, target: ast.Attribute, value: Any) -> str:
+    owner = evaluate(reading, target.value)
+    if isinstance(owner, Tensor) and target.attr == "requires_grad" and isinstance(value, bool):
+        (require_grad if value else forget_grad)(reading, owner)
+        return owner.node.id
+    if isinstance(owner, Tensor) and target.attr == "grad" and value is None:
+        empty_gradient(reading, owner)
+        return ""
+    raise Unreadable(f".{target.attr} cannot be set in a graph", target)
+
+
+def _assign_item(reading: Reading, target: ast.Subscript, value: Any) -> str:
+    owner = evaluate(reading, target.value)
+    key = evaluate(reading, target.slice)
+    if isinstance(owner, Tensor):
+        raise Unreadable(
+            "this writes into a tensor in place, and a node of a graph never changes; torch.where, "
+            "torch.cat or torch.index_put make a new one",
+            target,
+        )
+    if not isinstance(owner, list | dict):
+        raise Unreadable(f"{describe(owner)} cannot be written into", target)
+    try:
+        owner[key] = value
+    except (IndexError, TypeError) as error:
+        raise Unreadable(str(error), target) from error
+    return ""
+
+
+def _augmented(reading: Reading, node: ast.AugAssign) -> str:
+    """``b += 2``: the tensor that ``b`` names becomes the next node."""
+    if not isinstance(node.target, ast.Name):
+        raise Unreadable("an in-place operator is read on a name only", node.target)
+    held = evaluate(reading, ast.copy_location(ast.Name(node.target.id, ast.Load()), node.target))
+    value = operand(reading, node.value)
+    if isinstance(held, list) and isinstance(node.op, ast.Add):
+        held.extend(items_of(reading, value))
+        return ""
+    if not isinstance(held, Tensor):
+        return assign(reading, node.target, binary_operator(reading, node.op, held, value))
+    if held.node.requires_grad and reading.grad_enabled:
+        raise Unreadable(
+            "a leaf Variable that requires grad is being used in an in-place operation."
+        )
+    if held.node.shares_memory:
+        raise Unreadable(
+            "this would also change the tensors that share memory with it as views; write "
+            f"{node.target.id} = {node.target.id} ... instead"
+        )
+    was_leaf = held.node.requires_grad
+    result = binary_operator(reading, node.op, held, value)
+    assert isinstance(result, Tensor)
+    if was_leaf:
+        require_grad(reading, result)
+    held.move(result.ref, len(reading.graph.roots))
+    return _name(reading, reading.scope.prefix + id_of(node.target.id), held)
+
+
+# --- expressions as statements ------------------------------------------------------------------
+
+
+def _expression(reading: Reading, node: ast.Expr) -> None:
+    if not is_silent(reading, node.value):
+        evaluate(reading, node.value)
+
+
+def is_silent(reading: Reading, node: ast.expr) -> bool:
+    """Whether an expression on a line of its own does nothing: text, a name, ``print(...)``."""
+    if isinstance(node, ast.Constant | ast.Name | ast.JoinedStr):
+        return True
+    if isinstance(node, ast.Attribute | ast.Subscript | ast.Tuple | ast.Compare | ast.BinOp):
+        return not any(isinstance(part, ast.Call) for part in ast.walk(node))
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name | ast.Attribute):
+        return False
+    try:
+        function = evaluate(reading, node.func) if isinstance(node.func, ast.Name) else None
+    except Unreadable:
+        return False
+    if function == Path(("builtins", "print")):
+        _check_arguments_are_silent(node)
+        return True
+    root = node.func
+    while isinstance(root, ast.Attribute):
+        root = root.value  # type: ignore[assignment]
+    try:
+        module = evaluate(reading, root) if isinstance(root, ast.Name) else None
+    except Unreadable:
+        return False
+    return isinstance(module, Path) and module.parts[0] in IGNORED_MODULES
+
+
+def _check_arguments_are_silent(node: ast.expr) -> None:
+    """Refuse what would change the graph from inside a print or an assert."""
+    for part in ast.walk(node):
+        name = ""
+        if isinstance(part, ast.Call):
+            name = getattr(part.func, "attr", getattr(part.func, "id", ""))
+        in_place = name.endswith("_") and not name.startswith("_")
+        if in_place or name in RANDOM or name == "backward" or isinstance(part, ast.NamedExpr):
+            raise Unreadable(
+                "what stands in a print or an assert is left out, but this changes what follows; "
+                "put it on a line of its own",
+                part,
+            )
+
+
+def _assert(_reading: Reading, node: ast.Assert) -> None:
+    _check_arguments_are_silent(node.test)
+
+
+# --- control ------------------------------------------------------------------------------------
+
+
+def _if(reading: Reading, node: ast.If) -> None:
+    execute(reading, node.body if truth(reading, node.test) else node.orelse)
+
+
+def _for(reading: Reading, node: ast.For) -> None:
+    for item in items_of(reading, operand(reading, node.iter)):
+        bind_names(reading, node.target, item)
+        try:
+            execute(reading, node.body)
+        except Continue:
+            continue
+        except Break:
+            return
+    execute(reading, node.orelse)
+
+
+def _while(reading: Reading, node: ast.While) -> None:
+    while truth(reading, node.test):
+        try:
+            execute(reading, node.body)
+        except Continue:
+            continue
+        except Break:
+            return
+    execute(reading, node.orelse)
+
+
+def _break(_reading: Reading, _node: ast.Break) -> None:
+    raise Break
+
+
+def _continue(_reading: Reading, _node: ast.Continue) -> None:
+    raise Continue
+
+
+def _return(reading: Reading, node: ast.Return) -> None:
+    if reading.depth == 0:
+        raise Unreadable("return outside of a function")
+    raise Returned(None if node.value is None else operand(reading, node.value))
+
+
+def _with(reading: Reading, node: ast.With) -> None:
+    enabled = reading.grad_enabled
+    for item in node.items:
+        mode = _grad_mode(reading, item.context_expr)
+        enabled = enabled if mode is None else mode
+    with reading.grad_mode(enabled):
+        execute(reading, node.body)
+
+
+def _grad_mode(reading: Reading, node: ast.expr) -> bool | None:
+    """Return what a context manager, or a decorator, says of gradients; None: nothing."""
+    function = evaluate(reading, node.func if isinstance(node, ast.Call) else node)
+    name = str(function) if isinstance(function, Path) else ""
+    if name in NO_GRAD:
+        return False
+    if name in GRAD:
+        return True
+    if name in ("torch.set_grad_enabled", "torch.autograd.set_grad_enabled") and node.args:  # type: ignore[attr-defined]
+        return truth(reading, node.args[0])  # type: ignore[attr-defined]
+    if name in WITHOUT_EFFECT:
+        return None
+    raise Unreadable("with is read for torch.no_grad() and its kin only", node)
+
+
+# --- functions ----------------------------------------------------------------------------------
+
+
+def _define(reading: Reading, node: ast.FunctionDef) -> None:
+    known = helper(node)
+    if known is not None:
+        reading.scope.names[node.name] = known
+        return
+    no_grad = False
+    for decorator in node.decorator_list:
+        no_grad = _grad_mode(reading, decorator) is False
+    if any(isinstance(part, ast.Yield | ast.YieldFrom) for part in ast.walk(node)):
+        raise Unreadable("generators are not read")
+    reading.scope.names[node.name] = function_of(reading, node, no_grad=no_grad)
+
+
+def inline(
+    reading: Reading, function: Function, values: Sequence[Any], keywords: dict[str, Any]
+) -> Any:
+    """Read the body of a function of the script as if it stood at the call."""
+    if reading.depth >= MAX_DEPTH:
+        raise Unreadable(f"functions call each other more than {MAX_DEPTH} deep")
+    node = function.node
+    prefix = f"{id_of(node.name)}." if isinstance(node, ast.FunctionDef) else ""
+    scope = Scope(outer=function.scope, prefix=prefix)
+    scope.names = _parameters(function, values, keywords)
+    outer, reading.scope = reading.scope, scope
+    reading.depth += 1
+    try:
+        with reading.grad_mode(reading.grad_enabled and not function.no_grad):
+            if isinstance(node, ast.Lambda):
+                return operand(reading, node.body)
+            execute(reading, node.body)
+    except Returned as returned:
+        return returned.value
+    finally:
+        reading.depth -= 1
+        reading.scope = outer
+    return None
+
+
+def _parameters(
+    function: Function, values: Sequence[Any], keywords: dict[str, Any]
+) -> dict[str, Any]:
+    arguments = function.node.args
+    places = [one.arg for one in (*arguments.posonlyargs, *arguments.args)]
+    names = [*places, *(one.arg for one in arguments.kwonlyargs)]
+    given = dict(zip(places, values, strict=False))
+    if len(values) > len(places) or not set(keywords) <= set(names) - set(given):
+        raise Unreadable("the arguments do not fit the function's parameters")
+    behind = places[len(places) - len(function.defaults) :]
+    defaults = dict(zip(behind, function.defaults, strict=True))
+    only = (one.arg for one in arguments.kwonlyargs)
+    defaults |= dict(zip(only, function.keyword_defaults, strict=True))
+    bound = {**defaults, **given, **keywords}
+    missing = [name for name in names if name not in bound]
+    if missing:
+        raise Unreadable(f"the argument {missing[0]} is missing")
+    return bound
+
+
+# --- imports and the rest -----------------------------------------------------------------------
+
+
+def _import(reading: Reading, node: ast.Import) -> None:
+    for alias in node.names:
+        parts = tuple(alias.name.split("."))
+        name = alias.asname or parts[0]
+        reading.scope.names[name] = Path(parts if alias.asname else parts[:1])
+
+
+def _import_from(reading: Reading, node: ast.ImportFrom) -> None:
+    if node.level:
+        raise Unreadable("imports from the script's own package are not read")
+    for alias in node.names:
+        if alias.name == "*":
+            raise Unreadable("import * does not say which names it brings")
+        if node.module == "__future__":
+            continue
+        module = Path(tuple((node.module or "").split(".")))
+        reading.scope.names[alias.asname or alias.name] = attribute(reading, module, alias.name)
+
+
+def _delete(reading: Reading, node: ast.Delete) -> None:
+    for target in node.targets:
+        if not isinstance(target, ast.Name):
+            raise Unreadable("del is read for names only", target)
+        reading.scope.names.pop(target.id, None)
+
+
+def _nothing(_reading: Reading, _node: ast.stmt) -> None:
+    return
+
+
+READERS: Mapping[type[ast.stmt], Callable[[Reading, Any], str | None]] = {
+    ast.Assign: _assign,
+    ast.AnnAssign: _annotated,
+    ast.AugAssign: _augmented,
+    ast.Expr: _expression,
+    ast.Assert: _assert,
+    ast.If: _if,
+    ast.For: _for,
+    ast.While: _while,
+    ast.Break: _break,
+    ast.Continue: _continue,
+    ast.Return: _return,
+    ast.With: _with,
+    ast.FunctionDef: _define,
+    ast.Import: _import,
+    ast.ImportFrom: _import_from,
+    ast.Delete: _delete,
+    ast.Pass: _nothing,
+    ast.Global: _nothing,
+}
