@@ -1,0 +1,162 @@
+"""A large graph as a small one: one card for each namespace, the part of an id before . or /.
+
+Nodes without a namespace are taken together in stretches of the list. Where a deeper level of
+names still gives few cards it is used; where even the first gives too many, neighbours are joined.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.picture import text
+from service.picture.cards import Card, Line, Row, has_gradient
+from service.picture.graph import REASONS, Graph, gradient_norm
+
+MAX_NODES = 300
+"""Above this many nodes the picture shows namespaces instead."""
+MAX_GROUPS = 40
+STRETCHES = 20
+DEEPEST = 6
+SEPARATOR = re.compile(r"[./]")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A namespace, or neighbours taken together: positions of nodes, in the answer's order."""
+
+    name: str
+    members: list[int]
+
+
+def collapse(graph: Graph) -> tuple[list[Card], list[Line]]:
+    """Return a card for each group of nodes and an edge for each pair of groups in touch."""
+    groups = _groups([node["id"] for node in graph.nodes])
+    owner = [0] * len(graph.nodes)
+    for place, group in enumerate(groups):
+        for index in group.members:
+            owner[index] = place
+    return [_card(graph, group) for group in groups], _lines(graph, groups, owner)
+
+
+def _groups(ids: Sequence[str]) -> list[Group]:
+    """Return the groups in order of their first members."""
+    chosen = _by_namespace(ids, 1)
+    for depth in range(2, DEEPEST + 1):
+        deeper = _by_namespace(ids, depth)
+        if len(deeper) > MAX_GROUPS:
+            break
+        chosen = deeper
+    return chosen if len(chosen) <= MAX_GROUPS else _joined(chosen)
+
+
+def _by_namespace(ids: Sequence[str], depth: int) -> list[Group]:
+    members: dict[str, list[int]] = defaultdict(list)
+    stretch = math.ceil(len(ids) / STRETCHES)
+    alone: list[int] = []
+    name = ""
+    for index, node_id in enumerate(ids):
+        parts = SEPARATOR.split(node_id)
+        if len(parts) == 1:
+            if len(alone) % stretch == 0:
+                name = node_id
+            alone.append(index)
+            # No id without a namespace ends in a colon, so this key meets no namespace.
+            members[name + ":"].append(index)
+        else:
+            length = len(".".join(parts[: min(depth, len(parts) - 1)]))
+            members[node_id[:length]].append(index)
+    return [Group(_label(key, inside, ids), inside) for key, inside in members.items()]
+
+
+def _label(key: str, inside: Sequence[int], ids: Sequence[str]) -> str:
+    if not key.endswith(":"):
+        return key
+    return _span(ids[inside[0]], ids[inside[-1]])
+
+
+def _span(first: str, last: str) -> str:
+    if first == last:
+        return first
+    return f"{text.cut_middle(first, 14)} to {text.cut_middle(last, 14)}"
+
+
+def _joined(groups: Sequence[Group]) -> list[Group]:
+    """Join neighbours until there are few enough."""
+    step = math.ceil(len(groups) / MAX_GROUPS)
+    joined = []
+    for start in range(0, len(groups), step):
+        part = groups[start : start + step]
+        name = _span(part[0].name.split(" to ")[0], part[-1].name.split(" to ")[-1])
+        joined.append(Group(name, [index for group in part for index in group.members]))
+    return joined
+
+
+def _card(graph: Graph, group: Group) -> Card:
+    nodes = [graph.nodes[index] for index in group.members]
+    leaves = sum(node["op"] is None for node in nodes)
+    with_grad = [node for node in nodes if has_gradient(node)]
+    roots = sum(index in graph.roots for index in group.members)
+    marks = [mark for index in group.members for mark in graph.marks.get(index, [])]
+    first = {f"▲ {mark}": None for mark in marks if mark.first}
+    spread = {f"▲ {mark}": None for mark in marks if not mark.first}
+    rows = [
+        Row("soft", _census(leaves, len(nodes) - leaves)),
+        Row("grad-text" if with_grad else "soft", f"gradient in {len(with_grad):,} of them"),
+    ]
+    if with_grad:
+        norm = math.hypot(*(gradient_norm(node) or 0.0 for node in with_grad))
+        rows.append(Row("grad-text", f"together of size {text.number(norm)}"))
+    nulls = Counter(node["grad_status"] for node in nodes if not has_gradient(node))
+    rows += [Row("soft", f"null {count:,}: {REASONS[why]}") for why, count in sorted(nulls.items())]
+    rows += [Row("bad", mark) for mark in spread]
+    kinds = ["leaf" if leaves == len(nodes) else "op"]
+    kinds += ["root"] * bool(roots) + ["grad" if with_grad else "null"]
+    return Card(
+        id=group.name,
+        name=text.cut_middle(group.name, 34),
+        kind=text.plural(len(nodes), "node") + (" · root" if roots else ""),
+        kinds=(*kinds, "group"),
+        status="group",
+        rows=tuple(rows),
+        badges=tuple(first),
+        tooltip=f"{group.name}\n" + "\n".join(row.text for row in rows),
+    )
+
+
+def _census(leaves: int, ops: int) -> str:
+    parts = [f"{leaves:,} {'leaf' if leaves == 1 else 'leaves'}"] * bool(leaves)
+    return " and ".join(parts + [text.plural(ops, "op")] * bool(ops))
+
+
+def _lines(graph: Graph, groups: Sequence[Group], owner: Sequence[int]) -> list[Line]:
+    """Return an edge for each pair of groups, as thick as the gradients that cross together."""
+    crossing: dict[tuple[int, int], list[int]] = defaultdict(list)
+    tracked: Counter[tuple[int, int]] = Counter()
+    for use in graph.uses:
+        pair = owner[use.source], owner[use.target]
+        if pair[0] != pair[1]:
+            crossing[pair].append(use.source)
+            both = (graph.nodes[use.source], graph.nodes[use.target])
+            tracked[pair] += all(node["requires_grad"] for node in both)
+    lines = []
+    for (source, target), sources in crossing.items():
+        norms = [gradient_norm(graph.nodes[index]) for index in dict.fromkeys(sources)]
+        size = math.hypot(*(norm for norm in norms if norm is not None))
+        known = any(norm is not None for norm in norms)
+        way = f"{groups[source].name} → {groups[target].name}"
+        is_tracked = tracked[source, target] > 0
+        lines.append(
+            Line(
+                source=source,
+                target=target,
+                tracked=is_tracked,
+                size=size if known and is_tracked else None,
+                label=text.plural(len(sources), "use") if len(sources) > 1 else "",
+                tooltip=f"{way}: {text.plural(len(sources), 'use')}",
+            )
+        )
+    return lines
