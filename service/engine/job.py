@@ -14,6 +14,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import orjson
@@ -37,6 +38,7 @@ from service.engine import edges, health
 from service.engine.json_text import parse_json
 from service.engine.limits import Limits
 from service.engine.plan import Plan, make_plan
+from service.engine.quick_check import is_well_formed
 from service.engine.report import Node, Wanted, check_size, describe, write_nodes
 from service.engine.run import (
     allocation_failed,
@@ -67,16 +69,16 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self._phases: list[str] = []
-        self._since = time.perf_counter()
+        self._times = [time.perf_counter()]
 
     def lap(self, phase: str) -> None:
         """End the phase that runs now, and call it ``phase``."""
-        now = time.perf_counter()
-        self._phases.append(f"{phase};dur={(now - self._since) * 1e3:.3f}")
-        self._since = now
+        self._phases.append(phase)
+        self._times.append(time.perf_counter())
 
     def __str__(self) -> str:
-        return ", ".join(self._phases)
+        spans = zip(self._phases, pairwise(self._times), strict=True)
+        return ", ".join([f"{name};dur={(end - start) * 1e3:.3f}" for name, (start, end) in spans])
 
 
 class Engine:
@@ -221,6 +223,8 @@ def count_nodes(request: Any) -> int:
 
 def check_request(request: Any) -> None:
     """Raise InvalidRequest where ``request``, parsed JSON, is not a TraceRequest."""
+    if is_well_formed(request):
+        return
     try:
         TraceRequest.model_validate(request)
     except ValidationError as error:
