@@ -1,0 +1,153 @@
+"""What an operator can set, as one frozen object.
+
+``main`` makes it once (:meth:`Settings` reads the environment, and nothing else does) and passes it
+down. The names, units and defaults of every setting are described in ``docs/settings.md``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MEGABYTE = 2**20
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def usable_cpus(cgroup: Path = CGROUP) -> int:
+    """Return how many CPUs this process may use: its affinity, or its cgroup's quota if lower."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    shares = [*_quotas(cgroup), float(allowed or 1)]
+    return max(1, math.ceil(min(shares)))
+
+
+def _quotas(cgroup: Path) -> Iterator[float]:
+    """Yield the CPU quota of cgroup v2 and of v1, in CPUs, where one is set."""
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        if quota != "max":
+            yield int(quota) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        cpu = cgroup / "cpu"
+        quota_us = int((cpu / "cpu.cfs_quota_us").read_text())
+        if quota_us > 0:
+            yield quota_us / int((cpu / "cpu.cfs_period_us").read_text())
+    except (OSError, ValueError):
+        pass
+
+
+def _log_format() -> Literal["json", "text"]:
+    return "text" if sys.stderr.isatty() else "json"
+
+
+class Settings(BaseSettings):
+    """The settings in force; making one reads ``GRADTRACE_*`` from the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GRADTRACE_",
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+    )
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0: any free.")
+    workers: int = Field(
+        default_factory=usable_cpus, ge=1, le=1024, description="Computing processes."
+    )
+    queue: int = Field(default=64, ge=0, description="Requests that wait; the next one gets 429.")
+    time_limit_s: float = Field(
+        default=10, gt=0, description="Computing time of one request, queueing not counted."
+    )
+    torch_threads: int = Field(default=1, ge=1, description="Torch threads in each worker.")
+    memory_limit_mb: int = Field(
+        default=2048, ge=16, description="What one request may take beyond a fresh worker."
+    )
+    max_body_mb: float = Field(default=64, gt=0, description="Size of a body, or of one line.")
+    body_timeout_s: float = Field(
+        default=30, gt=0, description="Silence while a body is being sent, or an answer read."
+    )
+    max_nodes: int = Field(default=100_000, ge=1, description="Leaves and ops of one request.")
+    max_elements: int = Field(
+        default=67_108_864, ge=1, description="Elements of any one tensor, views too."
+    )
+    max_result_elements: int = Field(
+        default=33_554_432, ge=1, description="Elements that one answer may carry."
+    )
+    drain_s: float = Field(
+        default=10, ge=0, description="How long requests are served after the signal to stop."
+    )
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), description="Comma-separated keys, one of which everything under /v1 needs."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Comma-separated origins whose pages may call; `*` for all."
+    )
+    root_path: str = Field(default="", description="The prefix that a proxy in front strips.")
+    log: Literal["json", "text"] = Field(
+        default_factory=_log_format, description="Form of the log, one line a request."
+    )
+
+    @field_validator("api_keys", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _sendable(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for key in keys:
+            text = key.get_secret_value()
+            if not text.isascii() or not text.isprintable() or " " in text:
+                raise ValueError("a key is printable ASCII without spaces")
+        return keys
+
+    @field_validator("root_path")
+    @classmethod
+    def _prefix(cls, value: str) -> str:
+        stripped = value.strip("/")
+        return f"/{stripped}" if stripped else ""
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The size of the largest body, in bytes."""
+        return int(self.max_body_mb * MEGABYTE)
+
+    def job_config(self) -> dict[str, int | str]:
+        """Return what a worker has to know."""
+        return {
+            "max_nodes": self.max_nodes,
+            "max_elements": self.max_elements,
+            "max_result_elements": self.max_result_elements,
+            "torch_threads": self.torch_threads,
+            "memory_limit_mb": self.memory_limit_mb,
+        }
+
+    def limits(self) -> dict[str, int | float]:
+        """Return the limits in force, by the names of their settings."""
+        return self.model_dump(include=set(_LIMITS))
+
+
+_LIMITS = (
+    "workers",
+    "queue",
+    "time_limit_s",
+    "torch_threads",
+    "memory_limit_mb",
+    "max_body_mb",
+    "body_timeout_s",
+    "max_nodes",
+    "max_elements",
+    "max_result_elements",
+)

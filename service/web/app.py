@@ -1,0 +1,101 @@
+"""The web process as an ASGI app: routes, middleware and problems, put together.
+
+It moves bytes and knows no torch: what is to be computed goes to the computer it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from service.settings import Settings
+from service.web.catalogue import add_catalogue
+from service.web.docs import add_docs
+from service.web.lifecycle import Lifecycle
+from service.web.logs import AccessLog
+from service.web.metrics import Metrics
+from service.web.middleware import (
+    HeadMiddleware,
+    KeyMiddleware,
+    ObserveMiddleware,
+    SecurityMiddleware,
+    UnreadMiddleware,
+)
+from service.web.openapi import add_openapi
+from service.web.pages import add_playground
+from service.web.probes import add_probes
+from service.web.problems import ProblemMiddleware, add_problems
+from service.web.routes import add_routes
+from service.web.streams import add_streams
+from service.workers.seam import Computer
+
+
+def create_app(
+    settings: Settings, computer: Computer, access_log: AccessLog | None = None
+) -> FastAPI:
+    """Return the app. Its lifespan starts the computer, and stops it at the end.
+
+    ``app.state.lifecycle`` is what the server tells the app about its end.
+    """
+    lifecycle = Lifecycle()
+    metrics = Metrics(computer, lifecycle)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await computer.start()
+        try:
+            yield
+        finally:
+            await computer.stop()
+
+    app = FastAPI(
+        title="Gradtrace",
+        lifespan=lifespan,
+        middleware=_middleware(settings, lifecycle, metrics, access_log or AccessLog(settings.log)),
+        root_path=settings.root_path,
+        redirect_slashes=False,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        telemetry={"auto_configure": True, "metrics": False, "logs": False},
+    )
+    app.state.lifecycle = lifecycle
+    add_routes(app, settings, computer)
+    add_streams(app, settings, computer)
+    add_catalogue(app, settings, computer)
+    add_probes(app, lifecycle, computer, metrics)
+    add_problems(app)
+    add_openapi(app, settings.root_path)
+    add_docs(app)
+    add_playground(app)
+    return app
+
+
+def _middleware(
+    settings: Settings, lifecycle: Lifecycle, metrics: Metrics, access_log: AccessLog
+) -> list[Middleware]:
+    """Return what every request passes, the outermost first."""
+    layers = [
+        Middleware(ObserveMiddleware, lifecycle=lifecycle, access_log=access_log, metrics=metrics),
+        Middleware(HeadMiddleware),
+        Middleware(SecurityMiddleware),
+    ]
+    if settings.cors_origins:
+        layers.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.cors_origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["authorization", "content-type", "x-request-id"],
+                expose_headers=["x-request-id", "server-timing", "retry-after"],
+                max_age=3600,
+            )
+        )
+    layers += [Middleware(UnreadMiddleware), Middleware(ProblemMiddleware)]
+    if settings.api_keys:
+        layers.append(Middleware(KeyMiddleware, keys=settings.api_keys))
+    return layers

@@ -1,0 +1,121 @@
+"""Questions whose answer never changes while the service runs: ops and capabilities.
+
+A worker answers each of them once; the web process remembers the answer, so that they cost nothing
+and are there even while all workers compute.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Annotated
+
+import orjson
+from fastapi import FastAPI, Path, Query, Request
+from fastapi.responses import Response
+
+from service.contract.problem import NotFound, UnknownOp
+from service.contract.response import OpDescription, OpList
+from service.settings import Settings
+from service.web import examples
+from service.web.describe import COMPUTED, SECURITY, answers, shown
+from service.web.exchange import exchange_of
+from service.web.models import Capabilities
+from service.web.negotiate import JSON, accept_of, negotiate
+from service.workers.seam import Computer
+
+REMEMBERED = 2048
+"""Answers kept: more than there are ops, and few enough that no client can fill the memory."""
+
+
+class Catalogue:
+    """Asks the computer, and remembers what it said."""
+
+    def __init__(self, settings: Settings, computer: Computer) -> None:
+        self.settings = settings
+        self.computer = computer
+        self._known: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
+
+    async def ask(self, request: Request, job: str, **headers: str) -> Response:
+        """Answer with what ``job`` says, asking a worker only the first time.
+
+        Raises:
+            NotFound: there is no such op; the message names near ones.
+            GradtraceError: whatever keeps a worker from answering now.
+        """
+        negotiate(accept_of(request.headers), (JSON,))
+        key = (job, *headers.values())
+        if key in self._known:
+            self._known.move_to_end(key)
+            return Response(self._known[key], media_type=JSON)
+        answer = await self.computer.compute({"job": job, **headers}, b"")
+        exchange_of(request.scope).answered(answer)
+        body = bytes(answer.body)
+        if answer.status == UnknownOp.status:
+            raise NotFound(str(orjson.loads(body)["detail"]))
+        if answer.status != 200:
+            return Response(body, answer.status, media_type=answer.headers["content-type"])
+        if job == "capabilities":
+            body = orjson.dumps({**orjson.loads(body), "limits": self.settings.limits()})
+        self._known[key] = body
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return Response(body, media_type=JSON)
+
+
+def add_catalogue(app: FastAPI, settings: Settings, computer: Computer) -> None:
+    """Add ``/v1/ops``, ``/v1/ops/{name}`` and ``/v1/capabilities``."""
+    catalogue = Catalogue(settings, computer)
+
+    @app.get(
+        "/v1/ops",
+        tags=["catalogue"],
+        operation_id="list_ops",
+        summary="Which ops are there?",
+        response_model=OpList,
+        responses=answers([*COMPUTED, "invalid_request"], shown(examples.other("list_ops"))),
+        openapi_extra=SECURITY,
+    )
+    async def list_ops(
+        request: Request,
+        q: Annotated[
+            str,
+            Query(
+                max_length=200,
+                description="Part of a name or summary; left out: all ops.",
+                examples=["softmax"],
+            ),
+        ] = "",
+    ) -> Response:
+        """Answer with the ops that a graph may use: all, or those that the query finds."""
+        return await catalogue.ask(request, "ops", q=q)
+
+    @app.get(
+        "/v1/ops/{name}",
+        tags=["catalogue"],
+        operation_id="describe_op",
+        summary="How is an op called?",
+        response_model=OpDescription,
+        responses=answers(
+            [*COMPUTED, "not_found", "invalid_request"], shown(examples.other("describe_op"))
+        ),
+        openapi_extra=SECURITY,
+    )
+    async def describe_op(
+        request: Request,
+        name: Annotated[str, Path(max_length=200, description="The op's name.", examples=["pow"])],
+    ) -> Response:
+        """Answer with the op's signatures, and where PyTorch documents it."""
+        return await catalogue.ask(request, "op", name=name)
+
+    @app.get(
+        "/v1/capabilities",
+        tags=["catalogue"],
+        operation_id="capabilities",
+        summary="What can this service do?",
+        response_model=Capabilities,
+        responses=answers(COMPUTED, shown(examples.other("capabilities"))),
+        openapi_extra=SECURITY,
+    )
+    async def capabilities(request: Request) -> Response:
+        """Answer with the versions, devices, dtypes and limits in force."""
+        return await catalogue.ask(request, "capabilities")

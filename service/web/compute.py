@@ -1,0 +1,117 @@
+"""One computation over HTTP: bytes in, through the computer, bytes out.
+
+The routes read the body as it is: what is in it is checked in a worker, where a hostile body can be
+killed. So FastAPI only matches and describes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.settings import Settings
+from service.web.body import read_body
+from service.web.disconnect import CancelOnDisconnect
+from service.web.exchange import exchange_of
+from service.web.negotiate import accept_of, media_type, negotiate
+from service.web.problems import ClientDisconnected
+from service.workers.body import INLINE
+from service.workers.seam import Answer, Computer
+
+ABORT = "gradtrace.abort"
+"""ASGI extension: a function that cuts the connection, whatever is still to be sent."""
+
+Media = Mapping[str, tuple[str, ...]]
+"""What a route reads, and for each of it what it can answer with, the default first."""
+
+
+class RawRoute(APIRoute):
+    """A route that FastAPI matches and describes, and that hands the request to an ASGI app."""
+
+    def __init__(self, path: str, asgi: ASGIApp, **description: Any) -> None:
+        async def described() -> None:
+            raise NotImplementedError
+
+        super().__init__(
+            path,
+            described,
+            methods=["POST"],
+            response_model=None,
+            response_class=Response,
+            **description,
+        )
+        self.app = asgi
+
+
+class ComputeEndpoint:
+    """One body, one computation, one answer."""
+
+    def __init__(self, job: str, media: Media, settings: Settings, computer: Computer) -> None:
+        self.job = job
+        self.media = media
+        self.reads = tuple(media)
+        self.settings = settings
+        self.computer = computer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        exchange = exchange_of(scope)
+        headers = Headers(scope=scope)
+        reads = media_type(headers.get("content-type", ""), self.reads)
+        accept = negotiate(accept_of(headers), self.media[reads])
+        body = await read_body(headers, receive, self.settings)
+        exchange.body_bytes = len(body)
+        with CancelOnDisconnect(receive):
+            answer = await self.computer.compute(
+                {"job": self.job, "content-type": reads, "accept": accept}, body
+            )
+        body.close()
+        exchange.answered(answer)
+        if answer.status >= 400:
+            exchange.code = problem_code(answer)
+        await send_answer(answer, scope, send, self.settings.body_timeout_s)
+
+
+def problem_code(answer: Answer) -> str:
+    """Return the code of the problem that a worker answered with."""
+    return str(orjson.loads(bytes(answer.body))["code"])
+
+
+async def send_answer(answer: Answer, scope: Scope, send: Send, timeout_s: float) -> None:
+    """Send what a worker answered; a large body piece by piece, at the pace of the client.
+
+    Raises:
+        ClientDisconnected: the client took nothing for ``timeout_s`` seconds.
+    """
+    body = answer.body
+    headers = [
+        (b"content-type", answer.headers["content-type"].encode("latin-1")),
+        (b"content-length", b"%d" % len(body)),
+        (b"vary", b"accept"),
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    if len(body) <= INLINE:
+        await send({"type": "http.response.body", "body": bytes(body)})
+        return
+    for chunk in body.chunks():
+        message = {"type": "http.response.body", "body": chunk, "more_body": True}
+        await _send_in_time(message, scope, send, timeout_s)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _send_in_time(message: Message, scope: Scope, send: Send, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await send(message)
+    except TimeoutError:
+        if abort := scope.get("extensions", {}).get(ABORT):
+            abort()
+            await send(message)
+        raise ClientDisconnected from None

@@ -1,0 +1,91 @@
+"""What is known of one request and its answer, for the log, the metrics and ``Server-Timing``.
+
+The outermost middleware puts an :class:`Exchange` into the ASGI scope; whoever learns something
+on the way writes it there.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, cast
+
+from starlette.types import Scope
+
+from service.workers.seam import Answer
+
+KEY = "gradtrace.exchange"
+NO_ROUTE = "unknown"
+CLIENT_GONE = 499
+
+
+class Exchange:
+    """One request: its id, and by the end what became of it."""
+
+    __slots__ = (
+        "body_bytes",
+        "code",
+        "id",
+        "line_problems",
+        "lines",
+        "method",
+        "nodes",
+        "queue_s",
+        "route",
+        "sent_bytes",
+        "started",
+        "status",
+        "timing",
+    )
+
+    def __init__(self, request_id: str, method: str) -> None:
+        self.id = request_id
+        self.method = method
+        self.code: str | None = None
+        self.started = time.perf_counter()
+        self.route = NO_ROUTE
+        self.status = CLIENT_GONE
+        self.nodes = 0
+        self.lines = 0
+        self.line_problems = 0
+        self.queue_s: float | None = None
+        self.timing = ""
+        self.body_bytes = 0
+        self.sent_bytes = 0
+
+    def answered(self, answer: Answer) -> None:
+        """Take over what the computer says about its answer."""
+        self.queue_s = answer.queue_s
+        self.timing = answer.headers.get("server-timing", "")
+        nodes = answer.headers.get("x-nodes", "")
+        self.nodes += int(nodes) if nodes.isdecimal() else 0
+
+    def server_timing(self) -> str:
+        """Return the value of ``Server-Timing``: the phases known, and all so far, in ms."""
+        total = f"total;dur={(time.perf_counter() - self.started) * 1000:.3f}"
+        if self.queue_s is None:
+            return total
+        queue = f"queue;dur={self.queue_s * 1000:.3f}"
+        return f"{queue}, {self.timing}, {total}" if self.timing else f"{queue}, {total}"
+
+    def phases(self) -> list[tuple[str, float]]:
+        """Return the phases that are known, with their seconds."""
+        if self.queue_s is None:
+            return []
+        return [("queue", self.queue_s), *_parse_timing(self.timing)]
+
+
+def _parse_timing(text: str) -> list[tuple[str, float]]:
+    """Read ``parse;dur=0.012, plan;dur=0.3`` (ms) as seconds; what is not of that form is left."""
+    phases = []
+    for part in text.split(","):
+        name, _, duration = part.strip().partition(";dur=")
+        try:
+            phases.append((name, float(duration) / 1000))
+        except ValueError:
+            continue
+    return phases
+
+
+def exchange_of(scope: Scope) -> Exchange:
+    """Return the exchange of the request in ``scope``."""
+    return cast("dict[str, Any]", scope)[KEY]  # type: ignore[no-any-return]

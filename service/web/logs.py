@@ -1,0 +1,93 @@
+"""The log: one line a request, and everything else that is worth a line, on standard error.
+
+As JSON, or as text for people. Never a tensor's value, a key or a query.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
+
+import orjson
+
+from service.web.exchange import Exchange
+
+Form = Literal["json", "text"]
+
+
+def now() -> str:
+    """Return the time as ISO 8601 in UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class AccessLog:
+    """Writes a line for every request: id, route, status, problem's code, milliseconds, nodes."""
+
+    def __init__(self, form: Form, stream: TextIO | None = None) -> None:
+        self.form = form
+        self.stream = stream or sys.stderr
+
+    def write(self, exchange: Exchange, seconds: float) -> None:
+        """Write the line of a request that is over and took ``seconds``."""
+        milliseconds = round(seconds * 1000, 3)
+        if self.form == "json":
+            line = orjson.dumps(
+                {
+                    "time": now(),
+                    "level": "info",
+                    "id": exchange.id,
+                    "method": exchange.method,
+                    "route": exchange.route,
+                    "status": exchange.status,
+                    "code": exchange.code,
+                    "ms": milliseconds,
+                    "nodes": exchange.nodes,
+                }
+            ).decode()
+        else:
+            line = (
+                f"{now()} {exchange.status} {exchange.code or 'ok'} "
+                f"{exchange.method} {exchange.route} "
+                f"{milliseconds:.1f} ms, {exchange.nodes} nodes, id {exchange.id}"
+            )
+        self.stream.write(line + "\n")
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats whatever else is logged as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of ``record``."""
+        line: dict[str, Any] = {
+            "time": now(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line).decode()
+
+
+def logging_config(form: Form) -> dict[str, Any]:
+    """Return the configuration of the standard library's logging for the server process."""
+    formatter: dict[str, Any] = (
+        {"()": JsonFormatter}
+        if form == "json"
+        else {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}
+    )
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": formatter},
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "formatter": "line",
+                "stream": "ext://sys.stderr",
+            }
+        },
+        "root": {"handlers": ["stderr"], "level": "INFO"},
+    }

@@ -1,0 +1,167 @@
+"""The OpenAPI document: what FastAPI knows of the routes, and the models of the raw bodies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+import service
+from service.contract.problem import Problem, ProblemCode, problems
+from service.contract.request import DType, Encoding, Include, TraceRequest
+from service.contract.response import (
+    FlowVerdict,
+    GradStatus,
+    NoGradReason,
+    NonFinite,
+    TraceResponse,
+)
+from service.web.describe import answers
+from service.web.models import PythonSource, TraceLine
+
+DESCRIPTION = """\
+Give a graph of PyTorch calls, get back the value and the gradient of every node, computed by
+PyTorch, with a reason for every gradient that is not there.
+
+The words are PyTorch's: a *leaf* is a tensor that you give, `requires_grad`, `retain_grad`,
+`is_leaf` and `grad_fn` mean what they mean there. `null` for a gradient is only ever "PyTorch has
+no gradient here", and `grad_status` says why. Numbers that are not finite are the strings `"NaN"`,
+`"Infinity"` and `"-Infinity"`.
+"""
+TAGS = [
+    {"name": "trace", "description": "Values and gradients of every node of a graph."},
+    {
+        "name": "python",
+        "description": "Graphs from Python scripts, and Python scripts from graphs.",
+    },
+    {"name": "catalogue", "description": "The ops that a graph may use, and what is in force."},
+    {"name": "operation", "description": "What an operator's machinery asks."},
+]
+MODELS: tuple[type[BaseModel], ...] = (
+    TraceRequest,
+    TraceResponse,
+    TraceLine,
+    PythonSource,
+    Problem,
+)
+BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "One of the keys of GRADTRACE_API_KEYS, where the service has any.",
+}
+ENUMS: dict[type[StrEnum], dict[str, str]] = {
+    GradStatus: {
+        "accumulated": "The gradient is there: a leaf that requires grad and a root depends on.",
+        "retained": "The gradient is there: no leaf, but retain_grad was on.",
+        "not_retained": "On the way to a root, but no leaf, and retain_grad was off.",
+        "not_on_path": "Requires grad, but no root depends on it through autograd.",
+        "constant": "A leaf without requires_grad, or an op none of whose inputs requires grad.",
+        "non_differentiable": "An input requires grad, the result does not.",
+        "no_backward": "Requires grad, but backward was an empty list.",
+    },
+    DType: {
+        "float64": "IEEE 754 double precision.",
+        "float32": "IEEE 754 single precision.",
+        "float16": "IEEE 754 half precision.",
+        "bfloat16": "The upper half of a float32.",
+        "complex64": "Two float32: real and imaginary part.",
+        "complex128": "Two float64: real and imaginary part.",
+        "int64": "Signed integer of 64 bits.",
+        "int32": "Signed integer of 32 bits.",
+        "int16": "Signed integer of 16 bits.",
+        "int8": "Signed integer of 8 bits.",
+        "uint8": "Unsigned integer of 8 bits.",
+        "bool": "True or false.",
+    },
+    Encoding: {
+        "json": "Nested lists of numbers.",
+        "base64": "Base64 of the raw little-endian row-major bytes.",
+    },
+    Include: {
+        "value": "The value of every node.",
+        "grad": "The gradient of every node.",
+        "stats": "Statistics of values and gradients.",
+        "edges": "What each use of a node contributes to its gradient.",
+        "notes": "A sentence on each gradient that is, or is not, there.",
+        "health": "A diagnosis: where numbers stop being finite, gradients vanish or explode.",
+    },
+    NonFinite: {"NaN": "Not a number.", "Infinity": "Infinite, of either sign."},
+    FlowVerdict: {
+        "steady": "Gradients keep their size.",
+        "vanishing": "Gradients far from the root are less than a thousandth of those near it.",
+        "exploding": "Gradients far from the root are over a thousand times those near it.",
+        "too_shallow": "The graph is not deep enough to say.",
+    },
+    NoGradReason: {
+        "unused": "No op reads it.",
+        "cut": "What is computed from it does not require grad.",
+        "leads_to_no_root": "What is computed from it leads to no root.",
+        "all_zeros": "It has a gradient, and all of it is zero.",
+    },
+    ProblemCode: {str(kind.code): kind.description for kind in problems()},
+}
+
+
+def build(app: FastAPI, root_path: str) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of ``app``."""
+    document = get_openapi(
+        title="Gradtrace",
+        version=service.__version__,
+        openapi_version="3.1.0",
+        summary="The gradient of every node of a graph, and why one is missing.",
+        description=DESCRIPTION,
+        routes=app.routes,
+        tags=TAGS,
+        servers=[{"url": root_path or "/", "description": "This service."}],
+        contact={"name": "The maintainers of Gradtrace"},
+        license_info={"name": "MIT", "identifier": "MIT"},
+        separate_input_output_schemas=False,
+    )
+    components = document.setdefault("components", {})
+    components["schemas"] = dict(sorted(_schemas(components.get("schemas", {}), MODELS).items()))
+    components["securitySchemes"] = {"bearer": BEARER}
+    _describe_enums(components["schemas"])
+    return document
+
+
+def add_openapi(app: FastAPI, root_path: str) -> None:
+    """Add ``/openapi.json``; the document is made when it is asked for first."""
+    made: list[bytes] = []
+
+    @app.get(
+        "/openapi.json",
+        tags=["operation"],
+        operation_id="openapi",
+        summary="This document",
+        response_class=JSONResponse,
+        responses=answers(["internal"]),
+    )
+    async def openapi_json() -> Response:
+        """Answer with the OpenAPI document of this service."""
+        if not made:
+            made.append(await asyncio.to_thread(lambda: orjson.dumps(build(app, root_path))))
+        return Response(made[0], media_type="application/json")
+
+
+def _schemas(known: dict[str, Any], models: Iterable[type[BaseModel]]) -> dict[str, Any]:
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+    )
+    return {**known, **definitions["$defs"]}
+
+
+def _describe_enums(schemas: dict[str, Any]) -> None:
+    for enum, meanings in ENUMS.items():
+        described = schemas[enum.__name__]
+        rows = "\n".join(f"* `{value}`: {meanings[value]}" for value in described["enum"])
+        first = (enum.__doc__ or "").strip().splitlines()[0]
+        described["description"] = f"{first}\n\n{rows}"
+        described["x-enum-descriptions"] = [meanings[value] for value in described["enum"]]

@@ -1,0 +1,114 @@
+"""HTTP itself: uvicorn's parser with bounds on what a stranger can make it hold.
+
+uvicorn bounds neither the head of a request nor the time that it may take to come, and answers what
+is not HTTP in plain text. Nothing here has reached the app yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from asyncio import TimerHandle
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service.contract.problem import (
+    PROBLEM_MEDIA_TYPE,
+    GradtraceError,
+    InvalidRequest,
+    Overloaded,
+)
+from service.web.compute import ABORT
+
+MAX_HEAD = 64 * 1024
+"""Bytes that a head may still have after the piece it began in (uvloop reads 256 KB at most)."""
+HEAD_TIMEOUT_S = 15.0
+"""Seconds in which a request's head must come, once it began or the connection was made."""
+SPARE_FILES = 256
+"""Open files kept for everything but connections."""
+
+
+def connection_limit() -> int:
+    """Return how many connections there may be, by how many files this process may open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(64, min(soft - SPARE_FILES, 10_000))
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as it may: every connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._in_head = False
+        self._head_bytes = 0
+        self._head_timer: TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or refuse it when there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > connection_limit():
+            self._refuse(429, Overloaded("There are too many connections.", retry_after_s=1))
+            return
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._head_came()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, unless a head grows without end."""
+        if self.transport.is_closing():
+            return
+        continued = self._in_head
+        super().data_received(data)
+        if not self._in_head or self.transport.is_closing():
+            return
+        if continued:
+            self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD:
+            self._refuse(431, InvalidRequest(f"The headers have more than {MAX_HEAD} bytes."))
+        elif self._head_timer is None:
+            self._await_head()
+
+    def on_message_begin(self) -> None:
+        """Begin a request; give the app the means to cut the connection."""
+        super().on_message_begin()
+        self._in_head = True
+        self._head_bytes = 0
+        cast("dict[str, Any]", self.scope)["extensions"] = {ABORT: self.transport.abort}
+
+    def on_headers_complete(self) -> None:
+        """Hand the request to the app."""
+        self._in_head = False
+        self._head_came()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP."""
+        self._refuse(400, InvalidRequest(msg))
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.abort)
+
+    def _head_came(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse(self, status: int, error: GradtraceError) -> None:
+        body = error.problem().model_copy(update={"status": status}).model_dump_json().encode()
+        retry = b"retry-after: 1\r\n" if status == Overloaded.status else b""
+        self.transport.write(
+            b"%bcontent-type: %b\r\ncontent-length: %d\r\n%bconnection: close\r\n\r\n%b"
+            % (STATUS_LINE[status], PROBLEM_MEDIA_TYPE.encode(), len(body), retry, body)
+        )
+        self.transport.close()

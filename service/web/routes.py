@@ -1,0 +1,107 @@
+"""The routes under ``/v1`` that take a graph or a script, and their description."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from service.settings import Settings
+from service.web import examples
+from service.web.compute import ComputeEndpoint, Media, RawRoute
+from service.web.describe import (
+    BINARY,
+    COMPUTED,
+    GRAPH,
+    READ,
+    SECURITY,
+    TEXT,
+    Description,
+    answer,
+    answers,
+    body,
+    json_of,
+)
+from service.web.negotiate import GRAPHVIZ, JSON, PYTHON, SAFETENSORS, SVG
+from service.workers.seam import Computer
+
+TRACE: Media = {
+    JSON: (JSON, SAFETENSORS, SVG, GRAPHVIZ),
+    SAFETENSORS: (SAFETENSORS, JSON, SVG, GRAPHVIZ),
+}
+IMPORT: Media = {JSON: (JSON,)}
+EXPORT: Media = {JSON: (PYTHON,)}
+
+TRACE_WORDS = """\
+Runs the ops on the leaves, then the backward pass from the roots, and answers with what PyTorch
+says of every node: its value, its gradient, and why a gradient is not there.
+
+With `application/x-safetensors` the body is a safetensors file: the request as JSON text in
+`__metadata__["request"]`, its leaves without value, and each leaf's tensor under its id. The answer
+holds the tensors `value/<id>` and `grad/<id>`, and the rest of the TraceResponse as JSON text in
+`__metadata__["response"]`. complex128 travels as float64 with a last axis of two.
+"""
+
+
+def add_routes(app: FastAPI, settings: Settings, computer: Computer) -> None:
+    """Add ``/v1/trace``, ``/v1/import/python`` and ``/v1/export/python``."""
+
+    def endpoint(job: str, media: Media) -> ComputeEndpoint:
+        return ComputeEndpoint(job, media, settings, computer)
+
+    seed = {"seed": examples.trace_requests()["seed"]}
+    app.router.routes += [
+        RawRoute(
+            "/v1/trace",
+            endpoint("trace", TRACE),
+            tags=["trace"],
+            operation_id="trace",
+            summary="Trace a graph",
+            description=TRACE_WORDS,
+            responses=answers(
+                [*COMPUTED, *READ, *GRAPH],
+                answer(_trace_answer(), "The value and the gradient of every node."),
+            ),
+            openapi_extra=body(_trace_body(), "The graph, and what to answer about it.") | SECURITY,
+        ),
+        RawRoute(
+            "/v1/import/python",
+            endpoint("import_python", IMPORT),
+            tags=["python"],
+            operation_id="import_python",
+            summary="Read a Python script as a graph",
+            description="Parses a script (it is never executed) into the TraceRequest it means.",
+            responses=answers(
+                [*COMPUTED, *READ, "invalid_json", "invalid_request"],
+                answer({JSON: json_of("TraceRequest", seed)}, "The graph."),
+            ),
+            openapi_extra=body(
+                {JSON: json_of("PythonSource", examples.other("import_python"))}, "The script."
+            )
+            | SECURITY,
+        ),
+        RawRoute(
+            "/v1/export/python",
+            endpoint("export_python", EXPORT),
+            tags=["python"],
+            operation_id="export_python",
+            summary="Write a graph as a Python script",
+            description="Writes a stand-alone script that prints the numbers that a trace answers.",
+            responses=answers(
+                [*COMPUTED, *READ, *GRAPH],
+                answer({PYTHON: TEXT | {"examples": examples.other("export_python")}}, "A script."),
+            ),
+            openapi_extra=body({JSON: json_of("TraceRequest", seed)}, "The graph.") | SECURITY,
+        ),
+    ]
+
+
+def _trace_body() -> Description:
+    return {JSON: json_of("TraceRequest", examples.trace_requests()), SAFETENSORS: BINARY}
+
+
+def _trace_answer() -> Description:
+    return {
+        JSON: json_of("TraceResponse", examples.trace_answers()),
+        SAFETENSORS: BINARY,
+        SVG: TEXT,
+        GRAPHVIZ: TEXT,
+    }

@@ -1,0 +1,136 @@
+"""The web process from its first moment to its last.
+
+serve ── listen, start the pool beside it, answer
+  └ first SIGTERM or SIGINT: /readyz turns 503, requests are still taken and served
+      └ none is left, or GRADTRACE_DRAIN_S is over: close the listener, stop the pool, exit 0
+  └ second signal: stop at once
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import logging.config
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from service.settings import Settings
+from service.web.app import create_app
+from service.web.lifecycle import Lifecycle
+from service.web.logs import AccessLog, logging_config
+from service.web.openapi import build
+from service.web.protocol import BoundedHttp, raise_file_limit
+from service.workers.inprocess import InProcess
+from service.workers.pool import Pool
+from service.workers.seam import Computer, PoolOptions
+
+log = logging.getLogger("gradtrace")
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+LOOK_S = 0.05
+"""How often it is looked whether a request is left."""
+LAST_ANSWERS_S = 2
+"""Seconds for the answers that are on their way when the time to drain is over."""
+KEEP_ALIVE_S = 75
+"""Seconds that an idle connection is kept: longer than most proxies keep theirs."""
+
+
+def serve(settings: Settings) -> int:
+    """Serve until a signal says to stop; return the exit code, 0 after draining."""
+    logging.config.dictConfig(logging_config(settings.log))
+    raise_file_limit()
+    pool = Pool(pool_options(settings))
+    return Server(settings, pool).run_to_the_end()
+
+
+def pool_options(settings: Settings) -> PoolOptions:
+    """Return what the settings say about the workers."""
+    return PoolOptions(
+        workers=settings.workers,
+        queue=settings.queue,
+        time_limit_s=settings.time_limit_s,
+        memory_limit_mb=settings.memory_limit_mb,
+        threads=settings.torch_threads,
+        config=settings.job_config(),
+    )
+
+
+def openapi_document() -> dict[str, Any]:
+    """Return the OpenAPI document, without starting anything."""
+    settings = Settings.model_construct(root_path="", api_keys=(), cors_origins=(), log="json")
+    return build(create_app(settings, InProcess()), settings.root_path)
+
+
+class Server(uvicorn.Server):
+    """A uvicorn that first turns unready and only then stops listening."""
+
+    def __init__(self, settings: Settings, computer: Computer) -> None:
+        app = create_app(settings, computer, AccessLog(settings.log))
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                http=BoundedHttp,
+                ws="none",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=LAST_ANSWERS_S,
+            )
+        )
+        self.settings = settings
+        self.computer = computer
+        self.lifecycle: Lifecycle = app.state.lifecycle
+        self.exit_code = 0
+        self._draining: asyncio.Task[None] | None = None
+
+    def run_to_the_end(self) -> int:
+        """Serve; return the exit code."""
+        try:
+            self.run()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return self.exit_code if self.started else 1
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take the signals that stop, for as long as the server runs."""
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self._on_signal, number)
+        try:
+            yield
+        finally:
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def _on_signal(self, number: int) -> None:
+        if self._draining is None:
+            log.info("draining")
+            self.lifecycle.draining = True
+            self._draining = asyncio.get_running_loop().create_task(self._drain())
+            return
+        log.warning("stopping at once")
+        self.exit_code = 128 + number
+        self.force_exit = True
+        self.should_exit = True
+        self._draining.cancel()
+
+    async def _drain(self) -> None:
+        """Wait until no request is left; what is there when the time is over is refused."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.settings.drain_s
+        await asyncio.sleep(LOOK_S)
+        while self.lifecycle.in_flight and loop.time() < end:
+            await asyncio.sleep(LOOK_S)
+        if self.lifecycle.in_flight:
+            log.warning("%d requests are cut off", self.lifecycle.in_flight)
+            await self.computer.stop()
+        self.should_exit = True

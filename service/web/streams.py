@@ -1,0 +1,7 @@
+"""Later."""
+
+from typing import Any
+
+
+def add_streams(*_: Any) -> None:
+    """Later."""
