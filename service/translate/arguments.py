@@ -51,27 +51,30 @@ def dtype_name(value: Any) -> str | None:
 
 def literal(value: Any) -> Any:
     """Return a value of the script as JSON of `attrs`, tensors as :class:`Ref`."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float | complex):
+        return _number(value)
+    if isinstance(value, list | tuple | range):
+        return [literal(item) for item in value]
     if isinstance(value, Tensor):
         return value.ref
     if isinstance(value, MemoryFormat):
         return value.name
-    if (dtype := dtype_name(value)) is not None:
-        return dtype
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, complex):
-        return {"re": literal(value.real), "im": literal(value.imag)}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [literal(item) for item in value]
-    if isinstance(value, range):
-        return list(value)
-    if isinstance(value, Several):
-        if value.count is None:
-            raise Unreadable("how many tensors this is, is known only when it runs")
+    if isinstance(value, Several) and value.count is not None:
         return [value.output(k).ref for k in range(value.count)]
-    raise Unreadable(f"{describe(value)} cannot be an argument here")
+    dtype = dtype_name(value)
+    if dtype is None:
+        raise Unreadable(f"{describe(value)} cannot be an argument here")
+    return dtype
+
+
+def _number(value: complex) -> Any:
+    if isinstance(value, complex):
+        return {"re": _number(value.real), "im": _number(value.imag)}
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def describe(value: Any) -> str:
@@ -175,9 +178,9 @@ def _suits(parameter: Parameter, value: Any, *, exact: bool) -> bool:
         return False
     if value is None:
         return kind.optional or kind.base == "any"
-    if isinstance(value, list | tuple | range) or isinstance(value, Several):
-        if isinstance(value, Several):
-            return kind.base in ("Tensor", "any", "index") and kind.is_list
+    if isinstance(value, Several):
+        return kind.base in ("Tensor", "any") and kind.is_list
+    if isinstance(value, list | tuple | range):
         if not kind.is_list and not kind.loose and kind.base not in ("any", "index"):
             return False
         return all(

@@ -54,6 +54,20 @@ def own(out, *inputs):
     return out.view_as(out) if any(out is tensor for tensor in inputs) else out
 '''
 
+OWN_COPY = '''\
+def own_copy(tensor):
+    """Return a copy, as the op that gets it writes into it."""
+    return tensor.clone()
+'''
+
+OWN_STORAGE = '''\
+def own_storage(tensor):
+    """Return a tensor that fills its storage, as strides reach whatever shares it."""
+    dense = torch.ops.aten.is_non_overlapping_and_dense.default(tensor)
+    fills = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor if dense and fills else tensor.clone(memory_format=torch.contiguous_format)
+'''
+
 GRADIENT = '''\
 def gradient(node, values):
     """Return a gradient for a root, of its dtype: from nested lists, or from base64."""
@@ -62,7 +76,7 @@ def gradient(node, values):
         return torch.frombuffer(raw, dtype=node.dtype).reshape(node.shape).clone()
     if node.is_complex():
         return torch.view_as_complex(torch.tensor(values, dtype=node.real.dtype))
-    return torch.tensor(values, dtype=node.dtype)
+    return torch.tensor(values, dtype=node.dtype).reshape(node.shape)
 '''
 
 FROM_BASE64 = '''\
@@ -76,6 +90,8 @@ SOURCES: Mapping[str, str] = {
     "numbers": NUMBERS,
     "plain": PLAIN,
     "own": OWN,
+    "own_copy": OWN_COPY,
+    "own_storage": OWN_STORAGE,
     "gradient": GRADIENT,
 }
 """Those that have a meaning of their own; ``from_base64`` is read like any function."""
@@ -94,7 +110,7 @@ def helper(node: ast.FunctionDef) -> Helper | None:
 
 def call_helper(reading: Reading, name: str, values: Sequence[Any]) -> Any:
     """Return what a call of such a function means."""
-    if name == "own" and values:
+    if name in ("own", "own_copy", "own_storage") and values:
         return values[0]
     if name == "gradient" and len(values) == 2:
         return StartGradient(values[1])

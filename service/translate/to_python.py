@@ -1,0 +1,344 @@
+"""A TraceRequest as a stand-alone script that prints the same numbers.
+
+    to_python(request) -> source
+
+Each op is bound as the engine binds it, and the bound call is written as Python. The script needs
+torch alone; it prints a line of JSON for every node: its id, its value and its gradient. What it
+brings along besides the graph are the functions of :mod:`service.translate.exported`, so that
+reading the script gives the graph back.
+"""
+
+from __future__ import annotations
+
+import heapq
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.engine.bind import bind
+from service.engine.catalogue import Operation, catalogue
+from service.engine.template import Template
+from service.engine.values import Hole
+from service.translate.exported import (
+    FROM_BASE64,
+    GRADIENT,
+    NUMBERS,
+    OWN,
+    OWN_COPY,
+    OWN_STORAGE,
+    PLAIN,
+    SHOW,
+)
+from service.translate.literals import argument_source, index_source, json_source, leaf_source
+from service.translate.names import variable_of
+
+MAY_RETURN_INPUT = frozenset(
+    "atleast_1d atleast_2d atleast_3d cartesian_prod chain_matmul conj conj_physical contiguous "
+    "flatten ravel movedim moveaxis positive real resolve_conj resolve_neg sum_to_size to type_as "
+    "float double half bfloat16 cfloat cdouble int long short char byte bool dropout dropout1d "
+    "dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout native_dropout rrelu "
+    "local_response_norm prod diff autograd.grad broadcast_tensors expand_as reshape unflatten "
+    "squeeze nan_to_num block_diag multi_dot".split()
+)
+"""Ops that can return the very tensor that they were given, by the last part of their name."""
+
+INFIX: Mapping[str, str] = {
+    "add": "+", "sub": "-", "mul": "*", "div": "/", "floor_divide": "//", "remainder": "%",
+    "pow": "**", "matmul": "@", "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
+    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
+}  # fmt: skip
+PREFIX: Mapping[str, str] = {"neg": "-", "bitwise_not": "~"}
+PROPERTIES = frozenset({"T", "mT", "H", "mH"})
+RESERVED = frozenset(
+    "torch F json math base64 show numbers plain own own_copy own_storage gradient from_base64 "
+    "tensor".split()
+)
+COMPLEX_WORDS = ("complex", "cfloat", "cdouble", "fft", "eig", "polar", "stft", '"re"')
+
+
+@dataclass
+class Script:
+    """The lines of a script, and what its head has to bring along."""
+
+    lines: list[str] = field(default_factory=list)
+    helpers: set[str] = field(default_factory=set)
+    variables: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, Sequence[str | None]] = field(default_factory=dict)
+    """Of every op with several outputs, PyTorch's names for them."""
+
+    def variable(self, node_id: str) -> str:
+        """Return the variable that holds a node; the first call makes it."""
+        if node_id not in self.variables:
+            taken = RESERVED.union(self.variables.values())
+            self.variables[node_id] = variable_of(node_id, taken)
+        return self.variables[node_id]
+
+    def reference(self, reference: str) -> str:
+        """Return a reference, ``x`` or ``t:values``, as Python."""
+        node_id, colon, output = reference.partition(":")
+        if not colon:
+            return self.variable(node_id)
+        number = output if output.isdigit() else self.outputs[node_id].index(output)
+        return f"{self.variable(node_id)}[{number}]"
+
+
+@dataclass
+class BoundOp:
+    """An op of the request with its binding."""
+
+    spec: Mapping[str, Any]
+    template: Template
+    references: list[str]
+
+
+def to_python(request: Mapping[str, Any]) -> str:
+    """Return a script that prints the same values and gradients as a trace of ``request``.
+
+    Args:
+        request: a TraceRequest that was checked; nothing of it is changed.
+
+    Raises:
+        UnknownOp, BadArguments: an op does not bind; the pointer leads to it.
+    """
+    leaves, ops = request.get("leaves") or [], request.get("ops") or []
+    script = Script()
+    for spec in (*leaves, *ops):
+        script.variable(spec["id"])
+    bound = [_bind(spec, index) for index, spec in enumerate(ops)]
+    for op in bound:
+        if op.template.signature.several:
+            script.outputs[op.spec["id"]] = op.template.signature.outputs
+    _write_settings(script, request)
+    for leaf in leaves:
+        source = leaf_source(leaf, request.get("dtype") or "float32")
+        script.lines.append(f"{script.variable(leaf['id'])} = {_tracked(source, leaf)}")
+        if source.startswith("from_base64("):
+            script.helpers.add(FROM_BASE64)
+    if bound:
+        script.lines.append("")
+    for index in execution_order(bound, {leaf["id"] for leaf in leaves}):
+        _write_op(script, bound[index])
+    _write_backward(script, request, bound)
+    script.lines.append("")
+    shown = [spec["id"] for spec in (*leaves, *ops)]
+    script.lines += [f'show("{node}", {script.variable(node)})' for node in shown]
+    return _head(script) + "\n".join(script.lines) + "\n"
+
+
+def _bind(spec: Mapping[str, Any], index: int) -> BoundOp:
+    from service.contract.problem import GradtraceError
+
+    try:
+        operation = catalogue().find(spec["op"])
+        binding = bind(operation, spec.get("inputs") or [], spec.get("attrs") or {})
+    except GradtraceError as error:
+        raise error.at(f"/ops/{index}", spec["id"]) from None
+    return BoundOp(spec, binding.template, binding.references)
+
+
+def execution_order(ops: Sequence[BoundOp], leaves: set[str]) -> list[int]:
+    """Return the numbers of the ops in the order of execution: the earliest that is ready."""
+    users: dict[str, list[int]] = {}
+    missing = []
+    for index, op in enumerate(ops):
+        needed = {reference.partition(":")[0] for reference in op.references} - leaves
+        missing.append(len(needed))
+        for node in needed:
+            users.setdefault(node, []).append(index)
+    ready = [index for index, count in enumerate(missing) if count == 0]
+    order = []
+    while ready:
+        index = heapq.heappop(ready)
+        order.append(index)
+        for user in users.get(ops[index].spec["id"], ()):
+            missing[user] -= 1
+            if missing[user] == 0:
+                heapq.heappush(ready, user)
+    return order
+
+
+# --- the head -----------------------------------------------------------------------------------
+
+
+def _head(script: Script) -> str:
+    body = "\n".join(script.lines)
+    helpers = [
+        text
+        for text in (OWN_COPY, OWN_STORAGE, OWN, FROM_BASE64, GRADIENT, SHOW, NUMBERS, PLAIN)
+        if text in script.helpers or text in (SHOW, NUMBERS, PLAIN)
+    ]
+    modules = ["json", "math"]
+    if FROM_BASE64 in script.helpers or GRADIENT in script.helpers:
+        modules.insert(0, "base64")
+    lines = ['"""Prints the value and the gradient of every node, a line of JSON for each."""', ""]
+    lines += [f"import {module}" for module in modules]
+    lines += ["", "import torch"]
+    if "F." in body:
+        lines.append("import torch.nn.functional as F")
+    return "\n".join(lines) + "\n\n\n" + "\n\n".join(helpers) + "\n\n"
+
+
+def _write_settings(script: Script, request: Mapping[str, Any]) -> None:
+    script.lines.append("torch.set_num_threads(1)")
+    device = request.get("device")
+    if device not in (None, "cpu"):
+        script.lines.append(f'torch.set_default_device("{device}")')
+    script.lines += [f"torch.manual_seed({request.get('seed') or 0})", ""]
+
+
+# --- ops ----------------------------------------------------------------------------------------
+
+
+def _tracked(source: str, spec: Mapping[str, Any]) -> str:
+    """Add ``requires_grad`` to an expression that makes a tensor."""
+    if not spec.get("requires_grad"):
+        return source
+    if source.startswith("torch.tensor(") and not source.endswith(".reshape"):
+        closes = source.endswith(")") and ").reshape(" not in source
+        if closes:
+            return f"{source[:-1]}, requires_grad=True)"
+    return f"{source}.requires_grad_()"
+
+
+def _write_op(script: Script, op: BoundOp) -> None:
+    spec = op.spec
+    if spec.get("seed") is not None:
+        script.lines.append(f"torch.manual_seed({spec['seed']})")
+    tensors = [script.reference(reference) for reference in op.references]
+    uses = list(tensors)
+    for use, prepare in op.template.prepared.items():
+        uses[use] = f"{prepare.__name__}({uses[use]})"
+        script.helpers.add(OWN_COPY if prepare.__name__ == "own_copy" else OWN_STORAGE)
+    source = call_source(op.template, uses)
+    if op.template.operation.name.removesuffix(".default").split(".")[-1] in MAY_RETURN_INPUT or (
+        op.template.operation.base in MAY_RETURN_INPUT or spec["op"] == "autograd.grad"
+    ):
+        script.helpers.add(OWN)
+        source = f"own({', '.join([source, *dict.fromkeys(tensors)])})"
+    name = script.variable(spec["id"])
+    if not spec.get("requires_grad"):
+        script.lines.append(f"{name} = {source}")
+    elif op.template.signature.several:
+        script.lines += [f"{name} = {source}", f"for tensor in {name}:"]
+        script.lines.append("    tensor.requires_grad_()")
+    else:
+        source = f"({source})" if " " in source.partition("(")[0] else source
+        script.lines.append(f"{name} = {source}.requires_grad_()")
+
+
+def call_source(template: Template, tensors: Sequence[str]) -> str:
+    """Return a bound call as Python source."""
+    operation, args, kwargs = template.operation, template.args, template.kwargs
+    if operation.name == "getitem":
+        return f"{tensors[0]}[{index_source(args[1], tensors)}]"
+    if operation.name in PROPERTIES:
+        return f"{tensors[0]}.{operation.name}"
+    if operation.name == "autograd.grad":
+        return _autograd_grad(template, tensors)
+    sources = [argument_source(arg, tensors) for arg in args]
+    operator = _operator(operation, args, kwargs, sources)
+    if operator is not None:
+        return operator
+    named = [f"{name}={argument_source(value, tensors)}" for name, value in kwargs.items()]
+    if isinstance(operation.call, types.MethodDescriptorType):
+        return f"{sources[0]}.{operation.name}({', '.join(sources[1:] + named)})"
+    return f"{function_source(operation)}({', '.join(sources + named)})"
+
+
+def function_source(operation: Operation) -> str:
+    """Return the full name of what an op calls."""
+    if operation.name.startswith("aten."):
+        return f"torch.ops.{operation.name}"
+    if operation.name == "slice":
+        return "torch.ops.aten.slice.Tensor"
+    if operation.name.startswith("nn.functional."):
+        return "F." + operation.name.removeprefix("nn.functional.")
+    return f"torch.{operation.name}"
+
+
+def _operator(
+    operation: Operation, args: Sequence[Any], kwargs: Mapping[str, Any], sources: Sequence[str]
+) -> str | None:
+    """Return ``a + b``, where an op is written like that and means the same."""
+    if kwargs or any(isinstance(arg, list | tuple) or arg is None for arg in args):
+        return None
+    if operation.name in PREFIX and len(args) == 1:
+        return f"{PREFIX[operation.name]}{sources[0]}"
+    sign = INFIX.get(operation.name)
+    if sign is None or len(args) != 2 or not any(isinstance(arg, Hole) for arg in args):
+        return None
+    if not isinstance(args[0], Hole) and operation.name != "pow":
+        return None
+    left = f"({sources[0]})" if sources[0].startswith("-") else sources[0]
+    return f"{left} {sign} {sources[1]}"
+
+
+def _autograd_grad(template: Template, tensors: Sequence[str]) -> str:
+    named = {name: argument_source(value, tensors) for name, value in template.named.items()}
+    parts = [named["outputs"], named["inputs"]]
+    if named.get("grad_outputs", "None") != "None":
+        parts.append(named["grad_outputs"])
+    parts += ["retain_graph=True", f"create_graph={named.get('create_graph', 'True')}"]
+    if named.get("materialize_grads", "False") == "True":
+        parts.append("materialize_grads=True")
+    return f"torch.autograd.grad({', '.join(parts)})"
+
+
+# --- backward -----------------------------------------------------------------------------------
+
+
+def _write_backward(script: Script, request: Mapping[str, Any], bound: Sequence[BoundOp]) -> None:
+    default = bool(request.get("retain_grad"))
+    kept = [op for op in bound if _first(op.spec.get("retain_grad"), default)]
+    if kept:
+        tensors = [_spread(script, op) for op in kept]
+        script.lines += ["", f"for tensor in ({_items(tensors)}):"]
+        script.lines += ["    if tensor.requires_grad:", "        tensor.retain_grad()"]
+    roots = _roots(request)
+    if not roots:
+        return
+    script.lines.append("")
+    may_be_complex = any(word in str(request).replace("'", '"') for word in COMPLEX_WORDS)
+    starts = [_gradient(script, root, may_be_complex) for root in roots]
+    tensors = [script.reference(root["node"]) for root in roots]
+    if len(roots) == 1:
+        script.lines.append(f"{tensors[0]}.backward({starts[0] or ''})")
+    elif any(starts):
+        gradients = ", ".join(start or "None" for start in starts)
+        script.lines.append(f"torch.autograd.backward([{', '.join(tensors)}], [{gradients}])")
+    else:
+        script.lines.append(f"torch.autograd.backward([{', '.join(tensors)}])")
+
+
+def _items(sources: Sequence[str]) -> str:
+    """Return the inside of a tuple."""
+    return ", ".join(sources) + ("," if len(sources) == 1 else "")
+
+
+def _first(value: bool | None, default: bool) -> bool:
+    return default if value is None else value
+
+
+def _spread(script: Script, op: BoundOp) -> str:
+    return ("*" if op.template.signature.several else "") + script.variable(op.spec["id"])
+
+
+def _roots(request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    roots: list[Mapping[str, Any]] | None = request.get("backward")
+    if roots is not None:
+        return roots
+    last = (request.get("ops") or request.get("leaves") or [])[-1]
+    return [{"node": last["id"]}]
+
+
+def _gradient(script: Script, root: Mapping[str, Any], may_be_complex: bool) -> str:
+    """Return the source of a root's gradient, empty where it is the implicit 1."""
+    node = script.reference(root["node"])
+    text, value = root.get("gradient_base64"), root.get("gradient")
+    if text is None and value is None:
+        return ""
+    if text is None and not may_be_complex and value != []:
+        return f"torch.tensor({json_source(value)}, dtype={node}.dtype)"
+    script.helpers.add(GRADIENT)
+    return f"gradient({node}, {repr(text) if text is not None else json_source(value)})"
