@@ -16,7 +16,7 @@ import torch
 
 import service
 from service.contract.problem import InvalidRequest
-from service.contract.request import DType, Include
+from service.contract.request import DType, Encoding, Include
 from service.engine.catalogue import catalogue
 from service.engine.job import (
     JSON,
@@ -27,16 +27,21 @@ from service.engine.job import (
     count_nodes,
     explain,
     problem_answer,
+    write_json,
 )
 from service.engine.json_text import parse_json
 from service.engine.limits import Limits
+from service.engine.report import Wanted
+from service.picture import graphviz, svg
+from service.translate.from_python import from_python
+from service.translate.to_python import to_python
 
 Headers = Mapping[str, str]
 Bytes = bytes | memoryview
 Handle = Callable[[Headers, Bytes], Answer]
 
 NDJSON = "application/x-ndjson"
-PICTURES = ("image/svg+xml", "text/vnd.graphviz")
+PICTURES = {"image/svg+xml": svg, "text/vnd.graphviz": graphviz}
 PICTURE_NEEDS = (Include.VALUE, Include.GRAD, Include.STATS, Include.NOTES)
 
 
@@ -87,13 +92,9 @@ class Jobs:
         check_request(request)
         watch.lap("parse")
         asked = request.get("include") or ()
-        wanted = {**request, "encoding": "json", "include": [*PICTURE_NEEDS, *asked]}
-        answer, _ = self._engine.answer(wanted, tensors, watch)
-        from service.picture import graphviz, svg
-
-        text = (svg if accept == "image/svg+xml" else graphviz)(
-            request, orjson.loads(orjson.dumps(answer))
-        )
+        wanted = Wanted(frozenset([*PICTURE_NEEDS, *asked]), Encoding.JSON)
+        traced = self._engine.compute(request, tensors, wanted, watch)
+        text = PICTURES[accept](request, orjson.loads(write_json(traced, wanted)))
         watch.lap("encode")
         nodes = str(count_nodes(request))
         headers = {"content-type": accept, "server-timing": str(watch), "x-nodes": nodes}
@@ -134,15 +135,11 @@ class Jobs:
             raise InvalidRequest('the body is an object with the one field "source"')
         if not isinstance(document["source"], str):
             raise InvalidRequest("source is a string", pointer="/source")
-        from service.translate.from_python import from_python
-
         return _json(from_python(document["source"]))
 
     def _export_python(self, _headers: Headers, body: Bytes) -> Answer:
         request, _ = self._engine.read(JSON, body)
         check_request(request)
-        from service.translate.to_python import to_python
-
         return Answer(200, {"content-type": "text/x-python"}, to_python(request).encode())
 
 

@@ -33,13 +33,22 @@ from service.contract.problem import (
     pointer,
     quote,
 )
-from service.contract.request import Include, TraceRequest
-from service.engine import edges, health
+from service.contract.request import Encoding, Include, TraceRequest
+from service.engine.edges import Use, count_elements, grad_of, trace_uses, write_edges
+from service.engine.health import diagnose
 from service.engine.json_text import parse_json
 from service.engine.limits import Limits
 from service.engine.plan import Plan, make_plan
 from service.engine.quick_check import is_well_formed
-from service.engine.report import Node, Wanted, check_size, describe, write_nodes
+from service.engine.report import (
+    UNCHECKED,
+    Node,
+    Wanted,
+    check_size,
+    count_nulls,
+    describe,
+    write_nodes,
+)
 from service.engine.run import (
     allocation_failed,
     memory_limit,
@@ -47,12 +56,15 @@ from service.engine.run import (
     run_backward,
     run_forward,
 )
+from service.engine.safetensors_file import read_request, write_answer
 from service.engine.tensors import leaf_tensor_of
 
 JSON = "application/json"
 SAFETENSORS = "application/x-safetensors"
 logger = logging.getLogger(__name__)
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+PLAIN_PARTS = frozenset({Include.VALUE, Include.GRAD})
+"""What an answer has nulls in only where count_nulls counts them."""
 LEAF_GRAD_WARNING = "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed"
 
 
@@ -79,6 +91,18 @@ class Stopwatch:
     def __str__(self) -> str:
         spans = zip(self._phases, pairwise(self._times), strict=True)
         return ", ".join([f"{name};dur={(end - start) * 1e3:.3f}" for name, (start, end) in spans])
+
+
+class Traced(NamedTuple):
+    """What has been computed, ready to be written."""
+
+    nodes: list[Node]
+    uses: list[Use] | None
+    """Every use of a node by an op, where edges were asked for."""
+    health: dict[str, Any] | None
+    """The diagnosis, where it was asked for."""
+    warnings: list[str]
+    device: str
 
 
 class Engine:
@@ -109,14 +133,17 @@ class Engine:
             check_request(request)
             nodes = count_nodes(request)
             watch.lap("parse")
-            answer, answer_nodes = self.answer(request, tensors, watch)
-            media_type, text = self._encode(answer, answer_nodes, accept)
+            wanted = Wanted.of(request, beside=accept == SAFETENSORS)
+            traced = self.compute(request, tensors, wanted, watch)
+            text = (
+                write_file(traced, wanted) if accept == SAFETENSORS else write_json(traced, wanted)
+            )
             watch.lap("encode")
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a problem
             refusal = problem_answer(explain(error, self.limits))
             refusal.headers.update({"server-timing": str(watch), "x-nodes": str(nodes)})
             return refusal
-        headers = {"content-type": media_type, "server-timing": str(watch), "x-nodes": str(nodes)}
+        headers = {"content-type": accept, "server-timing": str(watch), "x-nodes": str(nodes)}
         return Answer(200, headers, text)
 
     def read(
@@ -128,23 +155,30 @@ class Engine:
             InvalidJson, LimitExceeded: before anything else is looked at.
         """
         if content_type == SAFETENSORS:
-            from service.engine.safetensors_file import read_request
-
             request, tensors = read_request(body, self.limits.max_elements)
         else:
             request, tensors = parse_json(body), {}
         self.limits.check("max_nodes", count_nodes(request), "the graph has too many nodes")
         return request, tensors
 
-    def answer(
-        self, request: dict[str, Any], tensors: Mapping[str, Tensor], watch: Stopwatch
-    ) -> tuple[dict[str, Any], list[Node]]:
-        """Compute ``request``, which has the right form; return the TraceResponse and its nodes.
+    def compute(
+        self,
+        request: dict[str, Any],
+        tensors: Mapping[str, Tensor],
+        wanted: Wanted,
+        watch: Stopwatch,
+    ) -> Traced:
+        """Compute ``request``, which has the right form.
+
+        Args:
+            request: a TraceRequest as parsed JSON.
+            tensors: those of the leaves that came beside it, by id.
+            wanted: what the answer will carry; edges and health are computed only for it.
+            watch: is told of the phases.
 
         Raises:
             GradtraceError: whatever is wrong with the graph.
         """
-        wanted = Wanted.of(request)
         seed = request.get("seed") or 0
         device = _device(request.get("device") or "cpu")
         with warnings.catch_warnings(record=True) as caught, torch.enable_grad():
@@ -158,20 +192,19 @@ class Engine:
             retain_grads(run)
             run_backward(run, self.limits)
             watch.lap("backward")
-            said = [str(warning.message) for warning in caught]
-        nodes = describe(run)
-        answer: dict[str, Any] = {}
-        if Include.EDGES in wanted.include:
-            answer = self._edges(plan, leaves, seed, nodes, wanted)
-        else:
-            check_size(nodes, wanted, self.limits)
-        answer = {"nodes": write_nodes(nodes, wanted)} | answer
-        if Include.HEALTH in wanted.include:
-            answer["health"] = self._health(plan, leaves, seed)
-        answer["warnings"] = [text for text in said if not text.startswith(LEAF_GRAD_WARNING)]
-        answer["torch_version"] = torch.__version__
-        answer["device"] = str(device)
-        return answer, nodes
+            said = [
+                text
+                for warning in caught
+                if not (text := str(warning.message)).startswith(LEAF_GRAD_WARNING)
+            ]
+            nodes = describe(run)
+            uses = diagnosis = None
+            if Include.EDGES in wanted.include:
+                uses = trace_uses(plan, leaves, self.limits, seed)
+            if Include.HEALTH in wanted.include:
+                diagnosis = diagnose(plan, leaves, self.limits, seed)
+        check_size(nodes, wanted, self.limits, extra=count_elements(uses or ()))
+        return Traced(nodes, uses, diagnosis, said, str(device))
 
     def _leaves(
         self, plan: Plan, dtype: str, tensors: Mapping[str, Tensor], device: torch.device
@@ -191,26 +224,38 @@ class Engine:
             leaves.append(leaf.requires_grad_() if spec.get("requires_grad") else leaf)
         return leaves
 
-    def _edges(
-        self, plan: Plan, leaves: list[Tensor], seed: int, nodes: list[Node], wanted: Wanted
-    ) -> dict[str, Any]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            uses = edges.trace_uses(plan, leaves, self.limits, seed)
-        check_size(nodes, wanted, self.limits, extra=edges.count_elements(uses))
-        return {"edges": edges.write_edges(uses, wanted)}
 
-    def _health(self, plan: Plan, leaves: list[Tensor], seed: int) -> dict[str, Any]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return health.diagnose(plan, leaves, self.limits, seed)
+def as_document(traced: Traced, wanted: Wanted) -> dict[str, Any]:
+    """Return the TraceResponse, for orjson."""
+    document: dict[str, Any] = {"nodes": write_nodes(traced.nodes, wanted)}
+    if traced.uses is not None:
+        document["edges"] = write_edges(traced.uses, wanted)
+    if traced.health is not None:
+        document["health"] = traced.health
+    document["warnings"] = traced.warnings
+    document["torch_version"] = torch.__version__
+    document["device"] = traced.device
+    return document
 
-    def _encode(self, answer: dict[str, Any], nodes: list[Node], accept: str) -> tuple[str, bytes]:
-        if accept == SAFETENSORS:
-            from service.engine.safetensors_file import write_answer
 
-            return SAFETENSORS, write_answer(answer, nodes)
-        return JSON, orjson.dumps(answer, option=OPTIONS)
+def write_json(traced: Traced, wanted: Wanted) -> bytes:
+    """Return the TraceResponse as JSON.
+
+    orjson writes a number that is not finite as null. So the arrays are printed as they are, and
+    only if there is a null too many, each is looked at; text with "null" in it costs that look too.
+    """
+    if wanted.encoding == Encoding.JSON and wanted.include <= PLAIN_PARTS:
+        document = as_document(traced, wanted._replace(encoding=UNCHECKED))
+        text = orjson.dumps(document, option=OPTIONS)
+        if text.count(b"null") == count_nulls(document["nodes"]):
+            return text
+    return orjson.dumps(as_document(traced, wanted), option=OPTIONS)
+
+
+def write_file(traced: Traced, wanted: Wanted) -> bytes:
+    """Return the answer as a safetensors file."""
+    grads = [grad_of(use) for use in traced.uses or ()]
+    return write_answer(as_document(traced, wanted), traced.nodes, wanted.include, grads)
 
 
 def count_nodes(request: Any) -> int:

@@ -25,7 +25,7 @@ from service.engine.read_tensor import (
     tensor_from_base64,
     tensor_from_bytes,
 )
-from service.engine.write_tensor import base64_text, json_fragment, raw_bytes
+from service.engine.write_tensor import base64_text, json_fragment, raw_bytes, unchecked_json
 
 __all__ = [
     "DTYPES",
@@ -38,6 +38,7 @@ __all__ = [
     "root_gradient",
     "tensor_from_base64",
     "tensor_from_bytes",
+    "unchecked_json",
 ]
 
 

@@ -1,0 +1,102 @@
+"""base64 and safetensors carry the same bits as JSON does."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+import torch
+from safetensors import torch as library
+
+from service.contract.response import TraceResponse
+from service.engine.job import JSON, SAFETENSORS
+from tests.engine.asking import ENGINE, leaf, nodes_of, op
+from tests.engine.test_golden import as_tensor
+from tests.golden import CASES
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_base64_carries_the_bits_that_json_prints(name: str) -> None:
+    request = CASES[name]["request"]
+    plain = nodes_of(request)
+    for id_, node in nodes_of(request | {"encoding": "base64"}).items():
+        assert "value" not in node
+        assert "grad" not in node
+        for field in ("value", "grad"):
+            text = node[f"{field}_base64"]
+            if text is None:
+                assert plain[id_][field] is None
+                continue
+            real = {"complex64": "float32"}.get(node["dtype"], node["dtype"])
+            raw = np.frombuffer(base64.b64decode(text), real)
+            printed = as_tensor(plain[id_][field], node["dtype"]).numpy().ravel()
+            np.testing.assert_array_equal(raw, printed)
+
+
+def file_of(request: dict[str, Any], tensors: dict[str, torch.Tensor]) -> bytes:
+    return bytes(library.save(tensors, {"request": orjson.dumps(request).decode()}))
+
+
+def answer_of(body: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    length = int.from_bytes(body[:8], "little")
+    metadata = orjson.loads(body[8 : 8 + length])["__metadata__"]
+    return orjson.loads(metadata["response"]), library.load(body)
+
+
+def test_safetensors_in_and_out_carry_every_tensor() -> None:
+    x = torch.randn(3, 4, dtype=torch.float64)
+    z = torch.randn(2, dtype=torch.complex128)
+    request = {
+        "leaves": [
+            {"id": "x", "requires_grad": True},
+            {"id": "z", "requires_grad": True, "dtype": "complex128"},
+        ],
+        "ops": [
+            op("h", "sin", "x", retain_grad=True),
+            op("m", "abs", "z"),
+            op("s", "sum", "h"),
+            op("t", "sum", "m"),
+            op("out", "mul", "s", "t"),
+        ],
+        "include": ["value", "grad", "edges"],
+    }
+    body = file_of(request, {"x": x, "z": torch.view_as_real(z).contiguous()})
+    answer = ENGINE.trace(SAFETENSORS, SAFETENSORS, body)
+    assert (answer.status, answer.headers["content-type"]) == (200, SAFETENSORS)
+    response, tensors = answer_of(answer.body)
+    TraceResponse.model_validate(response)
+    assert all("value" not in node and "grad" not in node for node in response["nodes"])
+    x.requires_grad_()
+    z.requires_grad_()
+    h = x.sin()
+    h.retain_grad()
+    out = h.sum() * z.abs().sum()
+    out.backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None
+    assert h.grad is not None
+    assert z.grad is not None
+    assert torch.equal(tensors["value/h"], h)
+    assert torch.equal(tensors["grad/x"], x.grad)
+    assert torch.equal(tensors["grad/h"], h.grad)
+    assert torch.equal(torch.view_as_complex(tensors["grad/z"]), z.grad)
+    assert "grad/m" not in tensors
+    assert torch.equal(tensors["edge/0"], x.grad)
+
+
+def test_a_safetensors_request_may_be_answered_in_json_and_the_other_way_round() -> None:
+    request = {"leaves": [{"id": "x", "requires_grad": True}], "ops": [op("out", "sum", "x")]}
+    answer = ENGINE.trace(SAFETENSORS, JSON, file_of(request, {"x": torch.ones(2)}))
+    assert orjson.loads(answer.body)["nodes"][0]["grad"] == [1.0, 1.0]
+    plain = {"leaves": [leaf("x", [1.0, 2.0])], "ops": [op("out", "sum", "x")]}
+    _, tensors = answer_of(ENGINE.trace(JSON, SAFETENSORS, orjson.dumps(plain)).body)
+    assert tensors["grad/x"].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("body", [b"", b"\0" * 8, b"\xff" * 64, file_of({}, {}), b'{"a": 1}'])
+def test_a_file_that_is_none_is_a_problem(body: bytes) -> None:
+    answer = ENGINE.trace(SAFETENSORS, SAFETENSORS, body)
+    assert answer.status in (400, 422)
+    assert answer.headers["content-type"] == "application/problem+json"
