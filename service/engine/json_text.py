@@ -32,7 +32,7 @@ TOO_DEEP = f"lists and objects are nested more than {MAX_DEPTH} levels deep"
 LONG_TEXT = 1 << 16
 """Bytes from which on a text is searched for long lists of numbers."""
 
-NON_FINITE = ("NaN", "Infinity", "-Infinity")
+NON_FINITE = ("-Infinity", "Infinity", "NaN")
 
 ESCAPED_COLON = b"\\u003"
 
@@ -102,8 +102,9 @@ def _refuse(text: bytes, error: Exception) -> NoReturn:
     if "infinity" in error.msg:
         _exact(text)
     where = f"line {error.lineno} column {error.colno}"
+    signed = max(0, error.pos - 1)
     for name in NON_FINITE:
-        if error.doc.startswith(name, error.pos):
+        if error.doc.startswith(name, signed if name.startswith("-") else error.pos):
             raise InvalidJson(f'{name} is not JSON; write the string "{name}": {where}') from None
     raise InvalidJson(f"{error.msg}: {where}") from None
 

@@ -134,7 +134,7 @@ def _numbers(parser: simdjson.Parser, text: bytes) -> npt.NDArray[Any] | None:
             return np.frombuffer(numbers.as_buffer(of_type="i"), np.int64)
         except TypeError:
             return np.frombuffer(numbers.as_buffer(of_type="d"), np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         return None
 
 

@@ -86,33 +86,43 @@ def leaf_tensor(
         LimitExceeded: more than ``max_elements``.
     """
     pairs = dtype in COMPLEX_PARTS
-    if isinstance(value, NumberArray):
-        axes: Sequence[int] = value.numbers.shape
-        flat: Numbers = value.numbers.reshape(-1)
-        if not _array_fits(value.numbers, dtype):
-            flat = _flatten(value.tolist(), field)[1]
-    else:
-        axes, flat = _flatten(value, field)
-        if shape is None and len(flat) <= SMALL and not pairs and _all_fit(flat, dtype):
-            check_elements(len(flat), max_elements)
-            return torch.tensor(value, dtype=DTYPES[dtype])
+    array = isinstance(value, NumberArray)
+    axes, flat = _from_array(value, dtype, field) if array else _flatten(value, field)
+    if len(axes) - pairs > MAX_AXES:
+        raise BadValue(f"the lists are nested more than {MAX_AXES} deep", pointer=field)
+    check_elements(len(flat) // 2 if pairs else len(flat), max_elements)
+    few = isinstance(flat, list) and len(flat) <= SMALL
+    if few and shape is None and not pairs and not array and _all_fit(flat, dtype):
+        return torch.tensor(value, dtype=DTYPES[dtype])
     if shape is not None and not len(flat) and 0 in shape:
         return empty(shape, dtype, max_elements)
     if pairs and (not axes or axes[-1] != 2):
         raise BadValue(f"a {dtype} value has a last axis of two, [re, im]", pointer=field)
     sizes = axes[:-1] if pairs else axes
-    check_elements(len(flat) // 2 if pairs else len(flat), max_elements)
     if shape is not None:
         sizes = _reshaped(sizes, shape, field)
-    if len(sizes) > MAX_AXES:
-        raise BadValue(f"the lists are nested more than {MAX_AXES} deep", pointer=field)
 
     def refuse(index: int, why: str) -> NoReturn:
-        place = "".join(f"/{at}" for at in np.unravel_index(index, axes)) if axes else ""
-        raise BadValue(why, pointer=field + place)
+        raise BadValue(why, pointer=field + _place(index, axes))
 
     tensor = _tensor(flat, dtype, refuse)
     return tensor if len(sizes) == 1 else tensor.view(tuple(sizes))
+
+
+def _from_array(array: NumberArray, dtype: str, field: str) -> tuple[Sequence[int], Numbers]:
+    """Return shape and elements of ``array``, these as a list where not all of them surely fit."""
+    if _array_fits(array.numbers, dtype):
+        return array.numbers.shape, array.numbers.reshape(-1)
+    return _flatten(array.tolist(), field)
+
+
+def _place(index: int, axes: Sequence[int]) -> str:
+    """Return the pointer to the element that is number ``index`` in row-major order."""
+    place = ""
+    for size in reversed(axes):
+        index, at = divmod(index, size)
+        place = f"/{at}{place}"
+    return place
 
 
 def empty(shape: Sequence[int], dtype: str, max_elements: int) -> Tensor:
@@ -123,7 +133,9 @@ def empty(shape: Sequence[int], dtype: str, max_elements: int) -> Tensor:
     except (RuntimeError, TypeError) as error:
         if "alloc" in str(error):
             raise
-        raise BadValue(f"no tensor can have the shape {quote(list(shape))}") from None
+        raise BadValue(
+            f"no tensor can have the shape {quote(list(shape))}", pointer="/shape"
+        ) from None
 
 
 def check_elements(count: int, max_elements: int) -> None:
@@ -191,7 +203,7 @@ def _tensor(flat: Numbers, dtype: str, refuse: Refuse) -> Tensor:
 # Short ways: what proves that every element fits.
 
 
-def _all_fit(flat: list[Any], dtype: str) -> bool:
+def _all_fit(flat: Numbers, dtype: str) -> bool:
     span = SPANS[dtype]
     if not span.kinds.issuperset(map(type, flat)):
         return False
