@@ -14,6 +14,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -181,7 +182,7 @@ class Engine:
         """
         seed = request.get("seed") or 0
         device = _device(request.get("device") or "cpu")
-        with warnings.catch_warnings(record=True) as caught, torch.enable_grad():
+        with warnings.catch_warnings(record=True) as caught, torch.enable_grad(), _on(device):
             warnings.simplefilter("always")
             torch.set_warn_always(True)
             plan = make_plan(request)
@@ -309,7 +310,13 @@ def _device(name: str) -> torch.device:
     if (device.index or 0) >= count:
         there = ", ".join(["cpu", *(f"cuda:{index}" for index in range(count))])
         raise InvalidRequest(f"{name} is not there; there is: {there}", pointer="/device")
+    torch.cuda.init()
     return device
+
+
+def _on(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context in which ops that make tensors of nothing make them on ``device``."""
+    return nullcontext() if device.type == "cpu" else device
 
 
 def explain(error: Exception, limits: Limits) -> GradtraceError:
