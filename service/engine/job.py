@@ -310,7 +310,7 @@ def _device(name: str) -> torch.device:
     if (device.index or 0) >= count:
         there = ", ".join(["cpu", *(f"cuda:{index}" for index in range(count))])
         raise InvalidRequest(f"{name} is not there; there is: {there}", pointer="/device")
-    torch.cuda.init()
+    torch.cuda.init()  # type: ignore[no-untyped-call]
     return device
 
 
