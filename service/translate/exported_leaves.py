@@ -1,0 +1,101 @@
+"""Leaves of an exported program: parameters, buffers, constants and the inputs it is run on."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, InputKind, TensorArgument
+from torch.utils import _pytree as pytree
+
+from service.contract.problem import InvalidRequest
+from service.engine.dtypes import DTYPE_NAMES
+
+Inputs = tuple[Sequence[Any], Mapping[str, Any]]
+
+
+def leaf(name: str, tensor: Tensor) -> dict[str, Any]:
+    """Return a Leaf with the tensor's bytes in base64.
+
+    Raises:
+        InvalidRequest: no leaf can be of its dtype or layout.
+    """
+    dtype = DTYPE_NAMES.get(tensor.dtype)
+    if dtype is None or tensor.layout is not torch.strided:
+        raise InvalidRequest(f"{name}: no leaf can be {tensor.dtype} with {tensor.layout}")
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    raw = plain.reshape(-1).view(torch.uint8).numpy().tobytes()
+    made: dict[str, Any] = {
+        "id": name,
+        "value_base64": base64.b64encode(raw).decode(),
+        "shape": list(tensor.shape),
+        "dtype": dtype,
+    }
+    if tensor.requires_grad:
+        made["requires_grad"] = True
+    return made
+
+
+def identity(tensor: Tensor) -> tuple[Any, ...]:
+    """Return what two names of one tensor, tied weights, have in common."""
+    place = tensor.untyped_storage().data_ptr() if tensor.numel() else id(tensor)
+    return place, tensor.storage_offset(), tensor.dtype, tuple(tensor.shape), tuple(tensor.stride())
+
+
+def placeholders(program: ExportedProgram, inputs: Inputs | None) -> Iterator[tuple[str, str, Any]]:
+    """Yield (placeholder, id, value) for every input of the program's graph.
+
+    Args:
+        program: as ``torch.export.export`` made it.
+        inputs: the arguments to run on; the example inputs of the program where there are none.
+
+    Raises:
+        InvalidRequest: there are no inputs, or not those that the program takes.
+    """
+    given = iter(_flat_inputs(program, inputs))
+    names: dict[tuple[Any, ...], str] = {}
+    for name, tensor in program.state_dict.items():
+        names.setdefault(identity(tensor), name)
+    for spec in program.graph_signature.input_specs:
+        if spec.kind is InputKind.USER_INPUT:
+            value = next(given)
+            if isinstance(spec.arg, ConstantArgument):
+                value = spec.arg.value
+            yield spec.arg.name, spec.arg.name, value
+        elif spec.kind is InputKind.TOKEN or not isinstance(spec.arg, TensorArgument):
+            raise InvalidRequest(f"{spec.arg.name}: an input of kind {spec.kind.name} is no tensor")
+        else:
+            tensor = _state(program, str(spec.target))
+            yield spec.arg.name, names.get(identity(tensor), str(spec.target)), tensor
+
+
+def _state(program: ExportedProgram, target: str) -> Tensor:
+    found = program.state_dict.get(target)
+    if found is None:
+        found = program.constants[target]
+    if not isinstance(found, Tensor):
+        raise InvalidRequest(f"{target}: a constant of the program is no tensor")
+    return found
+
+
+def _flat_inputs(program: ExportedProgram, inputs: Inputs | None) -> list[Any]:
+    if inputs is None:
+        inputs = program.example_inputs
+    if inputs is None:
+        raise InvalidRequest("the program was saved without example inputs, and none are given")
+    args, kwargs = inputs
+    kwargs = {name: kwargs[name] for name in _order(program, kwargs)}
+    flat, spec = pytree.tree_flatten((tuple(args), kwargs))
+    if spec != program.call_spec.in_spec:
+        raise InvalidRequest("the inputs do not have the form that the program was exported with")
+    return flat
+
+
+def _order(program: ExportedProgram, kwargs: Mapping[str, Any]) -> list[str]:
+    in_spec = program.call_spec.in_spec
+    names: list[str] = [] if in_spec is None else list(in_spec.child(1).context)
+    return names if set(names) == set(kwargs) else list(kwargs)

@@ -1,0 +1,484 @@
+"""A program of ``torch.export`` as a TraceRequest: exact overloads, nothing written in place.
+
+    from_export(program) -> TraceRequest as JSON
+
+Parameters become leaves under their module's names, tied weights one leaf; buffers, constants and
+inputs become leaves too. In-place ops become ops that make a new node (:mod:`cells`), asserts are
+dropped, blocks under ``torch.no_grad()`` are detached where they end. What needs the values of
+tensors while it runs, and shapes that are known only then, are refused.
+
+Only for the command line: loading a ``.pt2`` file may unpickle what is in it, so load files that
+you trust, and never one that came over the network.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._ops import HigherOrderOperator, OpOverload
+from torch.export import ExportedProgram
+from torch.export.graph_signature import OutputKind
+
+from service.contract.problem import GradtraceError, InvalidRequest
+from service.engine.bind import bind
+from service.engine.catalogue import catalogue
+from service.engine.signature import HIDDEN, HIDDEN_TYPES, MEMORY_FORMATS
+from service.translate.cells import VIEWS, Cell, View, read, write
+from service.translate.exported_leaves import Inputs, identity, leaf, placeholders
+from service.translate.names import unique
+
+DROPPED = frozenset(
+    "_assert_async _assert_scalar _assert_tensor_metadata sym_constrain_range "
+    "sym_constrain_range_for_size _functional_assert_async _print".split()
+)
+"""Checks without a result."""
+
+NO_GRAD_BLOCK = "wrap_with_set_grad_enabled"
+AUTOCAST_BLOCK = "wrap_with_autocast"
+UNKNOWN_SHAPES = (
+    "its shape or value is known only when the program runs; export without dynamic shapes and "
+    "without reading values of tensors"
+)
+RENAMED: Mapping[str, str] = {
+    "aten.zero.default": "aten.zeros_like.default",
+    "aten._to_copy.default": "aten.to.dtype_layout",
+    "aten.to.device": "aten.to.dtype",
+    "aten.bernoulli.float": "aten.bernoulli.p",
+    "aten.empty.memory_format": "aten.zeros.default",
+    "aten.empty_like.default": "aten.zeros_like.default",
+    "aten.new_empty.default": "aten.new_zeros.default",
+}
+"""Overloads without a name in the catalogue, and those that give the same.
+
+Uninitialised memory is zero here: a program that means something writes into it before it reads.
+"""
+
+
+def from_export_file(path: Path | str) -> dict[str, Any]:
+    """Return the TraceRequest of a ``.pt2`` file, with its example inputs.
+
+    Loading may unpickle: only for files that you trust.
+
+    Raises:
+        InvalidRequest: the program cannot be said as a graph.
+    """
+    return from_export(torch.export.load(str(path)))
+
+
+def from_export(
+    program: ExportedProgram,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    roots: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """Return the TraceRequest of an exported program, as a JSON-able dict.
+
+    Args:
+        program: what ``torch.export.export`` returned.
+        args: the inputs to run on; without them the example inputs of the program.
+        kwargs: the keyword inputs, beside ``args``.
+        roots: which of the program's outputs backward starts from, by number. Without it the first
+            tracked output of one element (a loss); if there is none, all tracked outputs. An
+            output of several elements starts with a gradient of ones, as ``out.sum()`` would.
+
+    Raises:
+        InvalidRequest: the program cannot be said as a graph; the message names the node.
+        UnknownOp, BadArguments: an overload is not in the catalogue, or does not bind.
+    """
+    inputs: Inputs | None = None
+    if args is not None or kwargs is not None:
+        inputs = tuple(args or ()), dict(kwargs or {})
+    reader = Reader()
+    reader.read_inputs(program, inputs)
+    outputs = reader.read_block(program.graph_module, program.graph)
+    returned = [
+        (cell, node)
+        for spec, cell, node in zip(
+            program.graph_signature.output_specs, outputs, _output_nodes(program.graph), strict=True
+        )
+        if spec.kind in (OutputKind.USER_OUTPUT, OutputKind.LOSS_OUTPUT) and isinstance(cell, Cell)
+    ]
+    backward = _backward(reader, returned, roots)
+    reader.drop_unread([root["node"] for root in backward])
+    if not reader.ops:
+        raise InvalidRequest("the program has no ops")
+    return {
+        "leaves": reader.leaves,
+        "ops": reader.ops,
+        "backward": backward,
+    }
+
+
+def _output_nodes(graph: fx.Graph) -> list[Any]:
+    return list(graph.output_node().args[0])  # type: ignore[arg-type]
+
+
+def _backward(
+    reader: Reader, returned: Sequence[tuple[Cell, fx.Node]], roots: Sequence[int] | None
+) -> list[dict[str, Any]]:
+    if roots is not None:
+        chosen = [returned[number] for number in roots]
+    else:
+        tracked = [(cell, node) for cell, node in returned if cell.tracked and _is_float(node)]
+        losses = [(cell, node) for cell, node in tracked if value_of(node).numel() == 1]
+        chosen = losses[:1] or tracked
+    return [_root(read(cell, reader.add), value_of(node)) for cell, node in chosen]
+
+
+def _is_float(node: fx.Node) -> bool:
+    return bool(value_of(node).is_floating_point())
+
+
+def _root(reference: str, value: Tensor) -> dict[str, Any]:
+    if value.numel() == 1:
+        return {"node": reference}
+    ones = torch.ones([int(size) for size in value.shape], dtype=value.dtype)
+    return {"node": reference, "gradient_base64": leaf("root", ones)["value_base64"]}
+
+
+def value_of(node: fx.Node) -> Any:
+    """Return what the export knows of a node's result: a tensor without values."""
+    return node.meta.get("val")
+
+
+class Reader:
+    """Goes over a program's graph; ``leaves`` and ``ops`` are what it has become so far."""
+
+    def __init__(self) -> None:
+        self.leaves: list[dict[str, Any]] = []
+        self.ops: list[dict[str, Any]] = []
+        self._ids: set[str] = set()
+        self._values: dict[fx.Node, Any] = {}
+        self._modules: dict[fx.Node, fx.GraphModule] = {}
+        self._inputs: dict[str, Any] = {}
+        self._written: set[str] = set()
+
+    def read_inputs(self, program: ExportedProgram, inputs: Inputs | None) -> None:
+        """Make leaves of all that the program's graph starts from."""
+        cells: dict[Any, Cell] = {}
+        for placeholder, name, value in placeholders(program, inputs):
+            if not isinstance(value, Tensor):
+                self._inputs[placeholder] = value
+                continue
+            key = identity(value) if name in program.state_dict else placeholder
+            if key not in cells:
+                node_id = unique(name, self._ids)
+                self._ids.add(node_id)
+                self.leaves.append(leaf(node_id, value))
+                cells[key] = Cell(node_id, tracked=value.requires_grad)
+            self._inputs[placeholder] = cells[key]
+
+    def read_block(self, module: fx.GraphModule, graph: fx.Graph) -> list[Any]:
+        """Read a graph's nodes, its placeholders being known; return its outputs."""
+        for node in graph.nodes:
+            if node.op == "placeholder":
+                self._values.setdefault(node, self._inputs.get(node.name))
+            elif node.op == "get_attr":
+                self._modules[node] = getattr(module, str(node.target))
+            elif node.op == "call_function":
+                self._values[node] = self._call(node)
+        return [self._argument(part) for part in _output_nodes(graph)]
+
+    def _argument(self, value: Any) -> Any:
+        """Return an argument with cells for nodes."""
+        if isinstance(value, fx.Node):
+            found = self._values.get(value)
+            if found is None and isinstance(value_of(value), torch.SymInt | torch.SymFloat):
+                raise InvalidRequest(f"{value.name}: {UNKNOWN_SHAPES}")
+            return found
+        if isinstance(value, list | tuple):
+            return [self._argument(item) for item in value]
+        return value
+
+    def _call(self, node: fx.Node) -> Any:
+        target = node.target
+        if target is operator.getitem:
+            return self._output(node)
+        if isinstance(target, HigherOrderOperator):
+            return self._block(node, target)
+        if not isinstance(target, OpOverload):
+            raise InvalidRequest(f"{node.name}: {UNKNOWN_SHAPES}")
+        packet, _, _ = target._schema.name.removeprefix("aten::").partition(".")
+        if packet in DROPPED:
+            return None
+        if isinstance(value_of(node), torch.SymInt | torch.SymFloat | torch.SymBool) or packet in (
+            "_local_scalar_dense",
+            "item",
+        ):
+            raise InvalidRequest(f"{node.name}: {UNKNOWN_SHAPES}")
+        arguments = _by_name(
+            target,
+            self._argument(node.args),
+            {name: self._argument(value) for name, value in node.kwargs.items()},
+        )
+        if target._schema.is_mutable:
+            return self._in_place(node, target, packet, arguments)
+        return self._op(node, target, arguments)
+
+    # --- calls ----------------------------------------------------------------------------------
+
+    def _op(self, node: fx.Node, target: OpOverload, arguments: Mapping[str, Any]) -> Any:
+        name = f"aten.{target._schema.name.removeprefix('aten::')}.{target._overloadname}"
+        reference = self._append(node.name, target, name, arguments)
+        tracked = _any_tracked(arguments) and name != "aten.detach.default"
+        value = value_of(node)
+        if isinstance(value, list | tuple):
+            parts = [
+                Cell(f"{reference}:{k}", tracked=tracked and _can(v)) for k, v in enumerate(value)
+            ]
+            base = next(iter(arguments.values()), None)
+            if name in VIEWS and isinstance(base, Cell):
+                for cell in parts:
+                    cell.view = View(base, "getitem", [], [], node.name, base.version)
+            return parts
+        cell = Cell(reference, tracked=tracked and _can(value))
+        if name in VIEWS:
+            cell.view = self._view(node, name, arguments)
+        return cell
+
+    def _view(self, node: fx.Node, name: str, arguments: Mapping[str, Any]) -> View | None:
+        base, *rest = arguments.values()
+        if not isinstance(base, Cell) or not isinstance(node.args[0], fx.Node):
+            return None
+        before, after = value_of(node.args[0]), value_of(node)
+        if not _shares_memory(name, before, after, arguments):
+            return None
+        return View(base, name, rest, [int(n) for n in before.shape], node.name, base.version)
+
+    def _in_place(
+        self, node: fx.Node, target: OpOverload, packet: str, arguments: dict[str, Any]
+    ) -> Cell:
+        """Read ``add_`` as ``add``, whose result the written tensor is from here on."""
+        cell = next(iter(arguments.values()), None)
+        if not packet.endswith("_") or packet.startswith("_") or not isinstance(cell, Cell):
+            raise InvalidRequest(f"{node.name}: {packet} writes into its arguments")
+        assert isinstance(node.args[0], fx.Node)
+        if packet == "copy_":
+            reference, tracked = self._copied(node, arguments["src"])
+        else:
+            name = f"aten.{packet[:-1]}.{target._overloadname}"
+            reference = self._append(node.name, target, name, arguments)
+            tracked = _any_tracked(arguments) and packet not in ("detach_", "zero_")
+            if torch.Tag.nondeterministic_seeded not in target.tags:
+                self._written.add(reference)
+        write(cell, reference, tracked, self.add)
+        return cell
+
+    def _copied(self, node: fx.Node, source: Any) -> tuple[str, bool]:
+        """Return what ``copy_(source)`` leaves in the tensor that is written."""
+        if not isinstance(source, Cell):
+            raise InvalidRequest(f"{node.name}: copy_ of something that is no tensor")
+        reference = read(source, self.add)
+        to, given = value_of(node), value_of(node.args[1])  # type: ignore[arg-type]
+        if given.dtype != to.dtype:
+            reference = self.add(f"{node.name}.to", "aten.to.dtype", [reference, to.dtype])
+        if given.shape != to.shape:
+            shape = [int(size) for size in to.shape]
+            reference = self.add(node.name, "aten.expand.default", [reference, shape])
+        return reference, source.tracked
+
+    def _output(self, node: fx.Node) -> Any:
+        several, number = node.args
+        parts = self._argument(several)
+        if not isinstance(parts, list) or not isinstance(number, int):
+            raise InvalidRequest(f"{node.name}: {UNKNOWN_SHAPES}")
+        return parts[number]
+
+    def _block(self, node: fx.Node, target: HigherOrderOperator) -> list[Any]:
+        """Read a block of the program in place: under no_grad its results are detached."""
+        name = str(target)
+        flags, inner = _split_block(node)
+        if name not in (NO_GRAD_BLOCK, AUTOCAST_BLOCK) or inner not in self._modules:
+            raise InvalidRequest(f"{node.name}: {name} is not read")
+        if name == AUTOCAST_BLOCK and flags[2] is not False:
+            raise InvalidRequest(f"{node.name}: under autocast dtypes differ from what is written")
+        module = self._modules[inner]
+        given = node.args[len(flags) + 1 :]
+        holders = [part for part in module.graph.nodes if part.op == "placeholder"]
+        for holder, value in zip(holders, given, strict=True):
+            self._values[holder] = self._argument(value)
+        results = self.read_block(module, module.graph)
+        if name == NO_GRAD_BLOCK and flags[0] is False:
+            return [self._cut(node, result) for result in results]
+        return results
+
+    def _cut(self, node: fx.Node, result: Any) -> Any:
+        if not isinstance(result, Cell) or not result.tracked:
+            return result
+        reference = read(result, self.add)
+        return Cell(self.add(f"{node.name}.detach", "aten.detach.default", [reference]))
+
+    def drop_unread(self, kept: Sequence[str]) -> None:
+        """Drop what was written in place and read by nothing, such as the counters of buffers."""
+        used = set(kept)
+        for op in reversed(self.ops):
+            if op["id"] in self._written and op["id"] not in used:
+                op["op"] = None
+            else:
+                used.update(op.get("inputs", ()), _refs(op.get("attrs")))
+        self.ops = [op for op in self.ops if op["op"] is not None]
+
+    # --- ops of the request ---------------------------------------------------------------------
+
+    def add(self, name: str, overload: str, arguments: Sequence[Any]) -> str:
+        """Append an op that the program does not hold itself; references are strings."""
+        target = _overload(overload)
+        cells = [Cell(part) if isinstance(part, str) else part for part in arguments]
+        return self._append(name, target, overload, _by_name(target, cells, {}))
+
+    def _append(
+        self, node: str, target: OpOverload, name: str, arguments: Mapping[str, Any]
+    ) -> str:
+        if name in RENAMED:
+            name = RENAMED[name]
+            known = {argument.name for argument in _overload(name)._schema.arguments}
+            arguments = {key: value for key, value in arguments.items() if key in known}
+            arguments = {
+                key: v for key, v in arguments.items() if not (key == "dtype" and v is None)
+            }
+            target = _overload(name)
+        elif target._schema.is_mutable:
+            target = _overload(name)
+        inputs, attrs = self._request_form(node, target, arguments)
+        node_id = unique(node, self._ids)
+        op: dict[str, Any] = {"id": node_id, "op": name}
+        if inputs:
+            op["inputs"] = inputs
+        if attrs:
+            op["attrs"] = attrs
+        try:
+            bind(catalogue().find(name), inputs, attrs)
+        except GradtraceError as error:
+            raise type(error)(f"{node}: {error.detail}", node=node) from error
+        self._ids.add(node_id)
+        self.ops.append(op)
+        return node_id
+
+    def _request_form(
+        self, node: str, target: OpOverload, arguments: Mapping[str, Any]
+    ) -> tuple[list[str], dict[str, Any]]:
+        """Put leading tensors into `inputs`, everything else into `attrs` by name."""
+        inputs: list[str] = []
+        attrs: dict[str, Any] = {}
+        in_order = True
+        for argument in target._schema.arguments:
+            is_tensor = "Tensor" in str(argument.real_type)
+            if argument.name not in arguments:
+                in_order = in_order and not is_tensor
+                continue
+            value = arguments[argument.name]
+            if argument.name in HIDDEN or str(argument.real_type) in HIDDEN_TYPES:
+                continue  # the device and its like are the request's, or change no number
+            if argument.has_default_value() and value is None and argument.default_value is None:
+                in_order = in_order and not is_tensor
+                continue
+            if in_order and isinstance(value, Cell) and not argument.kwarg_only:
+                inputs.append(read(value, self.add))
+                continue
+            if in_order and _are_cells(value) and not argument.kwarg_only:
+                inputs.extend(read(cell, self.add) for cell in value)
+                in_order = False
+                continue
+            in_order = in_order and not is_tensor
+            attrs[argument.name] = self._literal(node, value)
+        return inputs, attrs
+
+    def _literal(self, node: str, value: Any) -> Any:
+        """Return an argument as JSON of `attrs`."""
+        if isinstance(value, Cell):
+            return {"ref": read(value, self.add)}
+        if isinstance(value, list | tuple):
+            return [self._literal(node, item) for item in value]
+        if isinstance(value, torch.dtype):
+            return str(value).removeprefix("torch.")
+        if isinstance(value, torch.memory_format):
+            return next(name for name, known in MEMORY_FORMATS.items() if known is value)
+        if isinstance(value, complex):
+            return {"re": _number(value.real), "im": _number(value.imag)}
+        if isinstance(value, float):
+            return _number(value)
+        if value is None or isinstance(value, bool | int | str):
+            return value
+        raise InvalidRequest(f"{node}: {UNKNOWN_SHAPES}")
+
+
+def _shares_memory(name: str, before: Tensor, after: Tensor, arguments: Mapping[str, Any]) -> bool:
+    """Whether the result of an op that may be a view is one."""
+    if name == "aten.dropout.default":
+        return not arguments["train"]
+    if name == "aten.to.dtype":
+        return before.dtype == after.dtype and not arguments.get("copy")
+    if name == "aten.contiguous.default":
+        return before.is_contiguous()
+    if name in ("aten.reshape.default", "aten.flatten.using_ints"):
+        return _can_be_viewed(before, after)
+    return True
+
+
+def _can_be_viewed(before: Tensor, after: Tensor) -> bool:
+    size = [int(n) for n in before.shape]
+    stride = [int(n) for n in before.stride()]
+    try:
+        torch.empty_strided(size, stride, device="meta").view([int(n) for n in after.shape])
+    except RuntimeError:
+        return False
+    return True
+
+
+def _number(value: float) -> Any:
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _split_block(node: fx.Node) -> tuple[list[Any], Any]:
+    """Return the flags before a block's graph, and the node that names the graph."""
+    place = next(k for k, part in enumerate(node.args) if isinstance(part, fx.Node))
+    return list(node.args[:place]), node.args[place]
+
+
+def _by_name(target: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    names = [argument.name for argument in target._schema.arguments]
+    return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+def _refs(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        if value.keys() == {"ref"}:
+            return [value["ref"]]
+        value = list(value.values())
+    return [ref for item in value for ref in _refs(item)] if isinstance(value, list) else []
+
+
+def _are_cells(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, Cell) for one in value)
+
+
+def _any_tracked(arguments: Mapping[str, Any]) -> bool:
+    flat = list(arguments.values())
+    for value in flat:
+        if isinstance(value, list):
+            flat.extend(value)
+    return any(isinstance(value, Cell) and value.tracked for value in flat)
+
+
+def _can(value: Any) -> bool:
+    """Whether a result of this dtype can be tracked."""
+    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
+
+
+def _overload(name: str) -> OpOverload:
+    _, packet, overload = name.split(".")
+    found: Callable[..., Any] | None = getattr(
+        getattr(torch.ops.aten, packet, None), overload, None
+    )
+    if not isinstance(found, OpOverload):
+        raise InvalidRequest(f"there is no overload {name}")
+    return found
