@@ -15,21 +15,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 UNUSED = (
-    "torch/bin",
+    "torch/bin/[!t]*",
+    "torch/bin/test_*",
     "torch/include",
     "torch/share",
     "torch/test",
     "torch/lib/libshm",
     "torch/lib/libshm_windows",
-    "torch/testing/_internal",
     "torch/lib/lib*_test.so",
     "torch/lib/libbackend_with_compiler.so",
     "torch/lib/libaoti_custom_ops.so",
     "torch/**/*.a",
     "torch/**/*.lib",
     "torch/**/*.pyi",
-    "torchgen",
-    "functorch",
     "sympy",
     "mpmath",
     "networkx",

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryFile
 
 from service.cli.probe import ready
 from service.cli.table import show_trace
@@ -36,18 +37,23 @@ def demonstrate() -> None:
 
 @contextmanager
 def running() -> Iterator[str]:
-    """Yield the URL of a service that is started for this and stopped after."""
+    """Yield the URL of a service that is started for this and stopped after.
+
+    Raises:
+        OSError: it does not start; the message holds what it said.
+    """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "service", "serve", "--port", str(port), "--workers", "1"]
-    quiet = {**os.environ, "GRADTRACE_HOST": "127.0.0.1"}
-    with subprocess.Popen(command, env=quiet, stderr=subprocess.PIPE, text=True) as process:
+    alone = {**os.environ, "GRADTRACE_HOST": "127.0.0.1"}
+    with TemporaryFile("w+") as log, subprocess.Popen(command, env=alone, stderr=log) as process:
         try:
-            _wait(url, process)
+            if not _started(url, process):
+                log.seek(0)
+                raise OSError(f"the service did not start:\n{log.read()}")
             yield url
         finally:
             process.terminate()
-            process.communicate()
 
 
 def free_port() -> int:
@@ -57,11 +63,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait(url: str, process: subprocess.Popen[str]) -> None:
+def _started(url: str, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until the service at ``url`` is ready; return whether it came to that."""
     deadline = time.monotonic() + START_S
-    while ready(url, quiet=True) != 0:
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            said = process.communicate()[1]
-            raise OSError(f"the service did not start:\n{said}")
+    while process.poll() is None and time.monotonic() < deadline:
+        if ready(url, quiet=True) == 0:
+            return True
         time.sleep(0.05)
+    return False

@@ -1,0 +1,244 @@
+"""The command line, run as a person runs it: real processes, their output and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service import __version__
+from service.cli.demo import LESSON, free_port, running
+from tests.golden import CASES
+
+SEED = CASES["seed_retained"]["request"]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with running() as address:
+        yield address
+
+
+def gradtrace(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    quiet = {**os.environ, "GRADTRACE_WORKERS": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "service", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env=quiet,
+        timeout=120,
+    )
+
+
+def written(path: Path, graph: object) -> str:
+    path.write_text(json.dumps(graph))
+    return str(path)
+
+
+def test_the_version_is_said_without_importing_torch_or_fastapi() -> None:
+    code = (
+        "import sys\n"
+        "from service.cli import main\n"
+        "sys.argv = ['gradtrace', '--version']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'torch', 'fastapi', 'numpy', 'pydantic', 'httpx'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == f"gradtrace {__version__}\n", done.stderr
+
+
+def test_the_lesson_is_traced_by_a_service_that_is_gone_afterwards() -> None:
+    done = gradtrace("demo")
+    assert done.returncode == 0, done.stderr
+    c = next(line for line in done.stdout.splitlines() if line.startswith("c "))
+    assert "[[9.0, 9.0], [9.0, 9.0]]" in c
+    assert "None" in c
+    assert "not_retained" in c
+    assert "retain_grad" in c.split("not_retained")[1], "the note says what to change"
+
+
+def test_a_table_in_a_pipe_is_plain_text_with_a_line_for_every_node(tmp_path: Path) -> None:
+    done = gradtrace("trace", written(tmp_path / "seed.json", SEED))
+    assert done.returncode == 0, done.stderr
+    heading, *rows = done.stdout.splitlines()
+    assert heading.split() == ["id", "op", "shape", "value", "gradient", "status"]
+    assert [row.split()[0] for row in rows] == ["a", "b", "c", "out"]
+    assert "\x1b" not in done.stdout
+    assert "[[6.0, 6.0], [6.0, 6.0]]" in rows[0]
+
+
+def test_standard_input_and_the_answer_as_json() -> None:
+    done = gradtrace("trace", "-", "--json", stdin=json.dumps(SEED))
+    nodes = json.loads(done.stdout)["nodes"]
+    assert [node["grad_status"] for node in nodes] == ["accumulated", *["retained"] * 3]
+
+
+def test_a_service_answers_what_the_local_worker_answers(url: str, tmp_path: Path) -> None:
+    file = written(tmp_path / "seed.json", SEED)
+    there = gradtrace("trace", file, "--json", "--url", url)
+    here = gradtrace("trace", file, "--json")
+    assert there.stdout == here.stdout != ""
+
+
+def test_base64_requests_are_shown_as_numbers_in_the_table(url: str, tmp_path: Path) -> None:
+    file = written(tmp_path / "seed.json", {**SEED, "encoding": "base64", "include": ["stats"]})
+    assert "[[6.0, 6.0], [6.0, 6.0]]" in gradtrace("trace", file, "--url", url).stdout
+
+
+def test_health_and_notes_are_added_to_what_is_asked(url: str, tmp_path: Path) -> None:
+    graph = {
+        "leaves": [{"id": "x", "value": 0, "requires_grad": True}],
+        "ops": [{"id": "y", "op": "sqrt", "inputs": ["x"]}],
+    }
+    done = gradtrace("trace", written(tmp_path / "nan.json", graph), "--health", "--url", url)
+    assert done.returncode == 0, done.stderr
+    assert "health" in done.stdout
+    assert "Infinity" in done.stdout
+    shown = gradtrace("trace", str(tmp_path / "nan.json"), "--json", "--notes", "--url", url)
+    assert all(node["note"] for node in json.loads(shown.stdout)["nodes"])
+
+
+def test_a_picture_is_written(url: str, tmp_path: Path) -> None:
+    picture = tmp_path / "seed.svg"
+    file = written(tmp_path / "seed.json", SEED)
+    assert gradtrace("trace", file, "--svg", str(picture), "--url", url).returncode == 0
+    assert picture.read_text().startswith("<svg")
+
+
+def test_a_problem_is_readable_on_standard_error_and_exits_with_1(tmp_path: Path) -> None:
+    graph = {"ops": [{"id": "y", "op": "relux"}]}
+    done = gradtrace("trace", written(tmp_path / "bad.json", graph))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "unknown_op" in done.stderr
+    assert "/ops/0/op" in done.stderr
+    assert "relu" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("text", ['{"leaves": [{"id": "a", "value": NaN}]}', '{"a": 1, "a": 1}'])
+def test_text_that_is_not_json_is_refused_by_the_service_itself(url: str, text: str) -> None:
+    done = gradtrace("trace", "-", "--url", url, stdin=text)
+    assert done.returncode == 1
+    assert "invalid_json" in done.stderr
+
+
+def test_a_service_that_is_not_there_exits_with_1() -> None:
+    done = gradtrace("ops", "--url", f"http://127.0.0.1:{free_port()}")
+    assert done.returncode == 1
+    assert "no answer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["trace", "there-is-no-such-file.json"],
+        ["trace"],
+        ["serve", "--port", "70000"],
+        ["serve", "--workers", "0"],
+        ["nonsense"],
+        ["trace", "pyproject.toml", "--nonsense"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    done = gradtrace(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_ops_are_found_and_described(url: str) -> None:
+    found = gradtrace("ops", "--search", "softmax", "--url", url)
+    assert any(line.startswith("softmax") for line in found.stdout.splitlines())
+    one = gradtrace("ops", "pow", "--url", url)
+    assert one.stdout.startswith("pow\n")
+    assert "exponent" in one.stdout
+    unknown = gradtrace("ops", "powx", "--url", url)
+    assert unknown.returncode == 1
+    assert "pow" in unknown.stderr
+
+
+def test_the_openapi_document_is_printed_or_written(tmp_path: Path) -> None:
+    printed = gradtrace("openapi").stdout
+    assert json.loads(printed)["openapi"].startswith("3.1")
+    assert gradtrace("openapi", "--output", str(tmp_path / "o.json")).returncode == 0
+    assert (tmp_path / "o.json").read_text() == printed
+
+
+def test_a_script_becomes_a_graph_and_a_graph_a_script(url: str, tmp_path: Path) -> None:
+    script = tmp_path / "lesson.py"
+    script.write_text(
+        "import torch\n"
+        "a = torch.ones(2, 2, requires_grad=True)\n"
+        "b = a + 2\nc = b ** 2\nout = c.sum()\nout.backward()\n"
+    )
+    graph = gradtrace("import", str(script), "--url", url)
+    assert [op["id"] for op in json.loads(graph.stdout)["ops"]][-3:] == ["b", "c", "out"]
+    assert "[[6.0, 6.0], [6.0, 6.0]]" in gradtrace("trace", str(script), "--url", url).stdout
+    back = gradtrace("export", written(tmp_path / "lesson.json", LESSON), "--url", url)
+    assert "import torch" in back.stdout
+    run = subprocess.run([sys.executable, "-c", back.stdout], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    bad = tmp_path / "bad.py"
+    bad.write_text("import os\nos.remove('x')\n")
+    refused = gradtrace("import", str(bad), "--url", url)
+    assert refused.returncode == 1
+    assert "line" in refused.stderr
+
+
+def test_a_conforming_service_passes_the_golden_cases(url: str) -> None:
+    done = gradtrace("conform", url)
+    assert done.returncode == 0, done.stdout
+    assert f"{len(CASES)} of {len(CASES)} golden cases hold" in done.stdout
+
+
+def test_health_says_whether_the_service_is_ready(url: str) -> None:
+    assert gradtrace("health", "--url", url).returncode == 0
+    gone = gradtrace("health", "--url", f"http://127.0.0.1:{free_port()}")
+    assert gone.returncode == 1
+    assert gone.stderr
+
+
+def lines_of(path: Path, count: int) -> list[str]:
+    graph = {"leaves": [{"id": "x", "value": 1.5, "requires_grad": True}]}
+    lines = [json.dumps({**graph, "seed": seed}) for seed in range(count)]
+    path.write_text("\n".join(lines) + "\n")
+    return lines
+
+
+@pytest.mark.parametrize("where", ["service", "here"])
+def test_a_stream_is_answered_line_by_line_in_order(url: str, tmp_path: Path, where: str) -> None:
+    file = tmp_path / "many.ndjson"
+    lines = lines_of(file, 700)
+    lines[5] = '{"ops": []}'
+    file.write_text("\n".join(lines))
+    done = gradtrace("trace", str(file), *(["--url", url] if where == "service" else []))
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["index"] for answer in answers] == list(range(700))
+    assert [index for index, answer in enumerate(answers) if "problem" in answer] == [5]
+    assert answers[5]["problem"]["code"] == "invalid_request"
+    assert done.returncode == 1
+    assert "1 of 700" in done.stderr
+
+
+def test_a_stopped_stream_goes_on_behind_its_last_whole_line(url: str, tmp_path: Path) -> None:
+    file, output = tmp_path / "many.ndjson", tmp_path / "answers.ndjson"
+    lines_of(file, 20)
+    whole = gradtrace("trace", str(file), "--output", str(output), "--url", url)
+    assert whole.returncode == 0, whole.stderr
+    answers = output.read_bytes()
+    ends = [place for place, sign in enumerate(answers) if sign == ord("\n")]
+    output.write_bytes(answers[: ends[11] + 9])
+    again = gradtrace("trace", str(file), "--output", str(output), "--url", url)
+    assert again.returncode == 2, "an answer is never overwritten"
+    resumed = gradtrace("trace", str(file), "--output", str(output), "--resume", "--url", url)
+    assert resumed.returncode == 0, resumed.stderr
+    assert output.read_bytes() == answers
