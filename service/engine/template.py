@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ Call = Callable[[Slots], Any]
 Guard = Callable[[Mapping[str, Any]], None]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Template:
     """A call of ``operation`` with holes for its tensors; it never changes and may be shared."""
 
@@ -52,22 +53,30 @@ class Template:
 
     def compile(self, slots: Sequence[int]) -> Call:
         """Return a closure that makes the call with the tensors in ``slots``, one slot a use."""
-        if self.guard is None and not self.prepared:
-            return _bare(self, slots)
-        call = _prepared(self, slots) if self.prepared else _bare(self, slots)
-        return call if self.guard is None else _guarded(self.guard, self.named, slots, call)
+        return self.make(slots)
+
+    @cached_property
+    def make(self) -> Callable[[Sequence[int]], Call]:
+        """What :meth:`compile` does, chosen once for the shape of this call."""
+        bare = partial(_prepared, self) if self.prepared else _bare(self)
+        guard, named = self.guard, self.named
+        if guard is None:
+            return bare
+        return lambda slots: _guarded(guard, named, slots, bare(slots))
 
 
-def _bare(template: Template, slots: Sequence[int]) -> Call:
-    """Return the closure for the shape of this call: tensors first and constants behind, mostly."""
+def _bare(template: Template) -> Callable[[Sequence[int]], Call]:
+    """Return the maker for the shape of this call: tensors first and constants behind, mostly."""
     call, args, kwargs = template.operation.call, template.args, template.kwargs
+    uses = len(template.parameters)
     leading = _leading_holes(args)
-    rest = args[leading:]
-    if leading == len(slots):
-        return _tensors_first(call, slots, rest, kwargs)
-    if args and len(slots) > 1 and _is_list_of_holes(args[0], len(slots)):
-        return _list_first(call, slots, args[1:], kwargs)
-    return _anywhere(call, slots, args, kwargs)
+    if leading == uses:
+        return partial(
+            _tensors_first(uses, len(args) - leading, bool(kwargs)), call, args[leading:], kwargs
+        )
+    if args and uses > 1 and _is_list_of_holes(args[0], uses):
+        return partial(_list_first, call, args[1:], kwargs)
+    return partial(_anywhere, call, args, kwargs)
 
 
 def _leading_holes(args: Sequence[Any]) -> int:
@@ -85,47 +94,65 @@ def _is_list_of_holes(value: Any, count: int) -> bool:
     )
 
 
-def _tensors_first(
-    call: Callable[..., Any], slots: Sequence[int], rest: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Call:
-    match len(slots), len(rest), bool(kwargs):
+Function = Callable[..., Any]
+Constants = Sequence[Any]
+Keywords = Mapping[str, Any]
+Maker = Callable[[Function, Constants, Keywords, Sequence[int]], Call]
+
+
+def _tensors_first(tensors: int, constants: int, keywords: bool) -> Maker:
+    match tensors, constants, keywords:
         case 1, 0, False:
-            (a,) = slots
-            return lambda values: call(values[a])
+            return _one
         case 1, 1, False:
-            (a,), (c,) = slots, rest
-            return lambda values: call(values[a], c)
+            return _one_and_constant
         case 2, 0, False:
-            a, b = slots
-            return lambda values: call(values[a], values[b])
-        case 1, _, False:
-            (a,) = slots
-            return lambda values: call(values[a], *rest)
-        case 1, _, True:
-            (a,) = slots
-            return lambda values: call(values[a], *rest, **kwargs)
+            return _two
         case 0, _, _:
-            return lambda _: call(*rest, **kwargs)
-        case 2, _, _:
-            a, b = slots
-            return lambda values: call(values[a], values[b], *rest, **kwargs)
+            return _none
+        case 1, _, _:
+            return _one_and_more
         case _:
-            tensors = itemgetter(*slots)
-            return lambda values: call(*tensors(values), *rest, **kwargs)
+            return _many_and_more
 
 
-def _list_first(
-    call: Callable[..., Any], slots: Sequence[int], rest: Sequence[Any], kwargs: Mapping[str, Any]
+def _none(call: Function, rest: Constants, kwargs: Keywords, _: Sequence[int]) -> Call:
+    return lambda _: call(*rest, **kwargs)
+
+
+def _one(call: Function, _rest: Constants, _kwargs: Keywords, slots: Sequence[int]) -> Call:
+    (a,) = slots
+    return lambda values: call(values[a])
+
+
+def _one_and_constant(
+    call: Function, rest: Constants, _kwargs: Keywords, slots: Sequence[int]
 ) -> Call:
+    (a,), (constant,) = slots, rest
+    return lambda values: call(values[a], constant)
+
+
+def _two(call: Function, _rest: Constants, _kwargs: Keywords, slots: Sequence[int]) -> Call:
+    a, b = slots
+    return lambda values: call(values[a], values[b])
+
+
+def _one_and_more(call: Function, rest: Constants, kwargs: Keywords, slots: Sequence[int]) -> Call:
+    (a,) = slots
+    return lambda values: call(values[a], *rest, **kwargs)
+
+
+def _many_and_more(call: Function, rest: Constants, kwargs: Keywords, slots: Sequence[int]) -> Call:
     tensors = itemgetter(*slots)
-    if not rest and not kwargs:
-        return lambda values: call(tensors(values))
+    return lambda values: call(*tensors(values), *rest, **kwargs)
+
+
+def _list_first(call: Function, rest: Constants, kwargs: Keywords, slots: Sequence[int]) -> Call:
+    tensors = itemgetter(*slots)
     return lambda values: call(tensors(values), *rest, **kwargs)
 
 
-def _anywhere(
-    call: Callable[..., Any], slots: Sequence[int], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Call:
+def _anywhere(call: Function, args: Constants, kwargs: Keywords, slots: Sequence[int]) -> Call:
     def run(values: Slots) -> Any:
         tensors = [values[slot] for slot in slots]
         return call(*fill(args, tensors), **{name: fill(kwargs[name], tensors) for name in kwargs})
