@@ -80,6 +80,12 @@ def json_of(model: str, shown: Description | None = None) -> Description:
     return {"schema": schema(model)} | ({"examples": shown} if shown else {})
 
 
+def ndjson_of(model: str, shown: Description) -> Description:
+    """Return the description of JSON of a model, one on each line."""
+    text = {"type": "string", "description": f"One {model} as JSON on each line."}
+    return {"schema": text, "x-item-schema": schema(model), "examples": shown}
+
+
 BINARY: Description = {"schema": {"type": "string", "format": "binary"}}
 TEXT: Description = {"schema": {"type": "string"}}
 

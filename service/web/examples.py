@@ -34,6 +34,14 @@ def trace_answers() -> dict[str, Example]:
     return {name: _shown(each["summary"], each["answer"]) for name, each in shown.items()}
 
 
+def stream() -> dict[str, dict[str, Example]]:
+    """Return a streamed request and its answer as text, by `request` and `answer`."""
+    return {
+        part: {"seed": _shown("Two graphs, one of them wrong", load()["stream"][part])}
+        for part in ("request", "answer")
+    }
+
+
 def problem(code: str) -> Example:
     """Return the problem of one code."""
     return _shown(code, load()["problems"][code]["problem"])

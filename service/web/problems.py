@@ -32,7 +32,7 @@ from service.contract.problem import (
 )
 from service.web import examples
 from service.web.describe import ANSWER_HEADERS, TEXT, answers
-from service.web.exchange import exchange_of
+from service.web.exchange import CLIENT_GONE, exchange_of
 from service.web.models import ProblemKind
 from service.web.negotiate import HTML, JSON, accept_of, negotiate
 
@@ -158,7 +158,7 @@ class ProblemMiddleware:
         try:
             await self.app(scope, receive, watched)
         except ClientDisconnected:
-            return
+            exchange_of(scope).status = CLIENT_GONE
         except Exception as error:
             if started:
                 raise

@@ -1,7 +1,296 @@
-"""Later."""
+"""``POST /v1/traces``: a graph a line in, a trace or a problem a line out, in the same order.
 
-from typing import Any
+    read ── cuts lines while they come ─┐  (waits while enough lines are there)
+    dispatch ── a batch for each worker that is free, in parallel ─┐  (waits for the writer)
+    write ── the answers in order, each as soon as those before it are done
+
+A client that stops reading stops the writer, which stops the dispatcher, which stops the reader; a
+client that goes away stops the computing. Batches are small while workers are idle and grow while
+they are not, so that a line alone is quick and a flood of small ones is cheap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fastapi import FastAPI
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from service.contract.problem import (
+    BodyTimeout,
+    Draining,
+    GradtraceError,
+    NotReady,
+    Overloaded,
+)
+from service.settings import Settings
+from service.web import examples
+from service.web.body import check_encoding, chunks
+from service.web.compute import RawRoute
+from service.web.describe import COMPUTED, READ, SECURITY, answer, answers, body, ndjson_of
+from service.web.exchange import Exchange, exchange_of
+from service.web.lines import (
+    PROBLEM_KEY,
+    Line,
+    LineSplitter,
+    joined,
+    problem_line,
+    problem_lines,
+    with_index,
+)
+from service.web.negotiate import NDJSON, accept_of, media_type, negotiate
+from service.web.problems import ClientDisconnected, problem_body
+from service.workers.body import Body
+from service.workers.seam import Computer
+
+MAX_LINES = 32
+"""Lines of one batch."""
+MAX_BYTES = 256 * 1024
+"""Bytes after which a batch takes no more lines."""
+MAX_WAITING = 1024 * 1024
+"""Bytes of lines that wait for a worker, after which no more are read."""
+QUICK_S = 0.01
+"""A batch that takes less than this makes the next one larger."""
+SLOW_S = 0.05
+"""A batch that takes more than this makes the next one smaller."""
+AGAIN_S = 0.02
+"""Seconds after which a batch that found the queue full is tried again."""
+AHEAD = 4
+"""Batches for each worker that may be computed before the oldest one is written."""
 
 
-def add_streams(*_: Any) -> None:
-    """Later."""
+class Part(NamedTuple):
+    """Lines that were answered together: by a worker, or with a problem."""
+
+    lines: list[Line]
+    answer: Body | GradtraceError
+
+    def text(self) -> Iterator[bytes]:
+        """Yield the answer's lines, a chunk at a time."""
+        if isinstance(self.answer, GradtraceError):
+            return problem_lines(self.lines, self.answer)
+        return with_index((line.number for line in self.lines), self.answer)
+
+
+class TraceStream:
+    """One stream from its first line to its last."""
+
+    def __init__(self, settings: Settings, computer: Computer, exchange: Exchange) -> None:
+        self.settings = settings
+        self.computer = computer
+        self.exchange = exchange
+        self.started = False
+        self._waiting: deque[Line] = deque()
+        self._waiting_bytes = 0
+        self._ended = False
+        self._done = False
+        self._end_problem: GradtraceError | None = None
+        self._changed = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._computing = asyncio.Semaphore(settings.workers)
+        self._unwritten = asyncio.Semaphore(settings.workers * AHEAD)
+        self._batches: asyncio.Queue[asyncio.Task[list[Part]] | None] = asyncio.Queue()
+        self._batch_lines = 1
+        self._lines = 0
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        """Answer every line.
+
+        Raises:
+            ClientDisconnected: the client went away; nothing is computed any more.
+            GradtraceError: nothing could be answered at all.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                reading = group.create_task(self._read(receive))
+                dispatching = group.create_task(self._dispatch(group))
+                await self._write(send)
+                reading.cancel()
+                dispatching.cancel()
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    # From the client
+
+    async def _read(self, receive: Receive) -> None:
+        splitter = LineSplitter(self.settings.max_body_bytes)
+        try:
+            async for chunk in chunks(receive, self.settings.body_timeout_s):
+                self.exchange.body_bytes += len(chunk)
+                for line in splitter.feed(chunk):
+                    self._add(line)
+                await self._until_few_wait()
+        except BodyTimeout as error:
+            self._end_problem = error
+        for line in splitter.finish():
+            self._add(line)
+        self._ended = True
+        self._changed.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if not self._done:
+            raise ClientDisconnected
+
+    def _add(self, line: Line) -> None:
+        self._lines = line.number + 1
+        self._waiting.append(line)
+        self._waiting_bytes += len(line.content)
+        self._changed.set()
+
+    async def _until_few_wait(self) -> None:
+        while self._waiting_bytes > MAX_WAITING or len(self._waiting) > MAX_WAITING // 64:
+            self._taken.clear()
+            await self._taken.wait()
+
+    # To the workers
+
+    async def _dispatch(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            await self._unwritten.acquire()
+            await self._computing.acquire()
+            batch = await self._next_batch()
+            if not batch:
+                self._batches.put_nowait(None)
+                return
+            self._batches.put_nowait(group.create_task(self._compute(batch)))
+
+    async def _next_batch(self) -> list[Line]:
+        """Return lines that wait, as many as pay; none when no more will come."""
+        while not self._waiting:
+            if self._ended:
+                return []
+            self._changed.clear()
+            await self._changed.wait()
+        batch = [self._take()]
+        size = len(batch[0].content)
+        while (
+            self._waiting
+            and batch[0].problem is None
+            and self._waiting[0].problem is None
+            and len(batch) < self._batch_lines
+            and size + len(self._waiting[0].content) <= MAX_BYTES
+        ):
+            batch.append(self._take())
+            size += len(batch[-1].content)
+        return batch
+
+    def _take(self) -> Line:
+        line = self._waiting.popleft()
+        self._waiting_bytes -= len(line.content)
+        self._taken.set()
+        return line
+
+    async def _compute(self, batch: list[Line]) -> list[Part]:
+        try:
+            return await self._answer(batch)
+        finally:
+            self._computing.release()
+
+    async def _answer(self, batch: list[Line]) -> list[Part]:
+        """Return what ``batch`` is answered with; what fails together is tried line by line."""
+        if batch[0].problem is not None:
+            return [Part(batch, batch[0].problem)]
+        try:
+            return [Part(batch, await self._ask(batch))]
+        except (NotReady, Draining) as error:
+            if not self.started and batch[0].number == 0:
+                raise
+            return [Part(batch, error)]
+        except Overloaded:
+            if not self.started and batch[0].number == 0:
+                raise
+            await asyncio.sleep(AGAIN_S)
+            return await self._answer(batch)
+        except GradtraceError as error:
+            if len(batch) == 1:
+                return [Part(batch, error)]
+        return [part for line in batch for part in await self._answer([line])]
+
+    async def _ask(self, batch: list[Line]) -> Body:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        answered = await self.computer.compute(
+            {"job": "traces", "content-type": NDJSON, "accept": NDJSON},
+            batch[0].content if len(batch) == 1 else joined(batch),
+        )
+        self.exchange.answered(answered)
+        seconds = loop.time() - began - answered.queue_s
+        if seconds < QUICK_S and len(batch) == self._batch_lines:
+            self._batch_lines = min(MAX_LINES, 2 * self._batch_lines)
+        elif seconds > SLOW_S:
+            self._batch_lines = max(1, self._batch_lines // 2)
+        return answered.body
+
+    # To the client
+
+    async def _write(self, send: Send) -> None:
+        while batch := await self._batches.get():
+            for part in await batch:
+                await self._start(send)
+                self.exchange.lines += len(part.lines)
+                for text in part.text():
+                    self.exchange.line_problems += text.count(b"," + PROBLEM_KEY[1:])
+                    await send({"type": "http.response.body", "body": text, "more_body": True})
+            self._unwritten.release()
+        if self._end_problem is not None:
+            if not self.started:
+                raise self._end_problem
+            text = problem_line(self._lines, problem_body(self._end_problem))
+            await send({"type": "http.response.body", "body": text, "more_body": True})
+        await self._start(send)
+        self._done = True
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _start(self, send: Send) -> None:
+        if not self.started:
+            self.started = True
+            headers = [(b"content-type", NDJSON.encode())]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+class StreamEndpoint:
+    """The ASGI app of ``POST /v1/traces``."""
+
+    def __init__(self, settings: Settings, computer: Computer) -> None:
+        self.settings = settings
+        self.computer = computer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        headers = Headers(scope=scope)
+        media_type(headers.get("content-type", ""), (NDJSON,))
+        negotiate(accept_of(headers), (NDJSON,))
+        check_encoding(headers)
+        await TraceStream(self.settings, self.computer, exchange_of(scope)).run(receive, send)
+
+
+def add_streams(app: FastAPI, settings: Settings, computer: Computer) -> None:
+    """Add ``/v1/traces``."""
+    shown = examples.stream()
+    app.router.routes.append(
+        RawRoute(
+            "/v1/traces",
+            StreamEndpoint(settings, computer),
+            tags=["trace"],
+            operation_id="trace_many",
+            summary="Trace many graphs in a stream",
+            description=(
+                "Takes a TraceRequest a line and answers with a line for each, in the same order, "
+                "as soon as it and those before it are done: the trace, or the problem of that "
+                "line. Empty lines are passed over. A line may be as long as a body; the stream "
+                "has no end of its own."
+            ),
+            responses=answers(
+                [*COMPUTED, *READ],
+                answer({NDJSON: ndjson_of("TraceLine", shown["answer"])}, "A line for each line."),
+            ),
+            openapi_extra=body(
+                {NDJSON: ndjson_of("TraceRequest", shown["request"])}, "A TraceRequest a line."
+            )
+            | SECURITY,
+        )
+    )
