@@ -25,7 +25,9 @@ RUN PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt pip inst
  && python3 trim.py /opt/gradtrace
 
 FROM ${BASE}
+ARG VERSION=dev
 LABEL org.opencontainers.image.title="Gradtrace" \
+      org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.description="Values and gradients of every node of a graph, computed by PyTorch, over HTTP" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /opt/gradtrace /opt/gradtrace

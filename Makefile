@@ -12,6 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 IMAGE ?= gradtrace
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' service/__init__.py)
 PLATFORM_TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 # Constraints hold for the build backend too: older pips read the first variable there, newer ones
@@ -69,7 +70,7 @@ docs: $(STAMP)  ## Build the documentation site, with pictures made by the servi
 
 image:  ## Build the container image
 	$$(command -v buildah >/dev/null && echo buildah build --format docker || echo docker build) \
-	  --build-arg TORCH_INDEX=$(TORCH_INDEX) --tag $(IMAGE) .
+	  --build-arg TORCH_INDEX=$(TORCH_INDEX) --build-arg VERSION=$(VERSION) --tag $(IMAGE) .
 
 release: $(STAMP)  ## Build and check wheel and sdist; upload nothing
 	rm -rf dist

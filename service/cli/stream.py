@@ -12,6 +12,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,7 +35,7 @@ async def trace_lines(file: Path, output: Path | None, url: str | None, key: str
     """
     from service.settings import Settings
 
-    total = _count(file)
+    total = sum(1 for _ in _lines(file))
     done = 0 if output is None else _whole_lines(output)
     workers = Settings().workers
     refused = 0
@@ -90,16 +91,10 @@ def _numbered(index: int, answer: bytes) -> bytes:
     return INDEX.sub(b'{"index":%d,' % index, answer, count=1) + b"\n"
 
 
-def _lines(file: Path, skipped: int) -> Iterator[bytes]:
+def _lines(file: Path, skipped: int = 0) -> Iterator[bytes]:
+    """Yield the lines of ``file`` that are not blank, without the first ``skipped`` of them."""
     with file.open("rb") as text:
-        for index, line in enumerate(text):
-            if index >= skipped:
-                yield line
-
-
-def _count(file: Path) -> int:
-    with file.open("rb") as text:
-        return sum(1 for _ in text)
+        yield from islice((line for line in text if line.strip()), skipped, None)
 
 
 def _whole_lines(output: Path) -> int:
