@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("no clock", deadline=None)
+hypothesis.settings.load_profile("no clock")
 
 REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from service.engine.limits import Limits
 from service.engine.plan import Plan, Step
-from service.engine.report import Wanted
+from service.engine.report import Trace, Wanted
 from service.engine.run import run_backward, run_forward
 
 
@@ -74,11 +74,8 @@ def grad_of(use: Use) -> Tensor | None:
     return use.view.grad if use.view.retains_grad else None
 
 
-def write_edges(uses: Sequence[Use], wanted: Wanted) -> list[dict[str, Any]]:
+def write_edges(uses: Sequence[Use], wanted: Wanted) -> list[Trace]:
     """Return the Edge of every use, for orjson."""
-    edges = []
-    for use in uses:
-        edge: dict[str, Any] = {"from": use.node, "to": use.op, "input": use.parameter}
-        wanted.write(edge, "grad", grad_of(use))
-        edges.append(edge)
+    edges: list[Trace] = [{"from": use.node, "to": use.op, "input": use.parameter} for use in uses]
+    wanted.put(edges, "grad", [grad_of(use) for use in uses])
     return edges

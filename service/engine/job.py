@@ -34,7 +34,7 @@ from service.contract.problem import (
     pointer,
     quote,
 )
-from service.contract.request import Encoding, Include, TraceRequest
+from service.contract.request import Include, TraceRequest
 from service.engine.edges import Use, count_elements, grad_of, trace_uses, write_edges
 from service.engine.health import diagnose
 from service.engine.json_text import parse_json
@@ -42,11 +42,9 @@ from service.engine.limits import Limits
 from service.engine.plan import Plan, make_plan
 from service.engine.quick_check import is_well_formed
 from service.engine.report import (
-    UNCHECKED,
     Node,
     Wanted,
     check_size,
-    count_nulls,
     describe,
     write_nodes,
 )
@@ -64,8 +62,6 @@ JSON = "application/json"
 SAFETENSORS = "application/x-safetensors"
 logger = logging.getLogger(__name__)
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY
-PLAIN_PARTS = frozenset({Include.VALUE, Include.GRAD})
-"""What an answer has nulls in only where count_nulls counts them."""
 LEAF_GRAD_WARNING = "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed"
 
 
@@ -240,16 +236,7 @@ def as_document(traced: Traced, wanted: Wanted) -> dict[str, Any]:
 
 
 def write_json(traced: Traced, wanted: Wanted) -> bytes:
-    """Return the TraceResponse as JSON.
-
-    orjson writes a number that is not finite as null. So the arrays are printed as they are, and
-    only if there is a null too many, each is looked at; text with "null" in it costs that look too.
-    """
-    if wanted.encoding == Encoding.JSON and wanted.include <= PLAIN_PARTS:
-        document = as_document(traced, wanted._replace(encoding=UNCHECKED))
-        text = orjson.dumps(document, option=OPTIONS)
-        if text.count(b"null") == count_nulls(document["nodes"]):
-            return text
+    """Return the TraceResponse as JSON."""
     return orjson.dumps(as_document(traced, wanted), option=OPTIONS)
 
 

@@ -1,8 +1,8 @@
 r"""The request's JSON text, strictly as RFC 8259 has it, becomes plain Python and number arrays.
 
     parse_json
-    ├── no long list of numbers in it   orjson, then a count of colons finds keys given twice
-    └── long lists of numbers           cut out of the text (number_array), the rest as above
+    ├── no long value in it   orjson, then a count of colons finds keys given twice
+    └── long values           cut out of the text (long_values), the rest as above
 
 A key given twice is found by writing the parsed text again: the writer puts one colon to every key
 and leaves those within strings alone, so a dropped key is a colon less. Only ``\u003a`` in a
@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import orjson
 
 from service.contract.problem import BadValue, InvalidJson, pointer, quote
-from service.engine.number_array import CutText, cut_number_arrays
+from service.engine.long_values import cut_long_values, restore
 
 MAX_DEPTH = 254
 """How deep lists and objects may be nested; orjson's own bound for writing."""
@@ -41,7 +41,7 @@ def parse_json(body: bytes | memoryview) -> Any:
     """Return what ``body`` says.
 
     A long list of numbers that is the ``value`` of a leaf or the ``gradient`` of a root comes as a
-    :class:`NumberArray`; everything else is plain Python. Integers beyond 64 bits come as floats.
+    ``NumberArray``; everything else is plain Python. Integers beyond 64 bits come as floats.
 
     Raises:
         InvalidJson: not JSON, a bare NaN or Infinity, a key given twice in an object, not UTF-8,
@@ -49,9 +49,9 @@ def parse_json(body: bytes | memoryview) -> Any:
         BadValue: a number beyond the range of a float64.
     """
     text = bytes(body)
-    if len(text) >= LONG_TEXT and (cut := cut_number_arrays(text)) is not None:
-        document = _with_arrays(cut)
-        if document is not None:
+    if len(text) >= LONG_TEXT and (cut := cut_long_values(text)) is not None:
+        document = _if_valid(cut.text)
+        if document is not None and restore(document, cut.values):
             return document
     try:
         document = orjson.loads(text)
@@ -63,29 +63,15 @@ def parse_json(body: bytes | memoryview) -> Any:
     return document
 
 
-def _with_arrays(cut: CutText) -> Any:
-    """Return the document of ``cut``, None where the arrays were not values or it is not valid."""
+def _if_valid(text: bytes) -> Any:
+    """Return what ``text`` says, None where that is nothing or not sure."""
     try:
-        document = orjson.loads(cut.text)
+        document = orjson.loads(text)
         written = orjson.dumps(document)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
-    if ESCAPED_COLON in cut.text or cut.text.count(b":") != written.count(b":"):
-        return None
-    left = dict(cut.arrays)
-    for holder, key in _places(document):
-        if isinstance(mark := holder.get(key), str) and mark in left:
-            holder[key] = left.pop(mark)
-    return None if left else document
-
-
-def _places(document: Any) -> Iterator[tuple[dict[str, Any], str]]:
-    if not isinstance(document, dict):
-        return
-    for part, key in (("leaves", "value"), ("backward", "gradient")):
-        holders = document.get(part)
-        if isinstance(holders, list):
-            yield from ((holder, key) for holder in holders if isinstance(holder, dict))
+    sure = ESCAPED_COLON not in text and text.count(b":") == written.count(b":")
+    return document if sure else None
 
 
 def _refuse(text: bytes, error: Exception) -> NoReturn:

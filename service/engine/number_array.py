@@ -1,42 +1,30 @@
-"""Long lists of numbers, read from the request's text without a Python object for each number.
+"""A long list of numbers, read from JSON text without a Python object for each number.
 
-The text is looked at in strides; where a stride has no quote, a long list of numbers may be near.
-If it is a ``"value"`` or a ``"gradient"``, it is cut out of the text, a mark takes its place, and
 simdjson reads it in chunks: a comma in a list of numbers can only part two elements, so the text is
-cut at commas and the brackets open there are closed before and opened again behind. What remains
+cut at commas, and the brackets open there are closed before and opened again behind. What remains
 when the characters of numbers are taken away are the brackets and commas, and a list is regular if
-they are those of a regular list. Whatever does not fit (a string, a ragged list, a number beyond 64
-bits) is left in the text for the ordinary parser, so there is one place that explains mistakes.
+they are those of a regular list. What does not fit (a string, a ragged list, a number beyond 64
+bits) is left to the ordinary parser, so there is one place that explains mistakes.
 """
 
 from __future__ import annotations
 
 import math
-import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 import simdjson
 
-STRIDE = 1 << 14
-"""A list shorter than this many bytes is not worth cutting out."""
-
 CHUNK = 1 << 18
 """Bytes that simdjson reads at once: more fall out of the cache, and memory grows by 13 a byte."""
-
-KEYS = (b'"value"', b'"gradient"')
-BLANKS = b" \t\r\n"
-NUMBER_SIGNS = b"0123456789+-.eE" + BLANKS
 
 MAX_AXES = 64
 """As many as NumPy has."""
 
-MARK = secrets.token_hex(16)
-"""What no client can write where an array was cut out."""
+NUMBER_SIGNS = b"0123456789+-.eE \t\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,51 +45,7 @@ class NumberArray:
         return lists
 
 
-class CutText(NamedTuple):
-    """A JSON text without its long lists of numbers, and these by the marks left in their place."""
-
-    text: bytes
-    arrays: dict[str, NumberArray]
-
-
-def cut_number_arrays(text: bytes) -> CutText | None:
-    """Cut the long lists of numbers out of ``text``; None where there is none."""
-    pieces: list[bytes] = []
-    arrays: dict[str, NumberArray] = {}
-    end = 0
-    for start, stop in _long_lists(text):
-        array = _read(text[start:stop])
-        if array is not None:
-            mark = f"{MARK} {len(arrays)}"
-            arrays[mark] = array
-            pieces += [text[end:start], b'"%s"' % mark.encode()]
-            end = stop
-    return CutText(b"".join([*pieces, text[end:]]), arrays) if arrays else None
-
-
-def _long_lists(text: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where in ``text`` what follows a key of ours may be a long list of numbers."""
-    at = 0
-    while at < len(text):
-        quote = text.find(b'"', at)
-        after = len(text) if quote < 0 else quote
-        if after - at >= STRIDE:
-            before = text.rfind(b'"', 0, at) + 1
-            start = text.find(b"[", before, after)
-            if start >= 0 and _is_value(text, before, start):
-                brace = text.find(b"}", start, after)
-                inside = text[start : after if brace < 0 else brace].rstrip(BLANKS + b",")
-                yield start, start + len(inside)
-        at = after + STRIDE
-
-
-def _is_value(text: bytes, before: int, start: int) -> bool:
-    return text[max(0, before - 10) : before].endswith(KEYS) and (
-        text[before:start].strip(BLANKS) == b":"
-    )
-
-
-def _read(text: bytes) -> NumberArray | None:
+def read_number_array(text: bytes) -> NumberArray | None:
     """Return the numbers of ``text``, a list; None where it is not a regular list of numbers."""
     parser = simdjson.Parser()
     parts: list[npt.NDArray[Any]] = []

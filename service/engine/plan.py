@@ -268,13 +268,14 @@ def _default_root(leaves: Sequence[Spec], steps: Sequence[Step], names: _Names) 
 
 def _in_order(steps: list[Step], names: _Names) -> list[Step]:
     """Return the steps so that each comes after those it uses, always the earliest that can run."""
-    waits_for = [{names.maker[slot] for slot in step.uses} - {-1} for step in steps]
-    if all(max(before, default=-1) < index for index, before in enumerate(waits_for)):
+    maker = names.maker
+    if all(maker[slot] < step.index for step in steps for slot in step.uses):
         return steps
+    waits_for = [{maker[slot] for slot in step.uses} - {-1} for step in steps]
     users: list[list[int]] = [[] for _ in steps]
     for index, before in enumerate(waits_for):
-        for maker in before:
-            users[maker].append(index)
+        for earlier in before:
+            users[earlier].append(index)
     missing = [len(before) for before in waits_for]
     ready = [index for index, count in enumerate(missing) if not count]
     order = []

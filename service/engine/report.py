@@ -19,11 +19,12 @@ from service.engine.graph import grad_fn_name, on_path
 from service.engine.limits import Limits
 from service.engine.notes import note
 from service.engine.run import Run
+from service.engine.small_tensors import json_fragments
 from service.engine.stats import tensor_stats
-from service.engine.tensors import DTYPE_NAMES, base64_text, json_fragment, unchecked_json
+from service.engine.tensors import DTYPE_NAMES, base64_fragment
 
-UNCHECKED = "unchecked"
-"""The encoding json, but with null for a number that is not finite."""
+Trace = dict[str, Any]
+"""A NodeTrace or an Edge on its way to orjson."""
 
 BESIDE = "beside"
 """The encoding in which tensors are no part of the JSON, as in a safetensors answer."""
@@ -46,7 +47,7 @@ class Wanted(NamedTuple):
 
     include: frozenset[str]
     encoding: str
-    """How tensors stand in the JSON: an Encoding, UNCHECKED, or BESIDE it."""
+    """How tensors stand in the JSON: an Encoding, or BESIDE it."""
 
     @classmethod
     def of(cls, request: dict[str, Any], *, beside: bool = False) -> Wanted:
@@ -62,14 +63,19 @@ class Wanted(NamedTuple):
             BESIDE if beside else request.get("encoding") or Encoding.JSON,
         )
 
-    def write(self, trace: dict[str, Any], field: str, tensor: Tensor | None) -> None:
-        """Put ``tensor`` into ``trace`` as ``field``, in the encoding that was asked for."""
-        if self.encoding == UNCHECKED:
-            trace[field] = None if tensor is None else unchecked_json(tensor)
-        elif self.encoding == Encoding.JSON:
-            trace[field] = None if tensor is None else json_fragment(tensor)
+    def put(self, traces: list[Trace], field: str, tensors: Sequence[Tensor | None]) -> None:
+        """Put a tensor into each trace as ``field``, in the encoding that was asked for."""
+        if self.encoding == Encoding.JSON:
+            fill(traces, field, json_fragments(tensors))
         elif self.encoding == Encoding.BASE64:
-            trace[f"{field}_base64"] = None if tensor is None else base64_text(tensor)
+            texts = [None if tensor is None else base64_fragment(tensor) for tensor in tensors]
+            fill(traces, f"{field}_base64", texts)
+
+
+def fill(traces: list[Trace], field: str, column: Iterable[Any]) -> None:
+    """Give every trace its entry of ``column`` as ``field``."""
+    for trace, entry in zip(traces, column, strict=True):
+        trace[field] = entry
 
 
 def describe(run: Run) -> list[Node]:
@@ -124,44 +130,34 @@ def check_size(nodes: Iterable[Node], wanted: Wanted, limits: Limits, extra: int
     limits.check("max_result_elements", count, "the answer has too many elements")
 
 
-def write_nodes(nodes: Iterable[Node], wanted: Wanted) -> list[dict[str, Any]]:
-    """Return the NodeTrace of every node, for orjson."""
+def write_nodes(nodes: Sequence[Node], wanted: Wanted) -> list[Trace]:
+    """Return the NodeTrace of every node, for orjson; made field by field, which is quicker."""
     include = wanted.include
-    value, gradient = Include.VALUE in include, Include.GRAD in include
-    stats, notes = Include.STATS in include, Include.NOTES in include
-    traces = []
-    for node in nodes:
-        tensor, grad = node.tensor, node.grad
-        trace: dict[str, Any] = {
+    traces: list[Trace] = [
+        {
             "id": node.id,
             "op": node.op,
-            "shape": [*tensor.shape],
-            "dtype": DTYPE_NAMES[tensor.dtype],
-            "is_leaf": tensor.is_leaf,
-            "requires_grad": tensor.requires_grad,
-            "retains_grad": tensor.retains_grad,
-            "grad_fn": grad_fn_name(tensor),
+            "shape": [*node.tensor.shape],
+            "dtype": DTYPE_NAMES[node.tensor.dtype],
+            "is_leaf": node.tensor.is_leaf,
+            "requires_grad": node.tensor.requires_grad,
+            "retains_grad": node.tensor.retains_grad,
+            "grad_fn": grad_fn_name(node.tensor),
             "grad_status": node.status,
         }
-        if value:
-            wanted.write(trace, "value", tensor)
-        if gradient:
-            wanted.write(trace, "grad", grad)
-        if stats:
-            trace["stats"] = {
-                "value": tensor_stats(tensor),
-                "grad": None if grad is None else tensor_stats(grad),
-            }
-        if notes:
-            trace["note"] = note(node.status, node.id, node.op)
-        traces.append(trace)
+        for node in nodes
+    ]
+    if Include.VALUE in include:
+        wanted.put(traces, "value", [node.tensor for node in nodes])
+    if Include.GRAD in include:
+        wanted.put(traces, "grad", [node.grad for node in nodes])
+    if Include.STATS in include:
+        fill(traces, "stats", map(_stats, nodes))
+    if Include.NOTES in include:
+        fill(traces, "note", (note(node.status, node.id, node.op) for node in nodes))
     return traces
 
 
-def count_nulls(traces: Iterable[dict[str, Any]]) -> int:
-    """Return how many nulls orjson prints of ``traces`` if every number is finite."""
-    count = 0
-    for trace in traces:
-        count += (trace["op"] is None) + (trace["grad_fn"] is None)
-        count += "grad" in trace and trace["grad"] is None
-    return count
+def _stats(node: Node) -> Trace:
+    grad = None if node.grad is None else tensor_stats(node.grad)
+    return {"value": tensor_stats(node.tensor), "grad": grad}

@@ -88,7 +88,7 @@ def run_forward(plan: Plan, leaves: list[Tensor], limits: Limits, seed: int) -> 
 def seed_generators(seed: int) -> None:
     """Do what ``torch.manual_seed`` does, on the devices in use, in a hundredth of its time."""
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(seed)
 
 

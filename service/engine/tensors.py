@@ -1,11 +1,10 @@
 """Wire and tensors: the one door through which numbers come in and go out.
 
-Behind it are:
-
-json_text, number_array   JSON text -> lists and arrays of numbers
-read_tensor               lists, base64, bytes -> tensors
-write_tensor, floats      tensors -> JSON, base64
-safetensors_file          safetensors -> tensors -> safetensors
+wire
+├── json_text, long_values, number_array   JSON text -> lists and arrays of numbers
+├── read_tensor                            lists, base64, bytes -> tensors
+├── write_tensor, floats                   tensors -> JSON, base64
+└── safetensors_file                       safetensors -> tensors -> safetensors
 """
 
 from __future__ import annotations
@@ -25,11 +24,17 @@ from service.engine.read_tensor import (
     tensor_from_base64,
     tensor_from_bytes,
 )
-from service.engine.write_tensor import base64_text, json_fragment, raw_bytes, unchecked_json
+from service.engine.write_tensor import (
+    base64_fragment,
+    base64_text,
+    json_fragment,
+    raw_bytes,
+)
 
 __all__ = [
     "DTYPES",
     "DTYPE_NAMES",
+    "base64_fragment",
     "base64_text",
     "json_fragment",
     "leaf_tensor",
@@ -38,7 +43,6 @@ __all__ = [
     "root_gradient",
     "tensor_from_base64",
     "tensor_from_bytes",
-    "unchecked_json",
 ]
 
 

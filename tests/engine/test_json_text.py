@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.contract.problem import BadValue, InvalidJson
-from service.engine import number_array
+from service.engine import long_values
 from service.engine.json_text import LONG_TEXT, MAX_DEPTH, parse_json
 from service.engine.number_array import CHUNK, NumberArray
 
@@ -304,10 +304,29 @@ def test_only_values_of_leaves_and_gradients_of_roots_are_arrays() -> None:
 def test_no_client_can_write_the_mark_of_an_array(monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = json.dumps(list(range(30_000)))
     texts = [request(numbers, after=f',"id":"{"0" * 32} 0"}},{{"value":"{"0" * 32} 0"}}]')]
-    monkeypatch.setattr(number_array, "MARK", "1" * 32)
+    monkeypatch.setattr(long_values, "MARK", "1" * 32)
     first, second = parse_json(texts[0])["leaves"]
     assert isinstance(first["value"], NumberArray)
     assert second["value"] == "0" * 32 + " 0"
+
+
+def test_long_base64_comes_as_text() -> None:
+    text = "AACAPw" * 20_000 + "=="
+    for spelt in (text, text + "\\n", text + "\\/", text + "\u00e9", text[:5] + '\\"' + text):
+        for before, after in [
+            ('"leaves":[{"value_base64":', ',"id":"a"}]'),
+            ('"leaves":[{"value_base64" :\n', "}]"),
+            ('"backward":[{"gradient_base64":', "}]"),
+            ('"ops":[{"attrs":{"value_base64":', "}}]"),
+            ('"value_base64":', ""),
+            ('"leaves":[{"value_base64":[', "]}]"),
+        ]:
+            body = request(f'"{spelt}"', before, after)
+            assert parse_json(body) == json.loads(body)
+    assert "given twice" in refusal(request(f'"{text}"', after=',"value":1}]'))[1]
+    refusal(request(f'"{text}', '"leaves":[{"value_base64":', "}]"))
+    refusal(request(f'"{text}""', '"leaves":[{"value_base64":', "}]"))
+    refusal(request(text, '"leaves":[{"value_base64":', "}]"))
 
 
 @settings(max_examples=30)

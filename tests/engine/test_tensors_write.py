@@ -19,7 +19,13 @@ from torch import Tensor
 
 from service.engine.dtypes import DTYPES
 from service.engine.floats import printed_halves
-from service.engine.tensors import base64_text, json_fragment, leaf_tensor
+from service.engine.small_tensors import json_fragments
+from service.engine.tensors import (
+    base64_fragment,
+    base64_text,
+    json_fragment,
+    leaf_tensor,
+)
 from service.engine.write_tensor import LARGE
 from tests.engine.bits import bits, tensors
 
@@ -51,6 +57,13 @@ def test_the_lists_are_nested_as_pytorch_nests_them(tensor: Tensor) -> None:
         return [shape(item) for item in value] if isinstance(value, list) else 0
 
     assert shape(orjson.loads(text_of(tensor))) == shape(wanted)
+
+
+@given(st.lists(st.one_of(st.none(), tensors()), max_size=8))
+def test_tensors_printed_together_are_printed_like_each_alone(some: list[Tensor | None]) -> None:
+    together = orjson.dumps(json_fragments(some), option=orjson.OPT_SERIALIZE_NUMPY)
+    alone = [b"null" if tensor is None else text_of(tensor) for tensor in some]
+    assert together == b"[" + b",".join(alone) + b"]"
 
 
 @given(tensors(["float32", "float64"]))
@@ -158,6 +171,8 @@ def test_every_layout_is_printed(layout: str) -> None:
     plain = tensor.detach().clone()
     numbers = (torch.view_as_real(plain.resolve_conj()) if plain.is_complex() else plain).tolist()
     assert repr(orjson.loads(text_of(tensor))).replace("'NaN'", "nan") == repr(numbers)
+    together = orjson.dumps(json_fragments([tensor]), option=orjson.OPT_SERIALIZE_NUMPY)
+    assert together == b"[" + text_of(tensor) + b"]"
     raw = pybase64.b64decode(base64_text(tensor))
     made = torch.frombuffer(bytearray(raw), dtype=tensor.dtype) if raw else torch.empty(0)
     assert bits(made.reshape(tensor.shape).to(tensor.dtype)) == bits(plain)
@@ -167,6 +182,7 @@ def test_every_layout_is_printed(layout: str) -> None:
 def test_base64_is_of_the_raw_bytes(tensor: Tensor) -> None:
     raw = tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
     assert pybase64.b64decode(base64_text(tensor), validate=True) == raw
+    assert orjson.loads(orjson.dumps(base64_fragment(tensor))) == base64_text(tensor)
 
 
 @given(st.sampled_from(list(DTYPES)))

@@ -1,0 +1,101 @@
+"""Long values, cut out of the request's text before it is parsed.
+
+The text is looked at in strides; where a stride has no quote, a long list of numbers or a long
+string of base64 may be near. If it is what a leaf's or root's key says, it is cut out, and a mark
+takes its place. A list goes through :func:`read_number_array`; base64 is kept as it is, to be
+checked when it is decoded. Whether the marks came to stand where they may is seen after parsing.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from service.engine.number_array import NumberArray, read_number_array
+
+STRIDE = 1 << 14
+"""A value shorter than this many bytes is not worth cutting out."""
+
+LIST_KEYS = (b'"value"', b'"gradient"')
+BASE64_KEYS = (b'"value_base64"', b'"gradient_base64"')
+PLACES = (
+    ("leaves", ("value", "value_base64")),
+    ("backward", ("gradient", "gradient_base64")),
+)
+"""Where marks may stand: keys of the objects in a list of the document."""
+
+LONGEST_KEY = 32
+"""Bytes before a value in which its key is looked for, blanks and all."""
+
+BLANKS = b" \t\r\n"
+MARK = secrets.token_hex(16)
+"""What no client can write where a value was cut out."""
+
+LongValue = NumberArray | str
+
+
+class CutText(NamedTuple):
+    """A JSON text without its long values, and these by the marks left in their place."""
+
+    text: bytes
+    values: dict[str, LongValue]
+
+
+def cut_long_values(text: bytes) -> CutText | None:
+    """Cut the long values out of ``text``; None where there is none."""
+    pieces: list[bytes] = []
+    values: dict[str, LongValue] = {}
+    end = 0
+    for start, stop, value in _long_values(text):
+        mark = f"{MARK} {len(values)}"
+        values[mark] = value
+        pieces += [text[end:start], b'"%s"' % mark.encode()]
+        end = stop
+    return CutText(b"".join([*pieces, text[end:]]), values) if values else None
+
+
+def restore(document: Any, values: dict[str, LongValue]) -> bool:
+    """Put ``values`` in the place of their marks; return whether all of them were in PLACES."""
+    left = dict(values)
+    for holder, key in _places(document):
+        if isinstance(mark := holder.get(key), str) and mark in left:
+            holder[key] = left.pop(mark)
+    return not left
+
+
+def _places(document: Any) -> Iterator[tuple[dict[str, Any], str]]:
+    if not isinstance(document, dict):
+        return
+    for part, keys in PLACES:
+        holders = document.get(part)
+        for holder in holders if isinstance(holders, list) else ():
+            if isinstance(holder, dict):
+                yield from ((holder, key) for key in keys)
+
+
+def _long_values(text: bytes) -> Iterator[tuple[int, int, LongValue]]:
+    """Yield from where to where in ``text`` a long value is, and the value."""
+    at = 0
+    while at < len(text):
+        quote = text.find(b'"', at)
+        after = len(text) if quote < 0 else quote
+        if after - at >= STRIDE:
+            before = text.rfind(b'"', 0, at) + 1
+            if _follows(text, before - 1, BASE64_KEYS):
+                string = text[before:after]
+                if string.isascii() and b"\\" not in string:
+                    yield before - 1, after + 1, string.decode("ascii")
+            elif _follows(text, start := text.find(b"[", before, after), LIST_KEYS):
+                brace = text.find(b"}", start, after)
+                inside = text[start : after if brace < 0 else brace].rstrip(BLANKS + b",")
+                array = read_number_array(inside)
+                if array is not None:
+                    yield start, start + len(inside), array
+        at = after + STRIDE
+
+
+def _follows(text: bytes, start: int, keys: tuple[bytes, ...]) -> bool:
+    """Return whether the value that begins at ``start`` is that of one of ``keys``."""
+    before = text[max(0, start - LONGEST_KEY) : max(0, start)].rstrip(BLANKS)
+    return before.endswith(b":") and before[:-1].rstrip(BLANKS).endswith(keys)
