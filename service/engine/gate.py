@@ -15,8 +15,6 @@ An exact overload `aten.X.overload` goes through the same gate; there X may also
 behind a documented function of another name (:data:`KERNELS`), underscore or not.
 """
 
-# ruff: noqa: SIM905 - a table of words reads better than a list of quoted ones
-
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 Everything else in the catalogue is derived; a row belongs here only where that cannot be done.
 """
 
-# ruff: noqa: SIM905 - a table of words reads better than a list of quoted ones
-
 from __future__ import annotations
 
 import operator

@@ -4,8 +4,6 @@ The catalogue makes them once; binding fits a request's `inputs` and `attrs` int
 route that describes an op shows them.
 """
 
-# ruff: noqa: SIM905 - a table of words reads better than a list of quoted ones
-
 from __future__ import annotations
 
 import collections.abc
@@ -21,9 +19,6 @@ from typing import Any
 
 import torch
 
-from service.contract.request import DType
-
-DTYPES: Mapping[str, torch.dtype] = {dtype.value: getattr(torch, dtype.value) for dtype in DType}
 MEMORY_FORMATS: Mapping[str, torch.memory_format] = {
     "contiguous_format": torch.contiguous_format,
     "preserve_format": torch.preserve_format,
@@ -34,7 +29,7 @@ MEMORY_FORMATS: Mapping[str, torch.memory_format] = {
 
 HIDDEN = frozenset(
     "out inplace generator device layout pin_memory requires_grad sparse_grad sparse options "
-    "distance_function names non_blocking unsafe path".split()
+    "distance_function names non_blocking unsafe path _stacklevel".split()
 )
 """Parameters that a request cannot set: another place to write to, no plain value, or (the `path`
 of `einsum`) nothing that the public function takes."""
@@ -296,7 +291,7 @@ def signature_of_function(
             raise NoSignature("it takes any number of arguments")
         if declared.kind is not declared.KEYWORD_ONLY:
             order.append(declared.name)
-        if declared.name in HIDDEN or declared.name.startswith("_"):
+        if declared.name in HIDDEN:
             if declared.default is declared.empty:
                 raise NoSignature(f"it needs {declared.name}")
             continue
@@ -345,7 +340,6 @@ PYTHON_TYPES: Mapping[Any, str] = {
 UNANNOTATED: Mapping[str, Kind] = {
     "dim": Kind("int", is_list=True, optional=True),
     "dims": Kind("any"),
-    "dtype": Kind("dtype", optional=True),
     "size": Kind("int", is_list=True, optional=True),
     "scale_factor": Kind("float", is_list=True, optional=True),
     "weight": Kind("Tensor", optional=True),
@@ -354,13 +348,20 @@ UNANNOTATED: Mapping[str, Kind] = {
     "ignore_index": Kind("int", optional=True),
     "M": Kind("int"),
 }
-"""Parameters for which PyTorch's Python functions say no type, or, for `dtype`, a wrong one."""
+"""Parameters for which PyTorch's Python functions say no type."""
+
+MISANNOTATED: Mapping[str, Kind] = {
+    "dtype": Kind("dtype", optional=True),
+    "input_lengths": Kind("Tensor", loose=True, number_too=True),
+    "target_lengths": Kind("Tensor", loose=True, number_too=True),
+}
+"""Parameters for which they say a type that is wrong, or (`ctc_loss`) narrower than documented."""
 
 
 def _kind_of_annotation(annotation: Any, declared: inspect.Parameter) -> Kind:
     none_default = declared.default is None
-    if declared.name == "dtype":
-        return UNANNOTATED["dtype"]
+    if declared.name in MISANNOTATED:
+        return MISANNOTATED[declared.name]
     if annotation is inspect.Parameter.empty:
         return _kind_of_default(declared)
     if annotation is None or annotation is type(None):  # BroadcastingList: an int or a list of it

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.contract.problem import pointer, quote
-from service.engine.signature import DTYPES, MEMORY_FORMATS, Kind
+from service.engine.dtypes import DTYPES
+from service.engine.signature import MEMORY_FORMATS, Kind
 
 NONFINITE: Mapping[str, float] = {
     "NaN": float("nan"),
@@ -126,6 +127,8 @@ def _item(kind: Kind, value: Any, place: Place, uses: Uses) -> Any:
         raise _expected(kind, value)
     if kind.base == "any":
         return _anything(kind, value, place, uses)
+    if kind.base == "int" and kind.loose:
+        return _number(kind, value)
     return CONVERTERS[kind.base](kind, value)
 
 
