@@ -10,7 +10,7 @@ from typing import Any
 from service.picture import text
 from service.picture.graph import REASONS, Graph, Use, contribution_norm, gradient_norm
 
-VALUE_LIMIT = 27
+VALUE_LIMIT = 21
 NAME_LIMIT = 26
 LABEL_LIMIT = 16
 TOOLTIP_LIMIT = 600
@@ -57,8 +57,9 @@ def card(graph: Graph, index: int) -> Card:
     node = graph.nodes[index]
     is_root = index in graph.roots
     kind = "leaf" if node["op"] is None else node["op"]
+    short_kind = text.cut_middle(kind.removeprefix("nn.functional."), NAME_LIMIT)
     has_grad = has_gradient(node)
-    kinds = ["leaf" if node["op"] is None else "op"]
+    kinds = ["leaf" if is_drawn_as_leaf(node) else "op"]
     kinds += ["root"] * is_root
     kinds += ["grad" if has_grad else "null"]
     marks = graph.marks.get(index, [])
@@ -71,13 +72,18 @@ def card(graph: Graph, index: int) -> Card:
     return Card(
         id=node["id"],
         name=text.cut_middle(node["id"], NAME_LIMIT),
-        kind=text.cut_middle(kind, NAME_LIMIT) + (" · root" if is_root else ""),
+        kind=short_kind + (" · root" if is_root else ""),
         kinds=tuple(kinds),
         status=node["grad_status"],
         rows=tuple(rows),
         badges=tuple(f"▲ {mark}" for mark in marks if mark.first),
         tooltip=_tooltip(node, kind, is_root, [str(mark) for mark in marks]),
     )
+
+
+def is_drawn_as_leaf(node: Mapping[str, Any]) -> bool:
+    """Return whether a node is a leaf to its reader: given, or made by an op to require grad."""
+    return node["op"] is None or (node["is_leaf"] and node["requires_grad"])
 
 
 def has_gradient(node: Mapping[str, Any]) -> bool:

@@ -19,6 +19,7 @@ from service.picture.summary import MAX_NODES, collapse
 SIGN = 7.23
 """Width of a sign of the 12 px monospaced font; the name is set in 13 px."""
 NAME_SIGN = 7.83
+LABEL_SIGN = 6.63
 PADDING = 12.0
 ROW = 17.0
 HEADER = 24.0
@@ -57,8 +58,10 @@ def svg(
     sizes = [_size(box) for box in boxes]
     room = LABEL_ROOM if any(line.label for line in lines) else 0.0
     placement = place(sizes, [(line.source, line.target) for line in lines], extra_gap=room)
+    drawn = list(_lines(lines, sizes, placement))
     body = [
-        *_lines(lines, sizes, placement),
+        *(way for way, _ in drawn),
+        *(label for _, label in drawn if label),
         *(_card(*part) for part in zip(boxes, sizes, placement.centres, strict=True)),
     ]
     return _document(graph, placement, body)
@@ -192,8 +195,10 @@ def _card(card: Card, size: Point, centre: Point) -> str:
     return "".join([*parts, "</g>"])
 
 
-def _lines(lines: Sequence[Line], sizes: Sequence[Point], placement: Placement) -> Iterable[str]:
-    """Draw the edges. Uses of one card share its lower edge, those that it makes its upper one."""
+def _lines(
+    lines: Sequence[Line], sizes: Sequence[Point], placement: Placement
+) -> Iterable[tuple[str, str]]:
+    """Draw the edges and their labels: out of a card at its lower edge, in at its upper one."""
     largest = max((line.size or 0.0 for line in lines), default=0.0)
     starts = _ports(lines, sizes, placement, outgoing=True)
     ends = _ports(lines, sizes, placement, outgoing=False)
@@ -250,8 +255,13 @@ def _thickness(size: float | None, largest: float) -> float:
     return THIN + (THICK - THIN) * max(0.0, 1 + math.log10(size / largest) / DECADES)
 
 
-def _line(line: Line, points: Sequence[Point], width: float, sign: float, along: float) -> str:
-    """Draw one edge: a smooth path through its bends, a tip, the contribution, a tooltip."""
+def _line(
+    line: Line, points: Sequence[Point], width: float, sign: float, along: float
+) -> tuple[str, str]:
+    """Draw one edge: a smooth path through its bends, a tip, a tooltip; and the contribution.
+
+    The contribution is apart, to be drawn over all edges.
+    """
     tracked = "tracked" if line.tracked else "untracked"
     tip_height = 6 + width
     x, y = points[-1]
@@ -270,15 +280,18 @@ def _line(line: Line, points: Sequence[Point], width: float, sign: float, along:
     label = ""
     if line.label:
         x, y = _on_curve(points[0], points[1] if len(points) > 2 else path_end, along)
+        wide = len(line.label) * LABEL_SIGN + 8
         label = (
-            f'<text class="edge-text" text-anchor="middle" x="{_n(x)}"'
+            f'<rect class="label" x="{_n(x - wide / 2)}" y="{_n(y - 8)}" width="{_n(wide)}"'
+            f' height="16" rx="4"/><text class="edge-text" text-anchor="middle" x="{_n(x)}"'
             f' y="{_n(y + 4)}">{_safe(line.label)}</text>'
         )
-    return (
+    way = (
         f'<g class="use"><title>{_safe(line.tooltip)}</title>'
         f'<path class="edge {tracked}" stroke-width="{_n(width)}" d="{"".join(path)}"/>'
-        f"{tip}{label}</g>"
+        f"{tip}</g>"
     )
+    return way, label
 
 
 def _on_curve(start: Point, end: Point, t: float) -> Point:

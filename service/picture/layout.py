@@ -27,6 +27,8 @@ ORDER_SWEEPS = 8
 PLACE_SWEEPS = 10
 STRAIGHT = 6.0
 """How much more a bend follows its edge than a box its neighbours: long edges stay straight."""
+MAIN = 5.0
+"""How much more a box follows a box with inputs than a source: sources stand beside the line."""
 
 Point = tuple[float, float]
 
@@ -224,13 +226,17 @@ class _Grid:
             total = weight = 0.0
             for side in towards:
                 for other in side[index]:
-                    bends = (index >= self.boxes) + (other >= self.boxes)
-                    pull = STRAIGHT**bends
+                    pull = self._pull_of(index) * self._pull_of(other)
                     total += pull * x[other]
                     weight += pull
             wanted.append(total / weight if weight else x[index])
             weights.append(weight or 0.1)
         self._spread(row, wanted, weights, x)
+
+    def _pull_of(self, index: int) -> float:
+        if index >= self.boxes:
+            return STRAIGHT
+        return MAIN if self.above[index] else 1.0
 
     def _spread(
         self, row: list[int], wanted: list[float], weights: list[float], x: list[float]

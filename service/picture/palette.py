@@ -51,7 +51,7 @@ RULES: tuple[tuple[str, str, Colour], ...] = (
     (".tip", "fill", LINE),
     (".edge.tracked", "stroke", FLOW),
     (".tip.tracked", "fill", FLOW),
-    (".edge-text", "stroke", PAPER),
+    (".label", "fill", PAPER),
 )
 """Selector, property and colour; later rules win, as in CSS."""
 
@@ -66,7 +66,7 @@ FORM: tuple[tuple[str, str], ...] = (
     (".null .card", "stroke-dasharray:5 4"),
     (".edge", "fill:none"),
     (".edge.untracked", "stroke-dasharray:3 4"),
-    (".edge-text", "font-size:11px;stroke-width:4px;stroke-linejoin:round;paint-order:stroke"),
+    (".edge-text", "font-size:11px"),
     (".key text", "font-size:11px"),
 )
 """Selector and declarations of what is the same in both schemes."""

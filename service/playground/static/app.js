@@ -1,0 +1,245 @@
+/* The page: its parts, and who listens to whom. */
+
+import { connect, keyDialog } from "./api.js";
+import { details, isOn, nodeLink, STATUS, switchOf } from "./details.js";
+import { byId, h, plural } from "./dom.js";
+import { Editor } from "./editor.js";
+import { healthPanel } from "./health.js";
+import { pretty } from "./jsontext.js";
+import { Picture, placeholder } from "./picture.js";
+import { Session } from "./session.js";
+import { copy, curl, fromFragment, toFragment } from "./share.js";
+import { Store } from "./store.js";
+import { nodeTable } from "./table.js";
+
+const TYPING_PAUSE_MS = 400;
+const HINT = "Click a node: a leaf switches its requires_grad, an op its retain_grad.";
+
+const store = new Store({
+  view: "python", // what the editor shows: python or json
+  text: "", // the editor's text
+  request: null, // the last graph that could be read and traced
+  response: null, // its trace
+  picture: null, // its picture, as SVG text
+  problem: null, // why the text could not be traced
+  message: null, // what the last click did
+  selected: null, // the chosen node's id
+  contributions: true,
+  busy: false,
+  undo: null,
+  milliseconds: 0,
+});
+
+const session = new Session(connect(keyDialog(byId("key-dialog"), byId("forget-key"))), store);
+
+const select = (id) => {
+  const known = store.get("response")?.nodes.some((node) => node.id === id);
+  store.set({ selected: known ? id : (store.get("response")?.nodes.find((node) => node.id.startsWith(`${id}:`))?.id ?? null) });
+};
+
+// The editor.
+
+let typing = 0;
+const editor = new Editor(byId("editor"), {
+  changed(text) {
+    clearTimeout(typing);
+    typing = setTimeout(() => session.read(text), TYPING_PAUSE_MS);
+    store.set({ text, undo: null });
+  },
+  run() {
+    clearTimeout(typing);
+    session.read(store.get("text"));
+  },
+});
+
+store.on(["text", "view"], ({ text, view }) => editor.show(text, view));
+store.on(["view"], ({ view }) => showTab(view));
+byId("run").addEventListener("click", () => session.read(store.get("text")));
+
+const tabs = [...document.querySelectorAll("[role=tab]")];
+
+function showTab(view) {
+  for (const tab of tabs) {
+    const chosen = tab.dataset.view === view;
+    tab.setAttribute("aria-selected", String(chosen));
+    tab.tabIndex = chosen ? 0 : -1;
+    if (chosen) byId("editor").setAttribute("aria-labelledby", tab.id);
+  }
+}
+
+for (const tab of tabs) {
+  tab.addEventListener("click", () => session.switchTo(tab.dataset.view));
+  tab.addEventListener("keydown", (event) => {
+    if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
+    const other = tabs.find((item) => item !== tab);
+    other.focus();
+    session.switchTo(other.dataset.view);
+  });
+}
+
+// Problems, at their line and at their node.
+
+store.on(["problem", "undo"], ({ problem, undo }) => {
+  editor.mark(problem?.line ?? 0);
+  byId("problem").replaceChildren(...(problem ? problemParts(problem, undo) : []));
+  byId("problem").hidden = !problem;
+  if (problem) picture.stale(problem.errors[0]?.node ?? problem.clicked);
+});
+
+function problemParts(problem, undo) {
+  const words = problem.errors.length ? [...new Set(problem.errors.map((error) => error.message))] : [problem.detail];
+  const scripted = /^line \d+, column/.test(words[0]);
+  return [
+    h("p", { class: "problem-title" }, h("span", { "aria-hidden": "true" }, "▲ "), scripted ? "This script cannot be read" : problem.title),
+    ...words.slice(0, 5).map((text) => h("p", { class: "problem-text" }, text)),
+    h("div", { class: "buttons" },
+      problem.line ? h("button", { type: "button", click: () => editor.goTo(problem.line) }, `Go to line ${problem.line}`) : null,
+      undo ? h("button", { type: "button", click: () => session.undo() }, "Undo the click") : null,
+    ),
+  ];
+}
+
+// The picture.
+
+const picture = new Picture(byId("picture"), {
+  chosen(id, toggle) {
+    select(id);
+    if (toggle) session.toggle(id);
+  },
+  described(id) {
+    const { request, response } = { request: store.get("request"), response: store.get("response") };
+    const node = response?.nodes.find((item) => item.id === id);
+    if (!node) return id;
+    const which = switchOf(request, response, id);
+    const on = isOn(request, response, id) ? "on" : "off";
+    return `${id}, ${node.op ?? "leaf"}, ${STATUS[node.grad_status]}. ${which} is ${on}; Enter switches it.`;
+  },
+});
+
+store.on(["picture"], ({ picture: text, selected }) => {
+  if (!text) return;
+  picture.show(text);
+  picture.select(selected);
+});
+store.on(["selected"], ({ selected }) => picture.select(selected));
+store.on(["busy"], ({ busy }) => byId("picture").setAttribute("aria-busy", String(busy)));
+byId("contributions").addEventListener("change", (event) => session.redraw(event.target.checked));
+for (const button of document.querySelectorAll("[data-zoom]")) {
+  button.addEventListener("click", () => picture.zoom(button.dataset.zoom));
+}
+
+store.on(["message", "response", "problem"], ({ message, response, problem }) => {
+  byId("message").classList.toggle("said", Boolean(message));
+  if (problem) byId("message").replaceChildren("The picture shows the last graph that could be traced.");
+  else if (!response) byId("message").replaceChildren(HINT);
+  else if (!message) byId("message").replaceChildren(HINT);
+  else {
+    byId("message").replaceChildren(
+      h("strong", {}, `${message.id}: ${message.which} is ${message.on ? "on" : "off"}. `),
+      message.note,
+    );
+  }
+});
+
+// The chosen node, the table, the diagnosis.
+
+const hooks = { toggle: (id) => session.toggle(id), select };
+
+store.on(["selected", "response", "request"], (fields) => {
+  const focused = document.activeElement?.id === "switch";
+  byId("node-name").textContent = fields.response && fields.selected ? fields.selected : "";
+  byId("node").replaceChildren(...details(fields, hooks).filter(Boolean));
+  if (focused) byId("switch")?.focus();
+});
+
+let limit;
+const drawTable = (fields) => {
+  if (!fields.response) return;
+  const more = (next) => {
+    limit = next;
+    drawTable(fields);
+  };
+  byId("table").replaceChildren(...nodeTable(fields, { select, more, limit }));
+};
+store.on(["response"], (fields) => {
+  limit = undefined;
+  drawTable(fields);
+  if (!fields.response) return;
+  const count = plural(fields.response.nodes.length, "node");
+  byId("count").textContent = `${count}, PyTorch ${fields.response.torch_version}, ${Math.round(fields.milliseconds)} ms`;
+  byId("health").replaceChildren(...healthPanel(fields, select));
+});
+store.on(["selected"], ({ selected }) => {
+  for (const row of document.querySelectorAll("[data-row]")) {
+    row.classList.toggle("selected", row.dataset.row === selected);
+  }
+});
+
+// Ways out: link, curl, Python, JSON.
+
+const COPIES = {
+  async link() {
+    const fragment = await toFragment({ view: store.get("view"), text: store.get("text") });
+    history.replaceState(null, "", fragment);
+    return location.href;
+  },
+  curl: () => curl(store.get("request")),
+  python: () => session.script(),
+  json: () => pretty(store.get("request")) + "\n",
+};
+
+for (const button of document.querySelectorAll("[data-copy]")) {
+  button.addEventListener("click", async () => {
+    if (!store.get("request") && button.dataset.copy !== "link") return;
+    try {
+      await copy(await COPIES[button.dataset.copy]());
+      byId("copied").textContent = `${button.textContent} copied`;
+    } catch (error) {
+      byId("copied").textContent = error.problem?.detail ?? "The browser did not allow it";
+    }
+    setTimeout(() => byId("copied").replaceChildren(), 4000);
+  });
+}
+
+// Where to begin: the graph of the link, else the first example.
+
+const examples = await (await fetch(new URL("examples.json", import.meta.url))).json();
+const chooser = byId("example");
+chooser.append(
+  h("option", { value: "", hidden: true }, "your own"),
+  ...examples.map((example) => h("option", { value: example.id }, example.title)),
+);
+
+async function open({ view, text }, about = "") {
+  clearTimeout(typing);
+  picture.reset();
+  byId("about").textContent = about;
+  byId("about").hidden = !about;
+  store.set({ view, text, undo: null, problem: null, message: null, selected: null, response: null, picture: null, request: null });
+  showTab(view);
+  await session.read(text, view);
+  if (!store.get("picture")) byId("picture").replaceChildren(placeholder("The picture comes as soon as the graph can be traced."));
+}
+
+function openExample(id) {
+  const example = examples.find((item) => item.id === id) ?? examples[0];
+  chooser.value = example.id;
+  return open({ view: "python", text: example.source.join("\n") + "\n" }, example.about);
+}
+
+async function openLink() {
+  const linked = await fromFragment(location.hash);
+  if (!linked) return false;
+  chooser.value = "";
+  await open(linked);
+  return true;
+}
+
+chooser.addEventListener("change", () => {
+  history.replaceState(null, "", location.pathname + location.search);
+  openExample(chooser.value);
+});
+window.addEventListener("hashchange", openLink);
+
+if (!(await openLink())) await openExample(examples[0].id);
+document.body.dataset.ready = "true";

@@ -1,0 +1,81 @@
+/* JSON as people read it, and the way back from a JSON Pointer to a line of it. */
+
+const WIDTH = 72;
+
+/** Return `value` as JSON text in which whatever fits stands on one line. */
+export function pretty(value, indent = "") {
+  const flat = oneLine(value);
+  if (value === null || typeof value !== "object" || indent.length + flat.length <= WIDTH) return flat;
+  const deeper = indent + "  ";
+  if (Array.isArray(value)) {
+    const items = value.map((item) => deeper + pretty(item, deeper));
+    return `[\n${items.join(",\n")}\n${indent}]`;
+  }
+  const members = Object.entries(value).map(
+    ([name, item]) => `${deeper}${JSON.stringify(name)}: ${pretty(item, deeper)}`,
+  );
+  return `{\n${members.join(",\n")}\n${indent}}`;
+}
+
+function oneLine(value) {
+  if (Array.isArray(value)) return `[${value.map(oneLine).join(", ")}]`;
+  if (value !== null && typeof value === "object") {
+    const members = Object.entries(value).map(([name, item]) => `${JSON.stringify(name)}: ${oneLine(item)}`);
+    return `{${members.join(", ")}}`;
+  }
+  return JSON.stringify(value);
+}
+
+/**
+ * Return the line (from 1) at which the value of a JSON Pointer starts in valid JSON text; of its
+ * nearest parent where it is not there.
+ */
+export function lineOf(text, pointer) {
+  const wanted = pointer
+    .split("/")
+    .slice(1)
+    .map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"));
+  const tokens = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
+  const path = []; // of the open objects and lists: {key} or {index}
+  let best = { depth: -1, offset: 0 };
+  let expectKey = false;
+  for (let match; (match = tokens.exec(text)); ) {
+    const token = match[0];
+    const top = path.at(-1);
+    if (token === "}" || token === "]") {
+      path.pop();
+      expectKey = false;
+    } else if (token === ",") {
+      if (top && "index" in top) top.index += 1;
+      else expectKey = true;
+    } else if (token === ":") {
+      expectKey = false;
+    } else if (expectKey) {
+      top.key = JSON.parse(token);
+    } else {
+      const here = path.map((level) => String(level.key ?? level.index));
+      if (here.length <= wanted.length && here.every((part, index) => part === wanted[index])) {
+        if (here.length > best.depth) best = { depth: here.length, offset: match.index };
+      }
+      if (token === "{") {
+        path.push({ key: undefined });
+        expectKey = true;
+      } else if (token === "[") {
+        path.push({ index: 0 });
+      }
+    }
+  }
+  return lineAt(text, best.offset);
+}
+
+/** Return the line (from 1) of a position in text. */
+export const lineAt = (text, offset) => text.slice(0, offset).split("\n").length;
+
+/** Return the line that a browser's JSON syntax error speaks of; browsers word it differently. */
+export function syntaxLine(text, message) {
+  const line = /line (\d+)/.exec(message);
+  if (line) return Number(line[1]);
+  const position = /position (\d+)/.exec(message);
+  if (position) return lineAt(text, Number(position[1]));
+  return text.split("\n").length;
+}

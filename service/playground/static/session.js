@@ -1,0 +1,245 @@
+/* From text to graph to trace and back: what happens when someone types, clicks or switches. */
+
+import { ProblemError } from "./api.js";
+import { declaration } from "./chain.js";
+import { isOn, switchOf } from "./details.js";
+import { lineOf, pretty, syntaxLine } from "./jsontext.js";
+import { assignedOn, shortened, withRequiresGrad, withRetainGrad } from "./script.js";
+
+const EVERYTHING = ["value", "grad", "stats", "notes", "edges", "health"];
+const LARGE = ["value", "grad", "stats", "notes"];
+const LARGE_FROM = 2_000;
+
+export class Session {
+  #api;
+  #store;
+  #turn = null;
+
+  constructor(api, store) {
+    this.#api = api;
+    this.#store = store;
+  }
+
+  /** Read the text of the editor as a graph, and trace it. */
+  async read(text, view = this.#store.get("view")) {
+    const signal = this.#begin();
+    this.#store.set({ text, view, busy: true });
+    try {
+      const request = await this.#parse(text, view, signal);
+      await this.#trace(request, signal);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** Switch the editor to Python or JSON: the same graph in other words. */
+  async switchTo(view) {
+    if (view === this.#store.get("view")) return;
+    const request = this.#store.get("request");
+    const signal = this.#begin();
+    if (!request) {
+      this.#store.set({ view });
+      return;
+    }
+    try {
+      const text = view === "json" ? pretty(withoutDefaults(request)) : await this.#python(request, signal);
+      this.#store.set({ view, text });
+      await this.read(text, view);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** Flip a leaf's requires_grad or an op's retain_grad, trace again, and say what came of it. */
+  async toggle(id) {
+    const { request, response, view, text } = this.#fields();
+    const which = request && switchOf(request, response, id);
+    if (!which) return;
+    const on = !isOn(request, response, id);
+    const changed = structuredClone(request);
+    declaration(changed, id).item[which] = on;
+    const signal = this.#begin();
+    this.#store.set({ busy: true, undo: { text, view }, selected: id });
+    try {
+      const rewritten =
+        view === "json"
+          ? pretty(withoutDefaults(changed))
+          : await this.#rewritten(changed, { id: declaration(changed, id).item.id, which, on }, signal);
+      // The click stands even where the graph then cannot be traced: the next one takes it back.
+      this.#store.set({ text: rewritten, request: changed });
+      await this.#trace(changed, signal);
+      this.#say(id, which, on);
+    } catch (error) {
+      this.#fail(error, id);
+    }
+  }
+
+  /** Take the last click back. */
+  async undo() {
+    const undo = this.#store.get("undo");
+    if (!undo) return;
+    this.#store.set({ undo: null });
+    await this.read(undo.text, undo.view);
+  }
+
+  /** Draw again, with contributions or without. */
+  async redraw(contributions) {
+    this.#store.set({ contributions });
+    const request = this.#store.get("request");
+    if (!request) return;
+    try {
+      this.#store.set({ picture: await this.#draw(request, this.#begin()) });
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** Return the graph as a script that runs by itself. */
+  script() {
+    return this.#api.exportPython(this.#store.get("request"));
+  }
+
+  #fields() {
+    const names = ["request", "response", "view", "text"];
+    return Object.fromEntries(names.map((name) => [name, this.#store.get(name)]));
+  }
+
+  /** Stop what is under way; what comes next has this signal. */
+  #begin() {
+    this.#turn?.abort();
+    this.#turn = new AbortController();
+    return this.#turn.signal;
+  }
+
+  async #parse(text, view, signal) {
+    if (view === "python") return this.#api.importPython(text, signal);
+    try {
+      const request = JSON.parse(text);
+      if (request && typeof request === "object" && !Array.isArray(request)) return request;
+    } catch (error) {
+      throw new ProblemError({
+        code: "invalid_json",
+        title: "This is not valid JSON",
+        detail: error.message,
+        line: syntaxLine(text, error.message),
+        errors: [],
+      });
+    }
+    throw new ProblemError({
+      code: "invalid_request",
+      title: "The request does not have the right form",
+      detail: 'A graph is a JSON object with "leaves" and "ops".',
+      line: 1,
+      errors: [],
+    });
+  }
+
+  async #trace(request, signal) {
+    const size = (request.leaves?.length ?? 0) + (request.ops?.length ?? 0);
+    const include = size > LARGE_FROM ? LARGE : EVERYTHING;
+    const start = performance.now();
+    const response = await this.#api.trace({ ...request, encoding: "json", include }, signal);
+    const milliseconds = performance.now() - start;
+    const picture = await this.#draw(request, signal);
+    const known = response.nodes.some((node) => node.id === this.#store.get("selected"));
+    this.#store.set({
+      request,
+      response,
+      picture,
+      milliseconds,
+      busy: false,
+      problem: null,
+      message: null,
+      selected: known ? this.#store.get("selected") : response.nodes.at(-1)?.id,
+    });
+  }
+
+  #draw(request, signal) {
+    const include = this.#store.get("contributions") ? ["edges"] : [];
+    return this.#api.picture({ ...request, encoding: "json", include }, signal);
+  }
+
+  /** Return a graph as a short script, if that reads back as the same graph; else as a long one. */
+  async #python(request, signal) {
+    const whole = await this.#api.exportPython(request, signal);
+    const short = shortened(whole);
+    try {
+      const read = await this.#api.importPython(short, signal);
+      return same(read, await this.#api.importPython(whole, signal)) ? short : whole;
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      return whole;
+    }
+  }
+
+  /** Return the script with one switch flipped: a small change where that means the same. */
+  async #rewritten(changed, { id, which, on }, signal) {
+    const text = this.#store.get("text");
+    const small = (which === "retain_grad" ? withRetainGrad : withRequiresGrad)(text, id, on);
+    if (small !== null) {
+      try {
+        if (same(await this.#api.importPython(small, signal), changed)) return small;
+      } catch (error) {
+        if (error.name === "AbortError") throw error;
+      }
+    }
+    return this.#python(changed, signal);
+  }
+
+  #say(id, which, on) {
+    const node = this.#store.get("response").nodes.find((item) => item.id === id);
+    this.#store.set({ message: { id, which, on, note: node?.note ?? "", has: node?.grad != null } });
+  }
+
+  #fail(error, clicked = null) {
+    if (error.name === "AbortError") return;
+    if (!(error instanceof ProblemError)) {
+      this.#store.set({ busy: false });
+      throw error;
+    }
+    const { problem } = error;
+    const line = place(problem, this.#store.get("text"), this.#store.get("view"));
+    this.#store.set({ busy: false, message: null, problem: { ...problem, line, clicked } });
+  }
+}
+
+/** Return the line (from 1) of the editor's text that a problem speaks of, 0 where there is none. */
+function place(problem, text, view) {
+  if (problem.line) return problem.line;
+  const [first] = problem.errors;
+  if (!first) return 0;
+  if (view === "json") return first.pointer ? lineOf(text, first.pointer) : 0;
+  const said = /^line (\d+), column \d+/.exec(first.message);
+  if (said) return Number(said[1]);
+  return first.node ? assignedOn(text, first.node.split(":")[0].split(".")[0]) : 0;
+}
+
+/** Return whether two requests say the same, fields that say nothing aside. */
+function same(one, other) {
+  return JSON.stringify(ordered(withoutDefaults(one))) === JSON.stringify(ordered(withoutDefaults(other)));
+}
+
+function ordered(value) {
+  if (Array.isArray(value)) return value.map(ordered);
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.keys(value).sort().map((name) => [name, ordered(value[name])]));
+}
+
+/** Return a request without what is the default anyway. */
+function withoutDefaults(request) {
+  const { seed, ...rest } = request;
+  const clean = seed ? { seed, ...rest } : rest;
+  const tidy = (item) =>
+    Object.fromEntries(
+      Object.entries(item).filter(
+        ([name, value]) =>
+          value !== null &&
+          !(["requires_grad", "retain_grad"].includes(name) && value === false && !request.retain_grad),
+      ),
+    );
+  for (const list of ["leaves", "ops"]) {
+    if (clean[list]?.length) clean[list] = clean[list].map(tidy);
+    else delete clean[list];
+  }
+  return clean;
+}
