@@ -9,8 +9,9 @@ and leaves those within strings alone, so a dropped key is a colon less. Only ``
 string can spoil the count; such a text, and one that was found wanting, is read once more by a
 slower parser, which also knows where things are.
 
-Measured on one core: 285 bytes 1.9 us (of which orjson 1.3); 1,000,000 numbers of 11 bytes 36 ms,
-where orjson alone takes 80 ms, numpy.array of what it returns another 26, and simdjson alone 41.
+Measured on one core of a busy machine, in ratios to orjson.loads: a graph of 285 bytes 1.3 to 2.0;
+1,000,000 numbers of 11 bytes 0.35 to 0.5, where simdjson alone takes 0.5 in one piece, 0.3 in
+chunks, and numpy.array of what orjson returns adds another 0.3. 5.3 MB of base64: 0.13.
 """
 
 from __future__ import annotations

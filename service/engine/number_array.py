@@ -94,7 +94,7 @@ def _shape(structure: bytes, numel: int) -> tuple[int, ...] | None:
         end = structure.find(b"]" * level) + level
         previous, block = len(block), structure[axes - level : end]
         size = (len(block) - 1) // (previous + 1)
-        regular = b"[" + b",".join([regular] * size) + b"]"
+        regular = b"[" + (regular + b",") * (size - 1) + regular + b"]"
         sizes.append(size)
     shape = tuple(reversed(sizes))
     return shape if regular == structure and math.prod(shape) == numel else None

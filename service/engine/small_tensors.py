@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors as laid_end_to_end
 
-from service.engine.write_tensor import json_fragment
+from service.engine.write_tensor import MAX_AXES, json_fragment
 
 SMALL: Final = 64
 """Elements up to which a scalar for each is quicker than an array of all."""
@@ -38,7 +38,7 @@ def json_fragments(tensors: Sequence[Tensor | None]) -> list[Any]:
         if tensor is None:
             continue
         dtype = tensor.dtype
-        if tensor.numel() <= SMALL and dtype in PRINTED_TOGETHER:
+        if dtype in PRINTED_TOGETHER and tensor.numel() <= SMALL and tensor.dim() <= MAX_AXES:
             places = together.get(dtype)
             if places is None:
                 together[dtype] = [place]

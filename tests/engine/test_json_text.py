@@ -147,6 +147,7 @@ def test_a_number_beyond_float64_is_a_value_that_does_not_fit() -> None:
         parse_json(b'{"leaves":[{"value":[0,-1e400]}]}')
     assert caught.value.errors[0].pointer == "/leaves/0/value/1"
     assert "NaN" in refusal(b"[1e400, NaN]")[1]
+    assert "line 1 column" in refusal(b"[1e400,,]")[1]
     assert parse_json(b"[1e-400]") == [0.0]
 
 

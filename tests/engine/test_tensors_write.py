@@ -161,6 +161,7 @@ ODD_LAYOUTS: dict[str, Callable[[], Tensor]] = {
     "no axes, bool": lambda: torch.tensor(True),
     "no axes, complex": lambda: torch.tensor(1 - 2j, dtype=torch.complex128),
     "more axes than NumPy has": lambda: torch.tensor([1.5, math.nan]).reshape([1] * 69 + [2]),
+    "more axes than NumPy has, finite": lambda: torch.tensor([1.5]).reshape([1] * 70),
     "of 64 axes, complex": lambda: torch.tensor([1j]).reshape([1] * 64),
 }
 
