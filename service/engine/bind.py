@@ -200,7 +200,7 @@ def _template(
         tuple(uses.labels),
         tuple(uses.pointers),
         named,
-        guard_of(operation.base),
+        guard_of(operation.base, named),
         prepared_uses(operation.base, named),
     )
 

@@ -24,6 +24,8 @@ from torch._jit_internal import boolean_dispatched
 from torch.jit._builtins import _find_builtin
 
 from service.contract.problem import UnknownOp, quote
+from service.engine.from_function import signature_of_function
+from service.engine.from_schema import signature_of_schema
 from service.engine.gate import (
     MODULES,
     PYTHON_MODULES,
@@ -34,12 +36,7 @@ from service.engine.gate import (
 )
 from service.engine.handmade import FLAG_OUTPUTS, OVERLOAD_ORDER, ROWS, STARRED
 from service.engine.kernels import KERNELS
-from service.engine.signature import (
-    NoSignature,
-    Signature,
-    signature_of_function,
-    signature_of_schema,
-)
+from service.engine.signature import NoSignature, Signature
 
 if TYPE_CHECKING:
     from service.engine.template import Template

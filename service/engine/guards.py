@@ -1,15 +1,294 @@
-"""What is refused before a kernel sees it, because it is known to bring PyTorch down."""
+"""What is refused before a kernel sees it, because it is known to bring PyTorch down.
+
+Each row names kernels, as :attr:`Operation.base` does, and a check of a few comparisons on their
+arguments, made at run time just before the call. What cannot be decided cheaply is in
+:data:`LEFT_TO_THE_WORKER`: the computation runs in a process that may die or be stopped.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-Guard = Callable[[Mapping[str, Any]], None]
+import torch
+from torch import Tensor
 
-GUARDS: Mapping[str, Guard] = {}
+from service.contract.problem import BadArguments
+
+Arguments = Mapping[str, Any]
+"""The arguments of a call by the parameters' names; those that were left out are not there."""
+Guard = Callable[[Arguments], None]
+
+MAX_OUTPUTS = 100_000
+MAX_POWER_ITERATIONS = 1_000
+MAX_DIMENSIONS = 64
+"""PyTorch's own limit, which some ops meet only after endless work."""
+SCALES = 1e-6, 1e6
+ENUM_SIZE = 3
+"""Interpolation and padding modes of grid sampling, as kernels number them."""
 
 
-def guard_of(base: str) -> Guard | None:
-    """Return the guard of the calls of a kernel, None where it needs none."""
-    return GUARDS.get(base)
+def _refuse_if(bad: bool, reason: str) -> None:
+    if bad:
+        raise BadArguments(f"{reason}; PyTorch would crash, hang or answer with foreign memory")
+
+
+def _div(arguments: Arguments) -> None:
+    """INT_MIN / -1 overflows: SIGFPE."""
+    if arguments.get("rounding_mode") != "trunc":
+        return
+    dividend, divisor = arguments["self"], arguments["other"]
+    dtype = torch.result_type(dividend, divisor)
+    if dtype not in (torch.int32, torch.int64):
+        return
+    overflows = torch.logical_and(
+        torch.as_tensor(dividend).to(dtype) == torch.iinfo(dtype).min,
+        torch.as_tensor(divisor).to(dtype) == -1,
+    )
+    _refuse_if(bool(overflows.any()), "the smallest integer divided by -1 overflows")
+
+
+def _lcm(arguments: Arguments) -> None:
+    """SIGFPE on some pairs with the smallest integer."""
+    for name in ("self", "other"):
+        numbers = arguments[name]
+        if numbers.dtype in (torch.int32, torch.int64):
+            smallest = torch.iinfo(numbers.dtype).min
+            _refuse_if(bool((numbers == smallest).any()), f"{name} holds the smallest integer")
+
+
+def _pdist(arguments: Arguments) -> None:
+    """The backward pass of no rows: SIGSEGV or SIGFPE."""
+    rows = arguments["self"]
+    _refuse_if(rows.requires_grad and rows.shape[:1] == (0,), "the gradient of no rows is asked")
+
+
+def _grid_sample(arguments: Arguments) -> None:
+    """Not finite coordinates index anywhere; the kernels take any number for their modes."""
+    for name in ("interpolation_mode", "padding_mode"):
+        mode = arguments.get(name)
+        in_range = not isinstance(mode, int) or 0 <= mode < ENUM_SIZE
+        _refuse_if(not in_range, f"{name} must be 0, 1 or 2")
+    if arguments.get("padding_mode", "zeros") in ("zeros", 0):
+        return
+    finite = torch.isfinite(arguments["grid"]).all()
+    _refuse_if(not finite, "the grid holds NaN or infinity, which border and reflection cannot pad")
+
+
+def _ctc_loss(arguments: Arguments) -> None:
+    """Labels index the classes unchecked: foreign memory, heap corruption, SIGSEGV."""
+    log_probs, targets = arguments["log_probs"], arguments["targets"]
+    lengths = torch.as_tensor(arguments["target_lengths"])
+    if targets.dim() == 2 and lengths.numel() == targets.shape[0]:
+        used = torch.arange(targets.shape[1]) < lengths.reshape(-1, 1)
+        labels = targets[used]
+    else:
+        labels = targets.reshape(-1)[: max(0, int(lengths.sum()))]
+    classes = log_probs.shape[-1] if log_probs.dim() else 0
+    outside = bool(((labels < 0) | (labels >= classes)).any())
+    _refuse_if(outside, f"targets must be from 0 to {classes - 1}, a class each")
+    _refuse_if(bool((lengths < 0).any()), "target_lengths must not be negative")
+
+
+def _embedding_bag(arguments: Arguments) -> None:
+    """Weights of samples in no bag at all: SIGSEGV."""
+    if arguments.get("per_sample_weights") is None:
+        return
+    indices = arguments["input"] if "input" in arguments else arguments["indices"]
+    offsets = arguments.get("offsets")
+    last = bool(arguments.get("include_last_offset"))
+    no_bags = offsets is not None and offsets.numel() - last < 1
+    _refuse_if(
+        no_bags or not indices.numel(), "per_sample_weights needs a bag that holds something"
+    )
+
+
+def _lu_unpack(arguments: Arguments) -> None:
+    """Pivots are read for every row, however many there are: SIGSEGV."""
+    factors, pivots = arguments["LU_data"], arguments["LU_pivots"]
+    if factors.dim() >= 2:
+        shape = (*factors.shape[:-2], min(factors.shape[-2:]))
+        _refuse_if(pivots.shape != shape, f"LU_pivots must have the shape {list(shape)}")
+
+
+def _segment_reduce(arguments: Arguments) -> None:
+    """Offsets and lengths are not held against the data: out of bounds."""
+    data = arguments["data"]
+    for name in ("offsets", "lengths"):
+        bounds = arguments.get(name)
+        if bounds is None or not bounds.dim() or bounds.dim() > data.dim():
+            continue
+        axis = bounds.dim() - 1
+        around = bounds.shape[:-1] == data.shape[:axis]
+        _refuse_if(not around, f"{name} must have the data's shape before the axis")
+        if bounds.numel() == 0:
+            continue
+        inside = bool(bounds.min() >= 0) and bool(bounds.max() <= data.shape[axis])
+        _refuse_if(not inside, f"{name} must be from 0 to {data.shape[axis]}")
+        if name == "offsets":
+            rising = bool((bounds.diff(dim=-1) >= 0).all())
+            _refuse_if(not rising, "offsets must not fall")
+
+
+def _lowrank(arguments: Arguments) -> None:
+    """Every iteration is kept for the backward pass: the process runs out of memory and aborts."""
+    niter = arguments.get("niter")
+    too_many = niter is not None and niter > MAX_POWER_ITERATIONS
+    _refuse_if(too_many, f"niter must be at most {MAX_POWER_ITERATIONS}")
+
+
+def _matrix_power(arguments: Arguments) -> None:
+    """Its negation overflows: hangs."""
+    _refuse_if(arguments["n"] == -(2**63), "n must be greater than the smallest integer")
+
+
+def _combinations(arguments: Arguments) -> None:
+    """Makes a grid of r dimensions before it looks whether there can be one: hangs."""
+    _refuse_if(arguments.get("r", 2) > MAX_DIMENSIONS, f"r must be at most {MAX_DIMENSIONS}")
+
+
+def _split(arguments: Arguments) -> None:
+    """Makes as many empty pieces as asked for: hangs."""
+    tensor = arguments["self"] if "self" in arguments else arguments["tensor"]
+    dim = arguments.get("dim", 0)
+    if not -tensor.dim() <= dim < tensor.dim():
+        return
+    length = tensor.shape[dim]
+    pieces = arguments.get("sections", 0)
+    if length == 0:
+        pieces = arguments.get("chunks", pieces)
+    size = arguments.get("split_size")
+    if isinstance(size, int) and size > 0:
+        pieces = length // size
+    _refuse_if(pieces > MAX_OUTPUTS, f"there would be {pieces} outputs, more than {MAX_OUTPUTS}")
+
+
+def _unbind(arguments: Arguments) -> None:
+    """As :func:`_split`: a tensor without elements can still have a long dimension."""
+    tensor, dim = arguments["self"], arguments.get("dim", 0)
+    many = -tensor.dim() <= dim < tensor.dim() and tensor.shape[dim] > MAX_OUTPUTS
+    _refuse_if(many, f"there would be more than {MAX_OUTPUTS} outputs")
+
+
+def _fractional_max_pool(arguments: Arguments) -> None:
+    """Windows that begin outside: hangs, or reads out of bounds."""
+    sizes = arguments["kernel_size"]
+    smallest = min(sizes, default=1) if isinstance(sizes, Sequence) else sizes
+    _refuse_if(smallest < 1, "kernel_size must be positive")
+    samples = arguments.get("_random_samples", arguments.get("random_samples"))
+    if isinstance(samples, Tensor):
+        inside = bool(((samples >= 0) & (samples <= 1)).all())
+        _refuse_if(not inside, "random samples must be from 0 to 1")
+
+
+def _multi_margin_loss(arguments: Arguments) -> None:
+    """The mean and the sum over no samples are uninitialised memory."""
+    reduced = arguments.get("reduction", "mean") not in ("none", 0)
+    _refuse_if(reduced and not arguments["target"].numel(), "the batch is empty")
+
+
+def _batch_norm_kernel(arguments: Arguments) -> None:
+    """Weights and statistics are read for every channel, however many there are."""
+    channels = arguments["input"].shape[1:2]
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        tensor = arguments.get(name)
+        fits = tensor is None or tensor.shape == channels
+        _refuse_if(not fits, f"{name} must have the shape {list(channels)}")
+
+
+def _attention_kernel(arguments: Arguments) -> None:
+    """The shapes of query, key, value and mask are not held against each other."""
+    query, key, value = (arguments[name] for name in ("query", "key", "value"))
+    fit = (
+        query.dim() == key.dim() == value.dim() == 4
+        and query.shape[:2] == key.shape[:2] == value.shape[:2]
+        and key.shape[2] == value.shape[2]
+        and query.shape[3] == key.shape[3] == value.shape[3]
+    )
+    _refuse_if(not fit, "query, key and value must have four dimensions that fit each other")
+    mask = arguments.get("attn_mask")
+    if mask is not None:
+        whole = (*query.shape[:3], key.shape[2])
+        pairs = zip(reversed(mask.shape), reversed(whole), strict=False)
+        fits = mask.dim() in (2, 4) and all(size in (1, full) for size, full in pairs)
+        _refuse_if(not fits, f"attn_mask must broadcast to {list(whole)}")
+
+
+def _upsample_kernel(arguments: Arguments) -> None:
+    """An endless scale times the first coordinate, 0, is NaN, which becomes an index."""
+    scales = [arguments.get(name) for name in ("scales", "scales_d", "scales_h", "scales_w")]
+    least, most = SCALES
+    fit = all(scale is None or least <= scale <= most for scale in scales)
+    _refuse_if(not fit, f"scales must be from {least} to {most}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Kernels, and what is refused of them."""
+
+    kernels: str
+    """Their names, as words."""
+    guard: Guard
+    when: str | None = None
+    """The parameter that must be given for the guard to matter."""
+
+
+ROWS = (
+    Row("div divide", _div, when="rounding_mode"),
+    Row("lcm", _lcm),
+    Row("pdist _pdist_forward", _pdist),
+    Row("grid_sample grid_sampler grid_sampler_2d grid_sampler_3d", _grid_sample),
+    Row("ctc_loss _ctc_loss", _ctc_loss),
+    Row("embedding_bag _embedding_bag _embedding_bag_forward_only", _embedding_bag),
+    Row("lu_unpack", _lu_unpack),
+    Row("segment_reduce", _segment_reduce),
+    Row("svd_lowrank pca_lowrank", _lowrank, when="niter"),
+    Row("matrix_power linalg_matrix_power", _matrix_power),
+    Row("combinations", _combinations, when="r"),
+    Row("chunk unsafe_chunk tensor_split split unsafe_split split_copy", _split),
+    Row("unbind unbind_copy", _unbind),
+    Row(
+        "fractional_max_pool2d fractional_max_pool2d_with_indices "
+        "fractional_max_pool3d fractional_max_pool3d_with_indices",
+        _fractional_max_pool,
+    ),
+    Row("multi_margin_loss", _multi_margin_loss),
+    Row(
+        "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_functional "
+        "_native_batch_norm_legit_no_training",
+        _batch_norm_kernel,
+    ),
+    Row("_scaled_dot_product_flash_attention_for_cpu", _attention_kernel),
+    Row(
+        "upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d "
+        "_upsample_nearest_exact2d _upsample_nearest_exact3d upsample_linear1d "
+        "upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d _upsample_bilinear2d_aa "
+        "_upsample_bicubic2d_aa",
+        _upsample_kernel,
+    ),
+)
+
+LEFT_TO_THE_WORKER: Mapping[str, str] = {
+    "special.legendre_polynomial_p special.laguerre_polynomial_l": (
+        "a degree of 1e15 never ends: the time limit stops it"
+    ),
+    "cartesian_prod combinations": "products grow without end: the memory limit stops them",
+    "multinomial poisson": "odd probabilities give odd numbers, but nothing worse",
+}
+"""What is known and not refused, because the deadline or the memory limit stops it."""
+
+_BY_KERNEL: Mapping[str, Row] = {kernel: row for row in ROWS for kernel in row.kernels.split()}
+
+
+def guard_of(kernel: str, given: Arguments) -> Guard | None:
+    """Return the guard of a call, None where it needs none.
+
+    Args:
+        kernel: the op's base name.
+        given: the call's arguments by name, with holes for tensors.
+    """
+    row = _BY_KERNEL.get(kernel)
+    if row is None or (row.when is not None and given.get(row.when) is None):
+        return None
+    return row.guard

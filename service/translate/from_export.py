@@ -28,7 +28,8 @@ from torch.export.graph_signature import OutputKind
 from service.contract.problem import GradtraceError, InvalidRequest
 from service.engine.bind import bind
 from service.engine.catalogue import catalogue
-from service.engine.signature import HIDDEN, HIDDEN_TYPES, MEMORY_FORMATS
+from service.engine.from_schema import HIDDEN_TYPES
+from service.engine.signature import HIDDEN, MEMORY_FORMATS
 from service.translate.cells import VIEWS, Cell, View, read, write
 from service.translate.exported_leaves import Inputs, identity, leaf, placeholders
 from service.translate.names import unique
@@ -345,7 +346,9 @@ class Reader:
             }
             target = _overload(name)
         elif target._schema.is_mutable:
-            target = _overload(name)
+            made = _overload(name)
+            arguments = _renamed(arguments, target, made)
+            target = made
         inputs, attrs = self._request_form(node, target, arguments)
         node_id = unique(node, self._ids)
         op: dict[str, Any] = {"id": node_id, "op": name}
@@ -459,6 +462,15 @@ def _refs(value: Any) -> list[str]:
 
 def _are_cells(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, Cell) for one in value)
+
+
+def _renamed(arguments: Mapping[str, Any], written: OpOverload, made: OpOverload) -> dict[str, Any]:
+    """Return the arguments of ``dropout_`` by the names that ``dropout`` has for them."""
+    names = {
+        old.name: new.name
+        for old, new in zip(written._schema.arguments, made._schema.arguments, strict=False)
+    }
+    return {names.get(name, name): value for name, value in arguments.items()}
 
 
 def _any_tracked(arguments: Mapping[str, Any]) -> bool:

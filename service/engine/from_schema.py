@@ -1,0 +1,115 @@
+"""Signatures of the dispatcher's overloads, from their schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from service.engine.signature import (
+    HIDDEN,
+    MEMORY_FORMATS,
+    Kind,
+    NoSignature,
+    Parameter,
+    Signature,
+    as_json,
+)
+
+HIDDEN_TYPES = frozenset({"Generator", "Device", "Layout", "Storage", "Stream", "Callable"})
+
+SCHEMA_TYPES: Mapping[str, str] = {
+    "Tensor": "Tensor",
+    "number": "number",
+    "int": "int",
+    "SymInt": "int",
+    "float": "float",
+    "bool": "bool",
+    "str": "str",
+    "ScalarType": "dtype",
+    "MemoryFormat": "memory_format",
+}
+
+
+NUMBERS_AS_TENSORS = frozenset(
+    "add sub subtract mul multiply div divide true_divide floor_divide".split()
+)
+"""Ops for whose tensors PyTorch takes numbers; see `should_allow_numbers_as_tensors` in
+torch/csrc/utils/python_arg_parser.cpp."""
+
+
+def signature_of_schema(schema: Any, *, star: bool = False, public: bool = True) -> Signature:
+    """Return the signature that a ``torch.FunctionSchema`` declares.
+
+    Args:
+        schema: of an overload that the gate let through.
+        star: whether the public function takes the schema's first list of tensors as ``*tensors``.
+        public: whether the public function is called, which says `input` for `self`.
+
+    Raises:
+        NoSignature: it writes into an argument, or takes or returns what a request cannot say.
+    """
+    if schema.is_mutable:
+        raise NoSignature("it writes into its arguments")
+    parameters = []
+    for argument in schema.arguments:
+        base, *_ = _bare_type(str(argument.real_type))
+        if base in HIDDEN_TYPES or argument.name in HIDDEN:
+            if not argument.has_default_value():
+                raise NoSignature(f"it needs {argument.name}")
+            continue
+        parameters.append(_parameter_of_schema(argument, schema.name[6:] in NUMBERS_AS_TENSORS))
+    outputs, several, variable = _outputs_of_schema(schema)
+    order = tuple(argument.name for argument in schema.arguments if not argument.kwarg_only)
+    lists = [p.name for p in parameters if p.kind.base == "Tensor" and p.kind.is_list]
+    return Signature(
+        tuple(parameters),
+        outputs,
+        several,
+        variable,
+        order,
+        star=lists[0] if star else None,
+        says_input=public,
+    )
+
+
+def _bare_type(text: str) -> tuple[str, bool, bool, bool]:
+    """Split `Optional[List[int]]` into (`int`, is it a list, is it optional, are its items)."""
+    optional = text.startswith("Optional[")
+    text = text[9:-1] if optional else text
+    is_list = text.startswith("List[")
+    text = text[5:-1] if is_list else text
+    optional_items = text.startswith("Optional[")
+    return (text[9:-1] if optional_items else text), is_list, optional, optional_items
+
+
+def _parameter_of_schema(argument: Any, numbers_too: bool) -> Parameter:
+    bare, is_list, optional, optional_items = _bare_type(str(argument.real_type))
+    base = SCHEMA_TYPES.get(bare)
+    if base is None:
+        raise NoSignature(f"no request can say a {bare}")
+    default = argument.default_value if argument.has_default_value() else None
+    if base == "memory_format" and isinstance(default, int):
+        default = list(MEMORY_FORMATS)[default]
+    return Parameter(
+        argument.name,
+        Kind(
+            base,
+            is_list,
+            optional,
+            optional_items,
+            size=argument.N if is_list else None,
+            number_too=numbers_too and base == "Tensor",
+        ),
+        required=not argument.has_default_value(),
+        default=as_json(default),
+        keyword_only=argument.kwarg_only,
+    )
+
+
+def _outputs_of_schema(schema: Any) -> tuple[tuple[str | None, ...], bool, bool]:
+    returns = [(str(result.type), result.name or None) for result in schema.returns]
+    if not returns or any(kind not in ("Tensor", "List[Tensor]") for kind, _ in returns):
+        raise NoSignature("it does not return tensors")
+    if returns[0][0] == "List[Tensor]":
+        return (), True, True
+    return tuple(name for _, name in returns), len(returns) > 1, False
