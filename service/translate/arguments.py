@@ -28,7 +28,6 @@ MEANINGLESS: Mapping[str, frozenset[Any]] = {
     "layout": frozenset({None}),
     "pin_memory": frozenset({False, None}),
     "non_blocking": frozenset({True, False}),
-    "copy": frozenset({False}),
 }
 """Keywords that a request cannot say, with the values that change nothing."""
 
@@ -184,7 +183,8 @@ def _suits(parameter: Parameter, value: Any, *, exact: bool) -> bool:
         if not kind.is_list and not kind.loose and kind.base not in ("any", "index"):
             return False
         return all(
-            (item is None and kind.optional_items) or _item_suits(kind.base, item, exact=exact)
+            (item is None and (kind.optional_items or kind.loose))
+            or _item_suits(kind.base, item, exact=exact)
             for item in value
         )
     if kind.is_list and kind.base == "Tensor":

@@ -109,7 +109,7 @@ def op_name(parts: Sequence[str]) -> str:
     """Return the catalogue's name of a function of torch: without ``torch.``, ``Tensor.``, ..."""
     parts = list(parts)
     if parts[:2] == ["ops", "aten"]:
-        return ".".join(parts[1:] if len(parts) > 3 else [*parts[1:], "default"])
+        return ".".join(parts[1:] if len(parts) > 3 else parts[2:])
     if len(parts) > 1 and parts[0] in ("Tensor", "functional"):
         parts = parts[1:]
     return ".".join(parts)

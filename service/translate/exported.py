@@ -50,7 +50,8 @@ OWN = '''\
 def own(out, *inputs):
     """Return a node of its own, also where an op returns its very input."""
     if isinstance(out, (tuple, list)):
-        return [own(one, *inputs, *out[:k]) for k, one in enumerate(out) if one is not None]
+        parts = [part for one in out for part in (one if isinstance(one, (tuple, list)) else [one])]
+        return [own(one, *inputs, *parts[:k]) for k, one in enumerate(parts) if one is not None]
     return out.view_as(out) if any(out is tensor for tensor in inputs) else out
 '''
 
@@ -71,6 +72,8 @@ def own_storage(tensor):
 GRADIENT = '''\
 def gradient(node, values):
     """Return a gradient for a root, of its dtype: from nested lists, or from base64."""
+    if node.numel() == 0:
+        return torch.zeros_like(node)
     if isinstance(values, str):
         raw = bytearray(base64.b64decode(values))
         return torch.frombuffer(raw, dtype=node.dtype).reshape(node.shape).clone()

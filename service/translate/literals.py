@@ -24,14 +24,12 @@ def leaf_source(leaf: Mapping[str, Any], default: str) -> str:
     """
     dtype = leaf.get("dtype") or default
     shape = leaf.get("shape")
-    if leaf.get("value_base64") is not None:
+    if leaf.get("value_base64"):
         text = json.dumps(leaf["value_base64"])
         return f"from_base64({text}, {tuple(shape or ())}, torch.{dtype})"
-    items = list(_numbers(leaf["value"], dtype)) if shape is not None else None
-    if shape is None:
-        shape = _shape(leaf["value"], dtype)
-        items = list(_numbers(leaf["value"], dtype))
-    assert items is not None
+    value = [] if leaf.get("value") is None else leaf["value"]
+    shape = _shape(value, dtype) if shape is None else shape
+    items = list(_numbers(value, dtype))
     said = "" if _is_inferred(dtype, bool(items)) else f", dtype=torch.{dtype}"
     if math.prod(shape) == 0:
         flat = f"torch.tensor([]{said or ', dtype=torch.' + dtype})"

@@ -39,7 +39,7 @@ MAY_RETURN_INPUT = frozenset(
     "float double half bfloat16 cfloat cdouble int long short char byte bool dropout dropout1d "
     "dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout native_dropout rrelu "
     "local_response_norm prod diff autograd.grad broadcast_tensors expand_as reshape unflatten "
-    "squeeze nan_to_num block_diag multi_dot".split()
+    "squeeze nan_to_num block_diag multi_dot histogramdd".split()
 )
 """Ops that can return the very tensor that they were given, by the last part of their name."""
 
@@ -251,7 +251,7 @@ def function_source(operation: Operation) -> str:
     if operation.name.startswith("aten."):
         return f"torch.ops.{operation.name}"
     if operation.name == "slice":
-        return "torch.ops.aten.slice.Tensor"
+        return "torch.ops.aten.slice"
     if operation.name.startswith("nn.functional."):
         return "F." + operation.name.removeprefix("nn.functional.")
     return f"torch.{operation.name}"
