@@ -20,7 +20,7 @@ PLATFORM_TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PIN := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install trace run test lint bench sdk image conformance openapi docs release lock clean
+.PHONY: help install trace run test lint bench sdk image conformance openapi docs release pins lock clean
 
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -66,7 +66,7 @@ sdk: $(STAMP)  ## Generate the SDKs from openapi/openapi.json
 	$(BIN)/python -m tests.sdk
 
 docs: $(STAMP)  ## Build the documentation site, with pictures made by the service
-	$(BIN)/python -m docs.build
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 image:  ## Build the container image
 	$$(command -v buildah >/dev/null && echo buildah build --format docker || echo docker build) \
@@ -78,8 +78,16 @@ release: $(STAMP)  ## Build and check wheel and sdist; upload nothing
 	$(BIN)/python -m twine check --strict dist/*
 	@echo "dist/ is ready; uploading it is a separate, deliberate step (CONTRIBUTING.md)"
 
-lock: $(STAMP)  ## Write requirements.lock, the image's requirements with hashes
-	$(BIN)/python deploy/lock.py
+pins: $(STAMP)  ## Write constraints.txt: what is installed now, exactly
+	$(BIN)/python deploy/pins.py
+
+lock: $(STAMP)  ## Write deploy/requirements.lock: what the image takes, with hashes
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet 'pip-tools==7.6.2'
+	build/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+	  --unsafe-package torch --no-header --no-emit-options --no-emit-index-url \
+	  --no-emit-find-links --constraint constraints.txt \
+	  --output-file deploy/requirements.lock pyproject.toml
 
 clean:  ## Remove what make made, the .venv too
 	rm -rf $(VENV) build dist site sdk artifacts .coverage .pytest_cache .mypy_cache .ruff_cache
