@@ -34,7 +34,7 @@ from service.engine.gate import (
     has_underscore,
     is_refused,
 )
-from service.engine.handmade import FLAG_OUTPUTS, OVERLOAD_ORDER, ROWS, STARRED
+from service.engine.handmade import FLAG_OUTPUTS, OVERLOAD_ORDER, ROWS, STARRED, SUMMARIES
 from service.engine.kernels import KERNELS
 from service.engine.signature import NoSignature, Signature
 
@@ -118,21 +118,15 @@ class Catalogue:
         return operation
 
     def search(self, text: str = "") -> list[Operation]:
-        """Return the ops whose name or summary holds ``text``, those with it in the name first.
+        """Return the ops whose name or summary holds ``text``, in alphabetical order.
 
         Exact overloads are searched by name, where ``text`` begins with `aten`.
         """
         wanted = text.strip().lower()
         if wanted.startswith("aten"):
             return [self.find(name) for name in self.exact_names if wanted in name.lower()]
-        found = [self._public[name] for name in self.names]
-        by_name = [operation for operation in found if wanted in operation.name.lower()]
-        by_summary = [
-            operation
-            for operation in found
-            if wanted in operation.summary.lower() and operation not in by_name
-        ]
-        return by_name + by_summary
+        found = (self._public[name] for name in self.names)
+        return [one for one in found if wanted in one.name.lower() or wanted in one.summary.lower()]
 
     def near(self, name: str) -> list[str]:
         """Return up to five names that look like ``name``."""
@@ -189,10 +183,12 @@ class Catalogue:
             return None
         if not signatures:
             return None
-        summary = summary_of(
-            doc or getattr(getattr(torch.nn.functional, last, None), "__doc__", "")
-        )
-        page = _page_of_function(prefix, last, bool(function.__doc__))
+        if last in SUMMARIES and not prefix:
+            summary, title = SUMMARIES[last]
+            page = f"{PAGES}/generated/{title}.html"
+        else:
+            summary = summary_of(doc or getattr(torch.nn.functional, last).__doc__)
+            page = _page_of_function(prefix, last, bool(function.__doc__))
         return Operation(prefix + last, function, signatures, summary, page, builtin or last)
 
     def _derive_method(self, name: str) -> Operation | None:
@@ -293,24 +289,25 @@ def _signatures_of_function(
 
 # --- documentation ------------------------------------------------------------------------------
 
-SIGNATURE_LINE = re.compile(r"^[\w.]+\(.*?\)(\s*->.*?)?$", re.DOTALL)
+SIGNATURE = re.compile(r"\A[\w.]+\(.*?\) *(->[^\n]*)?$", re.MULTILINE | re.DOTALL)
 ROLE = re.compile(r":[\w:]+:`~?([^`<]*?)\s*(?:<[^`>]*>)?`")
+LINK = re.compile(r"`([^`<]+?)\s*<[^`>]*>`_+")
 SENTENCE_END = re.compile(r"(?<=[.!?])(?=\s|$)")
 
 
 def summary_of(doc: str | None) -> str:
     """Return the first sentence of a docstring, as plain text."""
-    paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(doc or ""))
-    for paragraph in paragraphs:
-        text = " ".join(paragraph.split())
-        if not text or text.startswith(("..", ">>>")) or SIGNATURE_LINE.match(text):
-            continue
-        return _plain(SENTENCE_END.split(text, maxsplit=1)[0])
+    text = SIGNATURE.sub("", inspect.cleandoc(doc or "")).strip()
+    for paragraph in re.split(r"\n\s*\n", text):
+        line = " ".join(paragraph.split())
+        if line and not line.startswith(("..", ">>>")):
+            return _plain(SENTENCE_END.split(line, maxsplit=1)[0])
     return ""
 
 
 def _plain(text: str) -> str:
-    return ROLE.sub(r"\1", text).replace("``", "").replace("`", "").replace("**", "").strip()
+    text = LINK.sub(r"\1", ROLE.sub(r"\1", text))
+    return text.replace("`", "").replace("*", "").strip()
 
 
 def _doc_of_method(name: str) -> str:
@@ -326,7 +323,7 @@ def _page_of_function(prefix: str, last: str, documented: bool) -> str:
         return f"{PAGES}/masked.html"
     if not documented:
         prefix = "Tensor." if _doc_of_method(last) else "nn.functional."
-    return f"{PAGES}/generated/torch.{prefix}{last}.html"
+    return f"{PAGES}/generated/torch.{prefix}{last.removesuffix('_with_indices')}.html"
 
 
 @cache

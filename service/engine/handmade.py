@@ -157,3 +157,28 @@ FLAG_OUTPUTS: Mapping[str, Callable[[Mapping[str, bool]], int]] = {
 
 OVERLOAD_ORDER: Mapping[str, Sequence[str]] = {"to": ("dtype", "other", "dtype_layout")}
 """Overloads in another order than the schemas': `to` would take every dtype for `dtype_layout`."""
+
+SUMMARIES: Mapping[str, tuple[str, str]] = {
+    "clamp_max": ("Clamps all elements to at most max.", "torch.clamp"),
+    "clamp_min": ("Clamps all elements to at least min.", "torch.clamp"),
+    "constant_pad_nd": ("Pads a tensor with a constant.", "torch.nn.functional.pad"),
+    "feature_dropout": ("Zeroes whole channels at random.", "torch.nn.functional.dropout2d"),
+    "fill": ("Returns a tensor like self, filled with value.", "torch.Tensor.fill_"),
+    "native_batch_norm": (
+        "Batch normalization, with the mean and inverse deviation of the batch.",
+        "torch.nn.functional.batch_norm",
+    ),
+    "native_dropout": ("Dropout, with the mask that it used.", "torch.nn.functional.dropout"),
+    "native_group_norm": (
+        "Group normalization, with the mean and inverse deviation of each group.",
+        "torch.nn.functional.group_norm",
+    ),
+    "native_layer_norm": (
+        "Layer normalization, with the mean and inverse deviation that it used.",
+        "torch.nn.functional.layer_norm",
+    ),
+    "rsub": ("Subtracts self, scaled by alpha, from other.", "torch.sub"),
+    "scalar_tensor": ("Returns a tensor of no dimensions that holds s.", "torch.full"),
+    "split_with_sizes": ("Splits a tensor into pieces of the given sizes.", "torch.split"),
+}
+"""What functions without any docstring do, and the page that comes nearest."""

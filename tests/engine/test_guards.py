@@ -1,0 +1,251 @@
+"""What is known to bring PyTorch down is refused before the kernel; its neighbours are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, tensor
+
+from service.contract.problem import BadArguments
+from service.engine.catalogue import catalogue
+from service.engine.guards import LEFT_TO_THE_WORKER, ROWS
+from service.engine.kernels import KERNELS
+from tests.engine.calls import call
+
+NAN = float("nan")
+INF = float("inf")
+MIN32 = -(2**31)
+MIN64 = -(2**63)
+
+IMAGE = torch.ones(1, 1, 4, 4)
+VOLUME = torch.ones(1, 1, 4, 4, 4)
+PROBABILITIES = torch.zeros(5, 1, 3).log_softmax(2)
+TABLE = torch.ones(3, 2)
+NOTHING = tensor([], dtype=torch.int64)
+EYE = torch.eye(3)
+POINTS = torch.ones(3)
+HEADS = torch.ones(1, 1, 2, 4)
+PAIRS = torch.ones(2, 4)
+
+
+def ref(name: str) -> dict[str, str]:
+    return {"ref": name}
+
+
+def grid(value: float) -> Tensor:
+    return torch.full((1, 2, 2, 2), value)
+
+
+def pivots(*values: int) -> Tensor:
+    return tensor(values, dtype=torch.int32)
+
+
+NORM = {"momentum": 0.1, "eps": 1e-5}
+TRUNC = {"rounding_mode": "trunc"}
+SPARSE = {"mode": "sum", "per_sample_weights": ref("w"), "offsets": ref("o")}
+
+REFUSED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
+    ("div", [tensor([MIN64]), tensor([-1])], TRUNC, {}),
+    ("div", [tensor([MIN64])], {"other": -1, **TRUNC}, {}),
+    ("divide", [pivots(1, MIN32), pivots(-1)], TRUNC, {}),
+    ("aten.div.Tensor_mode", [tensor([MIN64]), tensor([-1])], TRUNC, {}),
+    ("aten.div.Scalar_mode", [tensor([MIN64])], {"other": -1, **TRUNC}, {}),
+    ("lcm", [tensor([MIN64]), tensor([3])], {}, {}),
+    ("aten.lcm.default", [tensor([3]), tensor([MIN64])], {}, {}),
+    ("nn.functional.pdist", [torch.zeros(0, 3, requires_grad=True)], {}, {}),
+    ("pdist", [torch.zeros(0, 3, requires_grad=True)], {}, {}),
+    ("nn.functional.grid_sample", [IMAGE, grid(NAN)], {"padding_mode": "border"}, {}),
+    ("nn.functional.grid_sample", [IMAGE, grid(INF)], {"padding_mode": "reflection"}, {}),
+    (
+        "aten.grid_sampler_2d.default",
+        [IMAGE, grid(0)],
+        {"interpolation_mode": 7, "padding_mode": 0, "align_corners": False},
+        {},
+    ),
+    (
+        "aten.grid_sampler_3d.default",
+        [VOLUME, torch.zeros(1, 2, 2, 2, 3)],
+        {"interpolation_mode": 0, "padding_mode": -1, "align_corners": False},
+        {},
+    ),
+    (
+        "aten.grid_sampler.default",
+        [IMAGE, grid(NAN)],
+        {"interpolation_mode": 0, "padding_mode": 2, "align_corners": False},
+        {},
+    ),
+    (
+        "nn.functional.ctc_loss",
+        [PROBABILITIES, tensor([[-1, 1]]), tensor([5]), tensor([2])],
+        {},
+        {},
+    ),
+    ("nn.functional.ctc_loss", [PROBABILITIES, tensor([[1, 3]]), tensor([5]), tensor([2])], {}, {}),
+    ("nn.functional.ctc_loss", [PROBABILITIES, tensor([9, 1]), tensor([5]), tensor([2])], {}, {}),
+    (
+        "nn.functional.ctc_loss",
+        [PROBABILITIES, tensor([[10**9]])],
+        {"input_lengths": [5], "target_lengths": [1]},
+        {},
+    ),
+    (
+        "aten._ctc_loss.default",
+        [PROBABILITIES, tensor([[1, -7]])],
+        {"input_lengths": [5], "target_lengths": [2]},
+        {},
+    ),
+    (
+        "nn.functional.embedding_bag",
+        [NOTHING, TABLE],
+        SPARSE,
+        {"w": torch.ones(0), "o": tensor([0])},
+    ),
+    (
+        "nn.functional.embedding_bag",
+        [tensor([0, 1]), TABLE],
+        SPARSE,
+        {"w": torch.ones(2), "o": NOTHING},
+    ),
+    ("lu_unpack", [EYE, pivots(1)], {}, {}),
+    ("lu_unpack", [EYE, pivots(1, 2, 3, 1, 1, 1, 1)], {}, {}),
+    ("lu_unpack", [EYE[None], pivots(1, 2, 3).expand(2, 3)], {}, {}),
+    ("segment_reduce", [POINTS], {"reduce": "sum", "offsets": ref("o")}, {"o": tensor([0, 50])}),
+    ("segment_reduce", [POINTS], {"reduce": "sum", "offsets": ref("o")}, {"o": tensor([-9, 3])}),
+    ("segment_reduce", [POINTS], {"reduce": "sum", "offsets": ref("o")}, {"o": tensor([0, 3, 1])}),
+    (
+        "segment_reduce",
+        [torch.ones(3, 2)],
+        {"reduce": "mean", "axis": 1, "lengths": ref("l")},
+        {"l": tensor([[2]])},
+    ),
+    ("svd_lowrank", [EYE], {"niter": 1_000_000}, {}),
+    ("pca_lowrank", [EYE], {"niter": 1_000_000}, {}),
+    ("matrix_power", [EYE], {"n": MIN64}, {}),
+    ("linalg.matrix_power", [EYE], {"n": MIN64}, {}),
+    ("aten.linalg_matrix_power.default", [EYE], {"n": MIN64}, {}),
+    ("combinations", [POINTS], {"r": 1_000_000}, {}),
+    ("chunk", [torch.ones(0)], {"chunks": 1_000_000}, {}),
+    ("unsafe_chunk", [torch.ones(0)], {"chunks": 1_000_000}, {}),
+    ("tensor_split", [POINTS], {"sections": 10_000_000}, {}),
+    ("split", [torch.ones(10_000_000, 0)], {"split_size": 1}, {}),
+    ("unbind", [torch.ones(10_000_000, 0)], {}, {}),
+    (
+        "nn.functional.fractional_max_pool2d",
+        [IMAGE],
+        {"kernel_size": -(2**40), "output_size": 2},
+        {},
+    ),
+    (
+        "nn.functional.fractional_max_pool3d",
+        [VOLUME],
+        {"kernel_size": [2, 0, 2], "output_size": 2},
+        {},
+    ),
+    (
+        "nn.functional.fractional_max_pool2d",
+        [IMAGE],
+        {"kernel_size": 2, "output_size": 2, "_random_samples": ref("s")},
+        {"s": torch.full((1, 1, 2), -1e8)},
+    ),
+    ("nn.functional.multi_margin_loss", [torch.ones(0, 3), NOTHING], {}, {}),
+    (
+        "native_batch_norm",
+        [torch.ones(2, 4000), torch.ones(1)],
+        {**dict.fromkeys(("bias", "running_mean", "running_var")), **NORM, "training": True},
+        {},
+    ),
+    (
+        "aten._native_batch_norm_legit_no_training.default",
+        [PAIRS, torch.ones(4), torch.ones(4), torch.ones(1), torch.ones(4)],
+        NORM,
+        {},
+    ),
+    (
+        "aten._scaled_dot_product_flash_attention_for_cpu.default",
+        [HEADS, torch.ones(2, 3, 3, 4), HEADS],
+        {},
+        {},
+    ),
+    (
+        "aten._scaled_dot_product_flash_attention_for_cpu.default",
+        [HEADS, HEADS, HEADS],
+        {"attn_mask": ref("m")},
+        {"m": torch.ones(7, 9)},
+    ),
+    (
+        "aten.upsample_nearest2d.default",
+        [IMAGE],
+        {"output_size": [2, 2], "scales_h": 1e-300, "scales_w": -1},
+        {},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "attrs", "refs"), REFUSED, ids=lambda value: str(value)[:40]
+)
+def test_what_brings_pytorch_down_is_refused(
+    op: str, inputs: list[Tensor], attrs: dict[str, Any], refs: dict[str, Tensor]
+) -> None:
+    with pytest.raises(BadArguments, match="PyTorch would crash"):
+        call(op, inputs, attrs, **refs)
+
+
+ALLOWED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
+    ("div", [tensor([MIN64]), tensor([2])], TRUNC, {}),
+    ("div", [tensor([MIN64]), tensor([-1])], {"rounding_mode": "floor"}, {}),
+    ("div", [tensor([MIN32], dtype=torch.int32), tensor([-1])], TRUNC, {}),
+    ("div", [tensor([-128], dtype=torch.int8), tensor([MIN64])], TRUNC, {}),
+    ("lcm", [tensor([4]), tensor([6])], {}, {}),
+    ("pdist", [torch.zeros(0, 3)], {}, {}),
+    ("nn.functional.grid_sample", [IMAGE, grid(NAN)], {"align_corners": False}, {}),
+    (
+        "nn.functional.grid_sample",
+        [IMAGE, grid(1e9)],
+        {"padding_mode": "border", "align_corners": False},
+        {},
+    ),
+    # what lies behind a target's length is padding, whatever it holds
+    (
+        "nn.functional.ctc_loss",
+        [PROBABILITIES, tensor([[1, -1]]), tensor([5]), tensor([1])],
+        {},
+        {},
+    ),
+    (
+        "nn.functional.embedding_bag",
+        [tensor([0, 1]), TABLE],
+        SPARSE,
+        {"w": torch.ones(2), "o": tensor([0])},
+    ),
+    ("lu_unpack", [EYE, pivots(1, 2, 3)], {}, {}),
+    ("segment_reduce", [POINTS], {"reduce": "sum", "offsets": ref("o")}, {"o": tensor([0, 3])}),
+    ("matrix_power", [EYE], {"n": -5}, {}),
+    ("combinations", [POINTS], {"r": 3}, {}),
+    ("chunk", [POINTS], {"chunks": 1_000_000}, {}),
+    ("nn.functional.multi_margin_loss", [torch.ones(0, 3), NOTHING], {"reduction": "none"}, {}),
+    ("aten._scaled_dot_product_flash_attention_for_cpu.default", [HEADS, HEADS, HEADS], {}, {}),
+]
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "attrs", "refs"), ALLOWED, ids=lambda value: str(value)[:40]
+)
+def test_what_is_harmless_is_let_through(
+    op: str, inputs: list[Tensor], attrs: dict[str, Any], refs: dict[str, Tensor]
+) -> None:
+    call(op, inputs, attrs, **refs)
+
+
+def test_every_guarded_kernel_is_one_of_the_catalogue() -> None:
+    bases = {catalogue().find(name).base for name in catalogue().names} | set(KERNELS)
+    guarded = {kernel for row in ROWS for kernel in row.kernels.split()}
+    assert guarded <= bases
+
+
+def test_what_is_left_to_the_worker_is_in_the_catalogue() -> None:
+    for names in LEFT_TO_THE_WORKER:
+        for name in names.split():
+            assert catalogue().find(name)
