@@ -31,6 +31,8 @@ MEANINGLESS: Mapping[str, frozenset[Any]] = {
 }
 """Keywords that a request cannot say, with the values that change nothing."""
 
+UNKNOWN_DTYPE = "this dtype is known only when the graph runs; write its name"
+
 PYTHON_DTYPES: Mapping[str, str] = {
     "float": "float64",
     "int": "int64",
@@ -65,6 +67,8 @@ def literal(value: Any) -> Any:
     dtype = dtype_name(value)
     if dtype is None:
         raise Unreadable(f"{describe(value)} cannot be an argument here")
+    if not dtype:
+        raise Unreadable(UNKNOWN_DTYPE)
     return dtype
 
 
@@ -134,10 +138,11 @@ def _packings(signature: Signature, positional: Sequence[Any]) -> list[Sequence[
         at = next(k for k, p in enumerate(signature.parameters) if p.name == signature.star)
         return [[*positional[:at], list(positional[at:])], *ways]
     places = [p for p in signature.parameters if not p.keyword_only]
-    for at, parameter in enumerate(places[:2]):
-        rest = positional[at:]
-        if parameter.kind.is_list and parameter.kind.base == "int" and rest and _all_ints(rest):
-            ways.append([*positional[:at], list(rest)])
+    at = len(places) - 1
+    only = at == 0 or (at == 1 and places[0].kind.base == "Tensor")
+    takes_ints = only and places[at].kind.is_list and places[at].kind.base == "int"
+    if takes_ints and positional[at:] and _all_ints(positional[at:]):
+        ways.append([*positional[:at], list(positional[at:])])
     return ways
 
 

@@ -34,9 +34,9 @@ def evaluate(reading: Reading, node: ast.expr) -> Any:
     Raises:
         Unreadable: it has no meaning in a graph; placed at the innermost expression concerned.
     """
-    reading.step()
     read = READERS.get(type(node))
     try:
+        reading.step()
         if read is None:
             raise Unreadable(f"{type(node).__name__} is no expression that is read here")
         return read(reading, node)
@@ -56,6 +56,16 @@ def operand(reading: Reading, node: ast.expr) -> Any:
             unreadable.node = unreadable.node or node
             raise
     return value
+
+
+def loop_items(reading: Reading, node: ast.expr) -> list[Any]:
+    """Return the items of what a loop goes over."""
+    value = operand(reading, node)
+    try:
+        return items_of(reading, value)
+    except Unreadable as unreadable:
+        unreadable.node = unreadable.node or node
+        raise
 
 
 def truth(reading: Reading, node: ast.expr) -> bool:
@@ -193,7 +203,7 @@ def _generate(
         results.append(operand(reading, node.elt))
         return
     generator = node.generators[depth]
-    for item in items_of(reading, operand(reading, generator.iter)):
+    for item in loop_items(reading, generator.iter):
         bind_names(reading, generator.target, item)
         if all(truth(reading, test) for test in generator.ifs):
             _generate(reading, node, depth + 1, results)

@@ -37,6 +37,15 @@ def from_python(source: str) -> dict[str, Any]:
         UnknownOp: it calls something of torch that is not in the catalogue; likewise.
         BadArguments: a call does not bind; likewise.
     """
+    return read(source).graph.request()
+
+
+def read(source: str) -> Reading:
+    """Return all that a script has become: its graph, and what its names hold.
+
+    Raises:
+        InvalidRequest, UnknownOp, BadArguments: as :func:`from_python`.
+    """
     tree = parse(source)
     graph = Graph(_assigned_names(tree))
     reading = Reading(graph, Scope({"__name__": MAIN}), inline=inline)
@@ -44,7 +53,7 @@ def from_python(source: str) -> dict[str, Any]:
         execute(reading, tree.body)
         if not graph.leaves and not graph.ops:
             raise Unreadable("the script makes no tensor")
-        return graph.request()
+        return reading
     except Unreadable as unreadable:
         raise unreadable.problem(source) from unreadable
     except (Break, Continue, Returned) as stray:

@@ -121,6 +121,8 @@ class Graph:
 
     def _leaf(self, node: Node) -> dict[str, Any]:
         leaf = {"id": node.id, **node.fields}
+        if leaf["dtype"] == "":
+            raise Unreadable(f"the dtype of {node.id} is known only when the graph runs")
         if leaf.get("dtype") == self.dtype:
             del leaf["dtype"]
         if node.requires_grad:

@@ -15,6 +15,13 @@ from service.translate.unreadable import Unreadable
 from service.translate.values import Array, Base64, Device, Node, Ref, Tensor
 
 EXACT_INTEGERS = 2**53
+TURNS_INFINITE: Mapping[str, float] = {
+    "float32": (2 - 2**-24) * 2.0**127,
+    "complex64": (2 - 2**-24) * 2.0**127,
+    "bfloat16": (2 - 2**-8) * 2.0**127,
+    "float16": (2 - 2**-11) * 2.0**15,
+}
+"""Numbers from here on are rounded to infinity: half a step beyond the largest one."""
 NO_INTEGER_GRADIENT = "Only Tensors of floating point and complex dtype can require gradients"
 CONSTRUCTORS = frozenset({"tensor", "as_tensor", "asarray", "from_numpy"})
 LEGACY: Mapping[str, str | None] = {
@@ -162,15 +169,25 @@ def _as_json(items: Any, dtype: str) -> Any:
     if kind == "bool":
         return bool(items)
     if kind == "complex":
-        return [literal(float(items.real)), literal(float(items.imag))]
+        return [_float(part, dtype) for part in (float(items.real), float(items.imag))]
     if isinstance(items, complex):
         raise Unreadable(f"a complex number does not fit {dtype}")
     if kind == "int":
         if isinstance(items, float) and not math.isfinite(items):
             raise Unreadable(f"{items} does not fit {dtype}")
         return int(items)
-    exact = isinstance(items, int) and abs(items) <= EXACT_INTEGERS
-    return int(items) if exact else literal(float(items))
+    return _float(items, dtype)
+
+
+def _float(number: float, dtype: str) -> Any:
+    """Return a number of a float dtype as JSON: infinite where rounding makes it so."""
+    if isinstance(number, int) and abs(number) <= EXACT_INTEGERS:
+        number = int(number)
+    else:
+        number = float(number)
+    if abs(number) >= TURNS_INFINITE.get(dtype, math.inf):
+        number = math.copysign(math.inf, number)
+    return literal(number)
 
 
 def require_grad(reading: Reading, given: Tensor) -> Tensor:

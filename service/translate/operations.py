@@ -23,6 +23,13 @@ VIEWS = frozenset(
 )
 """Ops whose result may share memory with their input."""
 
+CASTS: Mapping[str, str] = {
+    "float": "float32", "double": "float64", "half": "float16", "bfloat16": "bfloat16",
+    "cfloat": "complex64", "cdouble": "complex128", "long": "int64", "int": "int32",
+    "short": "int16", "char": "int8", "byte": "uint8", "bool": "bool",
+}  # fmt: skip
+"""Methods that convert, and the dtype they convert to."""
+
 NEVER_TRACKED = frozenset(
     "detach zeros_like ones_like full_like rand_like randn_like randint_like new_zeros new_ones "
     "new_full eq ne lt le gt ge argmax argmin argsort isnan isinf isfinite isclose".split()
@@ -125,7 +132,7 @@ def _outputs(operation: Operation, node: Node) -> tuple[bool, tuple[str | None, 
 
 def _dtype(node: Node, sources: Sequence[Ref]) -> str | None:
     """Return the dtype of a result where it is said, or the same as that of all inputs."""
-    said = node.attrs.get("dtype")
+    said = node.attrs.get("dtype") or CASTS.get(node.op or "")
     if isinstance(said, str):
         return said
     dtypes = {ref.node.dtype for ref in sources}

@@ -10,11 +10,19 @@ from service.translate.arguments import describe
 from service.translate.attributes import attribute
 from service.translate.builtins_read import IGNORED_MODULES, items_of
 from service.translate.exported import helper
-from service.translate.expressions import bind_names, evaluate, function_of, operand, truth
+from service.translate.expressions import (
+    bind_names,
+    evaluate,
+    function_of,
+    loop_items,
+    operand,
+    truth,
+)
 from service.translate.gradients import empty_gradient
 from service.translate.leaves import forget_grad, require_grad
 from service.translate.names import id_of
-from service.translate.operators import binary_operator, index
+from service.translate.operations import apply
+from service.translate.operators import binary_operator
 from service.translate.reading import MAX_DEPTH, Reading
 from service.translate.unreadable import Unreadable
 from service.translate.values import Function, Path, Scope, Several, Tensor
@@ -68,10 +76,10 @@ def execute(reading: Reading, statements: Sequence[ast.stmt]) -> None:
         Unreadable: one of them has no meaning in a graph.
     """
     for statement in statements:
-        reading.step()
         mark = reading.graph.mark()
         read = READERS.get(type(statement))
         try:
+            reading.step()
             if read is None:
                 raise Unreadable(
                     NOT_READ.get(type(statement), f"{type(statement).__name__} is not read")
@@ -128,8 +136,8 @@ def _name(reading: Reading, stem: str, value: Any) -> str:
 
 
 def _unpack(reading: Reading, target: ast.Tuple | ast.List, value: Any) -> str:
-    if isinstance(value, Tensor) and value.node.shape is None:
-        value = _rows(reading, value, len(target.elts))
+    if isinstance(value, Tensor):
+        value = apply(reading, "unbind", [value], {})
     if isinstance(value, Several):
         names = [id_of(e.id) for e in target.elts if isinstance(e, ast.Name) and e.id != "_"]
         reading.graph.name(value.node, reading.scope.prefix + ("_".join(names) or "_"))
@@ -141,10 +149,6 @@ def _unpack(reading: Reading, target: ast.Tuple | ast.List, value: Any) -> str:
     parts = zip(target.elts, items, strict=True)
     owners = [assign(reading, part, item) for part, item in parts]
     return owners[0] if owners else ""
-
-
-def _rows(reading: Reading, value: Tensor, count: int) -> list[Any]:
-    return [index(reading, value, k) for k in range(count)]
 
 
 def _assign_attribute(reading: Reading, target: ast.Attribute, value: Any) -> str:
@@ -265,7 +269,7 @@ def _if(reading: Reading, node: ast.If) -> None:
 
 
 def _for(reading: Reading, node: ast.For) -> None:
-    for item in items_of(reading, operand(reading, node.iter)):
+    for item in loop_items(reading, node.iter):
         bind_names(reading, node.target, item)
         try:
             execute(reading, node.body)

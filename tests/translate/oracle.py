@@ -1,0 +1,86 @@
+"""The oracle of the translators: the script itself, run by Python, against its graph's trace."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import Any
+
+import orjson
+import torch
+from torch import Tensor
+
+from service.contract.request import TraceRequest
+from service.translate.from_python import from_python, read
+from tests.engine.asking import nodes_of
+from tests.engine.bits import bits
+
+FIELDS = ("value", "grad")
+
+
+def executed(source: str) -> dict[str, Any]:
+    """Return the names of a script after Python ran it; what it prints is under ``printed``."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    printed = io.StringIO()
+    before = torch.get_default_dtype()
+    try:
+        with contextlib.redirect_stdout(printed):
+            exec(compile(source, "script.py", "exec"), names)  # noqa: S102 - the test's own words
+    finally:
+        torch.set_default_dtype(before)
+    names["printed"] = printed.getvalue()
+    return names
+
+
+def traced(source: str) -> dict[str, dict[str, Any]]:
+    """Return the nodes of the graph that a script means, by id."""
+    return trace_of(from_python(source))
+
+
+def trace_of(request: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the nodes of a request's trace; hold the request against the contract's model."""
+    request = orjson.loads(orjson.dumps(request))
+    TraceRequest.model_validate(request)
+    return nodes_of(request)
+
+
+def tensor_of(document: Any, dtype: torch.dtype) -> Tensor:
+    """Return nested lists of an answer as a tensor of ``dtype``."""
+
+    def number(value: Any) -> Any:
+        if isinstance(value, list):
+            return [number(item) for item in value]
+        return float(value) if isinstance(value, str) else value
+
+    if dtype.is_complex:
+        part = torch.float32 if dtype is torch.complex64 else torch.float64
+        return torch.view_as_complex(torch.tensor(number(document), dtype=part))
+    return torch.tensor(number(document), dtype=dtype)
+
+
+def same(document: Any, tensor: Tensor | None) -> bool:
+    """Whether an answer's nested lists are exactly this tensor."""
+    if tensor is None or document is None:
+        return tensor is None and document is None
+    tensor = tensor.detach()
+    return bits(tensor_of(document, tensor.dtype).reshape(tensor.shape)) == bits(tensor)
+
+
+def check(source: str) -> dict[str, dict[str, Any]]:
+    """Compare every tensor that the names of a script hold at its end to its node.
+
+    Values are equal bit for bit; so are gradients, of leaves and of retained tensors.
+    """
+    reading = read(source)
+    nodes = trace_of(reading.graph.request())
+    names = executed(source)
+    tensors = {name: value for name, value in names.items() if isinstance(value, Tensor)}
+    assert tensors
+    for name, tensor in tensors.items():
+        node = nodes[str(reading.scope.names[name].ref)]
+        assert node["dtype"] == str(tensor.dtype).removeprefix("torch."), name
+        assert node["requires_grad"] == tensor.requires_grad, name
+        assert same(node["value"], tensor), (name, node["value"], tensor)
+        if tensor.is_leaf or tensor.retains_grad:
+            assert same(node["grad"], tensor.grad), (name, node["grad"], tensor.grad)
+    return nodes

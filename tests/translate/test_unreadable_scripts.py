@@ -1,0 +1,95 @@
+"""What has no meaning in a graph is refused, with line, column and the reason."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from service.contract.problem import GradtraceError, ProblemCode
+from service.translate.from_python import from_python
+
+INVALID = ProblemCode.INVALID_REQUEST
+DOUBLES = "torch.set_default_dtype(torch.float64)\ni = torch.arange(3)\nx = i / 2"
+TWICE = """x = torch.ones(2, requires_grad=True)
+y = x * 2
+a = y.sum()
+b = (y * y).sum()
+w = torch.ones(2, requires_grad=True)
+(a + w.sum()).backward()
+x.grad.zero_()
+b.backward()"""
+CASES: list[tuple[str, int, int, str, ProblemCode]] = [
+    ("x = torch.ones(2)\nx.add_(1)", 3, 1, "in place", INVALID),
+    ("x = torch.ones(2)\nF = torch.relu_(x)", 3, 5, "in place", INVALID),
+    ("x = torch.ones(2)\nx[0] = 5", 3, 1, "in place", INVALID),
+    ("x = torch.ones(2)\ny = x.item() * 2", 3, 5, "only when the graph runs", INVALID),
+    ("x = torch.ones(2)\ny = x.numpy()", 3, 5, "only when the graph runs", INVALID),
+    ("x = torch.ones(2)\ny = 1 + x.data", 3, 9, "detach", INVALID),
+    ("x = torch.ones(2)\nif x.sum() > 1:\n    y = 1", 3, 4, "torch.where", INVALID),
+    ("x = torch.ones(2)\nwhile x.sum() < 9:\n    x = x + x", 3, 7, "torch.where", INVALID),
+    ("x = torch.ones(2)\ny = x and x", 3, 5, "& and |", INVALID),
+    ("x = torch.ones(2)\ny = not x", 3, 5, "logical_not", INVALID),
+    ("x = torch.ones(2)\ny = float(x)", 3, 5, "value", INVALID),
+    ("x = torch.ones(2)\nfor i in x.abs():\n    y = i", 3, 10, "only when the graph runs", INVALID),
+    ("y = z + 1", 2, 5, "not defined", INVALID),
+    ("x = torch.ones(2)\n\ny = torch.foo(x)", 4, 5, "no op foo", ProblemCode.UNKNOWN_OP),
+    ("x = torch.load('model.pt')", 2, 5, "no file is read", INVALID),
+    ("x = torch.empty(3)", 2, 5, "uninitialised", INVALID),
+    ("x = torch.Tensor(3)", 2, 5, "uninitialised", INVALID),
+    ("x = torch.tensor([1, 2], requires_grad=True)", 2, 5, "Only Tensors of floating", INVALID),
+    ("x = torch.tensor([[1.0], [2.0, 3.0]])", 2, 5, "differ in length", INVALID),
+    ("a = torch.ones(1)\nx = torch.tensor([a, a])", 3, 5, "torch.stack", INVALID),
+    ("x = torch.ones(2).sum(3, 4, 5, 6)", 2, 5, "signatures of sum", INVALID),
+    ("import torch.nn as nn\nm = nn.Linear(2, 3)", 3, 5, "linear(x, weight, bias)", INVALID),
+    ("class Net:\n    pass", 2, 1, "classes", INVALID),
+    ("x = torch.ones(2).cuda()", 2, 5, "request's `device`", INVALID),
+    ("x = torch.ones(2, device='cuda')", 2, 5, "request's `device`", INVALID),
+    ("x = 2 ** 10 ** 8", 2, 5, "bits", INVALID),
+    ("x = 1 / 0", 2, 5, "ZeroDivisionError", INVALID),
+    ("x = [0] * 10 ** 9", 2, 5, "items", INVALID),
+    ("for i in range(10 ** 9):\n    pass", 2, 10, "items", INVALID),
+    ("while True:\n    pass", 2, 7, "steps", INVALID),
+    ("def f(x):\n    return f(x)\ny = f(1)", 3, 12, "deep", INVALID),
+    ("x = torch.ones(2, requires_grad=True)\nx += 1", 3, 1, "leaf Variable", INVALID),
+    ("x = torch.ones(4)\nv = x.view(2, 2)\nv += 1", 4, 1, "share memory", INVALID),
+    ("print(torch.randn(2))", 2, 7, "line of its own", INVALID),
+    ("x = torch.ones(2)\nw = x.grad + 1", 3, 5, ".grad is None", INVALID),
+    ("import numpy as np\nx = np.dot(1, 2)", 3, 5, "not PyTorch", INVALID),
+    ("try:\n    pass\nexcept ValueError:\n    pass", 2, 1, "try", INVALID),
+    ("break", 1, 1, "break", INVALID),
+    ("x = (1 +", 2, 5, "never closed", INVALID),
+    ("x = 1", 1, 1, "makes no tensor", INVALID),
+    ("ä = 1; é = ü", 2, 12, "not defined", INVALID),
+    ("x = torch.manual_seed(-1)", 2, 5, "seed", INVALID),
+    (DOUBLES, 4, 5, "default dtype", INVALID),
+    (TWICE, 9, 1, "split the script", INVALID),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "line", "column", "words", "code"), CASES)
+def test_an_unreadable_script_is_told_where_and_why(
+    source: str, line: int, column: int, words: str, code: ProblemCode
+) -> None:
+    with pytest.raises(GradtraceError) as raised:
+        from_python("import torch\n" + source)
+    (error,) = raised.value.errors
+    assert error.code == code
+    assert error.pointer == "/source"
+    place = re.match(r"line (\d+), column (\d+): ", error.message)
+    assert place is not None
+    assert words in error.message
+    assert (int(place[1]), int(place[2])) == (line, column), error.message
+
+
+def test_deep_expressions_are_refused_or_read_but_never_overflow() -> None:
+    long_sum = "import torch\nx = torch.ones(1)\ny = " + " + ".join(["x"] * 800)
+    assert len(from_python(long_sum)["ops"]) == 800
+    for source in ("x = " + "(" * 5000 + ")" * 5000, "x = " + "-" * 50_000 + "1", "x = [" * 900):
+        with pytest.raises(GradtraceError, match="line 1"):
+            from_python(source)
+
+
+def test_a_null_byte_is_no_python() -> None:
+    with pytest.raises(GradtraceError, match="line 1"):
+        from_python("x = 1\0")
