@@ -77,5 +77,5 @@ def grad_of(use: Use) -> Tensor | None:
 def write_edges(uses: Sequence[Use], wanted: Wanted) -> list[Trace]:
     """Return the Edge of every use, for orjson."""
     edges: list[Trace] = [{"from": use.node, "to": use.op, "input": use.parameter} for use in uses]
-    wanted.put(edges, "grad", [grad_of(use) for use in uses])
+    wanted.put(edges, {"grad": [grad_of(use) for use in uses]})
     return edges

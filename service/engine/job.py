@@ -60,6 +60,7 @@ from service.engine.tensors import leaf_tensor_of
 
 JSON = "application/json"
 SAFETENSORS = "application/x-safetensors"
+CPU = torch.device("cpu")
 logger = logging.getLogger(__name__)
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 LEAF_GRAD_WARNING = "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed"
@@ -290,9 +291,9 @@ def _node_at(document: Any, place: tuple[int | str, ...]) -> str | None:
 
 
 def _device(name: str) -> torch.device:
+    if name == CPU.type:
+        return CPU
     device = torch.device(name)
-    if device.type == "cpu":
-        return device
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (device.index or 0) >= count:
         there = ", ".join(["cpu", *(f"cuda:{index}" for index in range(count))])

@@ -8,7 +8,8 @@ report
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -63,13 +64,16 @@ class Wanted(NamedTuple):
             BESIDE if beside else request.get("encoding") or Encoding.JSON,
         )
 
-    def put(self, traces: list[Trace], field: str, tensors: Sequence[Tensor | None]) -> None:
-        """Put a tensor into each trace as ``field``, in the encoding that was asked for."""
+    def put(self, traces: list[Trace], columns: Mapping[str, list[Tensor | None]]) -> None:
+        """Put tensors into the traces, a column of them for each field, as they were asked for."""
         if self.encoding == Encoding.JSON:
-            fill(traces, field, json_fragments(tensors))
+            texts = iter(json_fragments(list(chain(*columns.values()))))
+            for field in columns:
+                fill(traces, field, islice(texts, len(traces)))
         elif self.encoding == Encoding.BASE64:
-            texts = [None if tensor is None else base64_fragment(tensor) for tensor in tensors]
-            fill(traces, f"{field}_base64", texts)
+            for field, tensors in columns.items():
+                coded = (None if tensor is None else base64_fragment(tensor) for tensor in tensors)
+                fill(traces, f"{field}_base64", coded)
 
 
 def fill(traces: list[Trace], field: str, column: Iterable[Any]) -> None:
@@ -147,10 +151,12 @@ def write_nodes(nodes: Sequence[Node], wanted: Wanted) -> list[Trace]:
         }
         for node in nodes
     ]
+    columns: dict[str, list[Tensor | None]] = {}
     if Include.VALUE in include:
-        wanted.put(traces, "value", [node.tensor for node in nodes])
+        columns["value"] = [node.tensor for node in nodes]
     if Include.GRAD in include:
-        wanted.put(traces, "grad", [node.grad for node in nodes])
+        columns["grad"] = [node.grad for node in nodes]
+    wanted.put(traces, columns)
     if Include.STATS in include:
         fill(traces, "stats", map(_stats, nodes))
     if Include.NOTES in include:

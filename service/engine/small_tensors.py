@@ -56,7 +56,7 @@ def _share_out(tensors: Sequence[Any], places: Sequence[int], fragments: list[An
     with torch.no_grad():
         array = laid_end_to_end(tensors).numpy(force=True)  # type: ignore[no-untyped-call]
     numbers: list[Any] = list(array)
-    finite = array.dtype.kind != "f" or bool(np.isfinite(array).all())
+    finite = array.dtype.kind != "f" or bool(np.logical_and.reduce(np.isfinite(array)))
     if not finite:
         for index in np.flatnonzero(~np.isfinite(array)):
             number = numbers[index]
