@@ -71,11 +71,33 @@ export function lineOf(text, pointer) {
 /** Return the line (from 1) of a position in text. */
 export const lineAt = (text, offset) => text.slice(0, offset).split("\n").length;
 
-/** Return the line that a browser's JSON syntax error speaks of; browsers word it differently. */
-export function syntaxLine(text, message) {
-  const line = /line (\d+)/.exec(message);
-  if (line) return Number(line[1]);
-  const position = /position (\d+)/.exec(message);
-  if (position) return lineAt(text, Number(position[1]));
-  return text.split("\n").length;
+const TOKEN =
+  /\s*(?:("(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[\da-fA-F]{4}))*")|(-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)|([{}[\],:]))/y;
+
+/** What may come next, by what is expected: a kind of token (s, v or a sign) to what is then. */
+const NEXT = {
+  value: { s: "after", v: "after", "{": "firstKey", "[": "firstItem" },
+  firstItem: { s: "after", v: "after", "{": "firstKey", "[": "firstItem", "]": "after" },
+  firstKey: { s: "colon", "}": "after" },
+  key: { s: "colon" },
+  colon: { ":": "value" },
+};
+
+/** Return the line (from 1) of the first thing in `text` that is not JSON; browsers do not say. */
+export function syntaxLine(text) {
+  const open = [];
+  let expected = "value";
+  TOKEN.lastIndex = 0;
+  for (let end = 0; ; end = TOKEN.lastIndex) {
+    const match = TOKEN.exec(text);
+    const start = end + /^\s*/.exec(text.slice(end))[0].length;
+    if (!match) return lineAt(text, start);
+    const token = match[1] ? "s" : match[2] ? "v" : match[3];
+    const after = { "[": { ",": "value", "]": "after" }, "{": { ",": "key", "}": "after" } };
+    const next = expected === "after" ? after[open.at(-1)]?.[token] : NEXT[expected][token];
+    if (!next) return lineAt(text, start);
+    if (token === "{" || token === "[") open.push(token);
+    if (token === "}" || token === "]") open.pop();
+    expected = next;
+  }
 }

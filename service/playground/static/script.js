@@ -40,7 +40,7 @@ export function withRequiresGrad(source, name, on) {
   } else if (/\.requires_grad_\((True)?\)/.test(code)) {
     after = on ? code : code.replace(/\.requires_grad_\((True)?\)/, "");
   } else if (on) {
-    after = /^\s*\w+\s*=\s*torch\.\w+\(.+\)\s*$/.test(code)
+    after = /^\s*\w+\s*=\s*torch\.\w+\((?:[^()]|\([^()]*\))+\)\s*$/.test(code)
       ? code.replace(/\)\s*$/, ", requires_grad=True)")
       : `${code.trimEnd()}.requires_grad_()`;
   }

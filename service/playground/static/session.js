@@ -121,7 +121,7 @@ export class Session {
         code: "invalid_json",
         title: "This is not valid JSON",
         detail: error.message,
-        line: syntaxLine(text, error.message),
+        line: syntaxLine(text),
         errors: [],
       });
     }

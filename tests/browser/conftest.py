@@ -1,0 +1,181 @@
+"""A real service and a real Chromium for the tests of the page."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.conftest import missing, require_program
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+ARTIFACTS = Path(__file__).parents[2] / "artifacts"
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-sync",
+    "--no-first-run",
+]
+START_S = 60
+
+
+def free_port() -> int:
+    """Return a port that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(**settings: str) -> Iterator[str]:
+    """Run the service with ``GRADTRACE_`` settings; yield its address."""
+    port = free_port()
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "GRADTRACE_WORKERS": "1",
+        **{f"GRADTRACE_{name}": value for name, value in settings.items()},
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "serve", "--port", str(port)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait(f"http://127.0.0.1:{port}/readyz", process)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"the service ended with {process.returncode}"
+        try:
+            with urllib.request.urlopen(address, timeout=5):  # noqa: S310 - our own service
+                return
+        except (URLError, OSError):
+            time.sleep(0.1)
+    raise AssertionError(f"the service was not ready after {START_S} s")
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[str]:
+    """Return the address of a service without keys."""
+    with serving() as address:
+        yield address
+
+
+# As short-lived as can be: while it lives, its event loop is the thread's running one.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Return a Chromium without a window."""
+    program = require_program("chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("the package playwright")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=QUIET)
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Watch:
+    """What a page said and asked for."""
+
+    home: str
+    errors: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def on(self, page: Page) -> None:
+        """Listen to a page."""
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self._console)
+        page.on("request", lambda request: self._request(request.url))
+
+    def _console(self, message: Any) -> None:
+        if message.type not in {"error", "warning"}:
+            return
+        # Chromium itself notes every 4xx answer; those are told to the user, and to `refused`.
+        kind = self.refused if "Failed to load resource" in message.text else self.errors
+        kind.append(message.text)
+
+    def _request(self, url: str) -> None:
+        known = url.startswith(("data:", "blob:")) or (
+            urlsplit(url).netloc == urlsplit(self.home).netloc
+        )
+        if not known:
+            self.foreign.append(url)
+
+
+OpenPage = Callable[..., "Page"]
+
+
+@pytest.fixture
+def open_page(browser: Browser, service: str) -> Iterator[OpenPage]:
+    """Return a function that opens the page, ready to use.
+
+    In the end no page may have had an error in its console, asked another host for anything, or,
+    unless ``refusals`` says so, got a refusal from the service.
+    """
+    contexts: list[BrowserContext] = []
+    watches: list[tuple[Watch, bool]] = []
+
+    def open_one(
+        path: str = "",
+        *,
+        home: str = service,
+        size: tuple[int, int] = (1280, 800),
+        scheme: Any = "light",
+        refusals: bool = False,
+        ready: bool = True,
+        prepare: Callable[[Page], None] | None = None,
+    ) -> Page:
+        context = browser.new_context(
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme=scheme,
+            reduced_motion="reduce",
+        )
+        context.set_default_timeout(20_000)
+        contexts.append(context)
+        page = context.new_page()
+        watch = Watch(home)
+        watch.on(page)
+        watches.append((watch, refusals))
+        if prepare is not None:
+            prepare(page)
+        page.goto(home + path)
+        if ready:
+            page.wait_for_selector("body[data-ready]")
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    for watch, refusals in watches:
+        assert watch.errors == []
+        assert watch.foreign == []
+        assert refusals or watch.refused == []

@@ -1,0 +1,133 @@
+"""The page's modules by themselves, in the browser that runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, service: str) -> Iterator[Page]:
+    """Return the page, open."""
+    context = browser.new_context()
+    opened = context.new_page()
+    opened.goto(service)
+    opened.wait_for_selector("body[data-ready]")
+    yield opened
+    context.close()
+
+
+@pytest.fixture
+def call(page: Page) -> Any:
+    """Return a function that calls an exported function of a module with plain arguments."""
+
+    def call_one(module: str, name: str, *arguments: Any) -> Any:
+        return page.evaluate(
+            "async ([module, name, values]) =>"
+            " (await import(`./playground/${module}.js`))[name](...values)",
+            [module, name, list(arguments)],
+        )
+
+    return call_one
+
+
+TEXT = '{\n "leaves": [],\n "a/b": {"~": [1,\n  2, {"x": "}"}\n ]}, "ops": [\n  {"id": "q"}]\n}'
+
+
+@pytest.mark.parametrize(
+    ("pointer", "line"),
+    [
+        ("", 1),
+        ("/leaves", 2),
+        ("/a~1b/~0/0", 3),
+        ("/a~1b/~0/1", 4),
+        ("/a~1b/~0/2/x", 4),
+        ("/ops/0/id", 6),
+        ("/ops/0/missing", 6),
+        ("/nowhere", 1),
+    ],
+)
+def test_a_pointer_leads_to_its_line(call: Any, pointer: str, line: int) -> None:
+    assert call("jsontext", "lineOf", TEXT, pointer) == line
+
+
+def test_short_json_stands_on_one_line(call: Any) -> None:
+    value = {"leaves": [{"id": "a", "value": [[1, 1], [1, 1]]}, {"id": "bbbbbbbbbbbb", "value": 1}]}
+    assert call("jsontext", "pretty", value) == (
+        '{\n  "leaves": [\n    {"id": "a", "value": [[1, 1], [1, 1]]},\n'
+        '    {"id": "bbbbbbbbbbbb", "value": 1}\n  ]\n}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('{\n"a": [1,\n2,]}', 3),
+        ('{"a": 1\n"b": 2}', 2),
+        ("[1,\n\nNaN]", 3),
+        ("[1]\n[2]", 2),
+        ('{"a":\n', 2),
+        ("[\n'a']", 2),
+        ('["a\nb"]', 1),
+        ("[01]", 1),
+    ],
+)
+def test_what_is_not_json_is_found_at_its_line(call: Any, text: str, line: int) -> None:
+    assert call("jsontext", "syntaxLine", text) == line
+
+
+SCRIPT = "import torch\na = torch.ones(2)  # one\nfor i in range(2):\n    b = a * 2\nb.sum()\n"
+
+
+def test_retain_grad_goes_behind_the_last_assignment_and_away_again(call: Any) -> None:
+    on = call("script", "withRetainGrad", SCRIPT, "b", True)
+    assert on == SCRIPT.replace("    b = a * 2\n", "    b = a * 2\n    b.retain_grad()\n")
+    assert call("script", "withRetainGrad", on, "b", False) == SCRIPT
+    assert call("script", "withRetainGrad", SCRIPT, "c", True) is None
+    assert call("script", "withRetainGrad", SCRIPT, "b", False) is None
+
+
+@pytest.mark.parametrize(
+    ("off", "on"),
+    [
+        ("a = torch.ones(2)", "a = torch.ones(2, requires_grad=True)"),
+        ("a = torch.ones(2)  # why", "a = torch.ones(2, requires_grad=True)  # why"),
+        ("a = torch.ones(2).double()", "a = torch.ones(2).double().requires_grad_()"),
+    ],
+)
+def test_requires_grad_comes_and_goes(call: Any, off: str, on: str) -> None:
+    assert call("script", "withRequiresGrad", off, "a", True) == on
+    assert call("script", "withRequiresGrad", on, "a", False) == off
+
+
+def test_numbers_are_short_and_never_lose_what_they_are(call: Any) -> None:
+    values = [1, -0.0, 1.5, 1e-9, 123456789.0, 0.1 + 0.2, "NaN", "-Infinity", True, None]
+    words = [call("tensor", "number", value) for value in values]
+    assert words == ["1", "-0", "1.5", "1e-9", "1.23e8", "0.3", "NaN", "-inf", "true", "\u2013"]
+
+
+def test_contributions_add_up_element_by_element_nan_and_inf_too(call: Any) -> None:
+    assert call("tensor", "sum", [[1, [2, 3]], None, [1, [1, "NaN"]]]) == [2, [3, "NaN"]]
+    assert call("tensor", "sum", ["Infinity", 1]) == "Infinity"
+    assert call("tensor", "sum", [None, None]) is None
+
+
+def test_a_picture_is_stripped_of_what_could_run_or_load(page: Page) -> None:
+    hostile = (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"><style>.x{}</style>'
+        '<script>alert(1)</script><g onclick="alert(2)"><a href="javascript:alert(3)"/>'
+        '<image href="http://127.0.0.1:9/x"/><foreignObject/><rect class="x"/></g></svg>'
+    )
+    kept = page.evaluate(
+        "async (text) => { const { parse } = await import('./playground/picture.js');"
+        " const { root, style } = parse(text);"
+        " return [style, new XMLSerializer().serializeToString(root)]; }",
+        hostile,
+    )
+    assert kept[0] == ".x{}"
+    assert kept[1].endswith('height="1"><g><rect class="x"/></g></svg>')
