@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Self
 
 READY_S = 120
@@ -150,3 +151,22 @@ def per_second(port: int, message: bytes, connections: int, count: int) -> float
     for thread in threads:
         thread.join()
     return connections * count / (time.perf_counter() - start)
+
+
+def process_of(port: int) -> int:
+    """Return the id of the process that was started to serve ``port``."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                arguments = (folder / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"--port" in arguments and str(port).encode() in arguments:
+                return int(folder.name)
+    raise ProcessLookupError(f"nobody serves port {port}")
+
+
+def rss_mb(process: int) -> float:
+    """Return the resident memory of ``process`` in MiB."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
