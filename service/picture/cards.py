@@ -141,7 +141,8 @@ def line(graph: Graph, use: Use) -> Line:
     way = f"{source['id']} → {target['id']}" + (f" ({use.input})" if use.input else "")
     if not use.has_grad:
         tooltip = way if tracked else f"{way}: not tracked"
-        size = gradient_norm(source) if tracked else None
+        # With edges asked for, a use without one (autograd.grad's) adds nothing to the gradient.
+        size = gradient_norm(source) if tracked and not graph.has_edges else None
         return Line(use.source, use.target, tracked, size, "", tooltip, use.input)
     is_complex = source["dtype"].startswith("complex")
     size = contribution_norm(use.grad)

@@ -29,6 +29,8 @@ KEY_WIDTH = 330.0
 THIN, THICK = 1.3, 5.5
 DECADES = 4.0
 """The thinnest line is a gradient of 10^-4 of the largest, or less."""
+TURNS = (0.24, 0.5, 0.76)
+"""How far along their lines the labels of one card stand, in turn, so that they do not touch."""
 LABEL_ROOM = 26.0
 """More room between the layers where edges have labels."""
 NAMED_IN_DESCRIPTION = 12
@@ -222,7 +224,7 @@ def _ranks(starts: Sequence[float], lines: Sequence[Line]) -> list[float]:
     for members in by_card.values():
         for turn, index in enumerate(members):
             if len(members) > 1:
-                ranks[index] = 0.28 if turn % 2 == 0 else 0.68
+                ranks[index] = TURNS[turn % len(TURNS)]
     return ranks
 
 

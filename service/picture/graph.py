@@ -42,6 +42,7 @@ class Graph:
     uses: list[Use]
     roots: set[int]
     warnings: list[str]
+    has_edges: bool = False
     order: list[int] = field(default_factory=list)
     marks: dict[int, list[Mark]] = field(default_factory=dict)
 
@@ -72,7 +73,9 @@ def read(
     finder = _Finder(request, nodes, output_names)
     edges = response.get("edges")
     uses = finder.uses() if edges is None else finder.uses_of(edges)
-    graph = Graph(nodes, uses, finder.roots(), list(response.get("warnings") or []))
+    graph = Graph(
+        nodes, uses, finder.roots(), list(response.get("warnings") or []), edges is not None
+    )
     graph.order = topological(len(nodes), [(use.source, use.target) for use in uses])
     graph.marks = _marks(graph)
     return graph
@@ -88,6 +91,7 @@ class _Finder:
         output_names: OutputNames | None,
     ) -> None:
         self.request = request
+        self.nodes = nodes
         self.ops: list[Mapping[str, Any]] = request.get("ops") or []
         self.position = {node["id"]: index for index, node in enumerate(nodes)}
         self.outputs: dict[str, list[int]] = defaultdict(list)
@@ -124,12 +128,17 @@ class _Finder:
         told = []
         for edge in edges:
             source = self.node(edge["from"])
-            if source is not None:
-                grad = edge.get("grad")
-                told += [
-                    Use(source, target, edge["input"], grad is not None, grad)
-                    for target in self.outputs[edge["to"]]
-                ]
+            if source is None:
+                continue
+            grad = edge.get("grad")
+            targets = self.outputs[edge["to"]]
+            tracked = [target for target in targets if self.nodes[target]["requires_grad"]]
+            for target in targets:
+                # An op of several outputs uses its input once, so one of them tells of it.
+                tells = grad is not None and target in tracked[:1]
+                told.append(
+                    Use(source, target, edge["input"], tells, grad if tells else None),
+                )
         known = {(use.source, use.target) for use in told}
         return told + [use for use in self.uses() if (use.source, use.target) not in known]
 

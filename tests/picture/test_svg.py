@@ -123,6 +123,13 @@ def test_edges_show_what_each_use_contributes() -> None:
     assert re.findall(r'"edge-text"[^>]*>([^<]*)<', picture).count("[1, -2, 3]") == 2
 
 
+def test_a_use_without_an_edge_is_thin_where_edges_were_asked_for() -> None:
+    request, response = golden("fan_out")
+    response["edges"] = [{"from": "a", "to": "p", "input": "input", "grad": [3.0, -3.0, 7.0]}]
+    thickness = widths(svg(request, response))
+    assert thickness["a → s"] < thickness["a → p (input) contributes [3, -3, 7]"]
+
+
 def widths(picture: str) -> dict[str, float]:
     return {
         (use.findtext(f"{SVG}title") or ""): float(
@@ -187,6 +194,17 @@ def test_a_named_output_is_found_by_its_name() -> None:
     nodes = [node("x", None), node("t:0", "topk"), node("t:1", "topk"), node("out", "sum")]
     picture = svg(request, answer(nodes), lambda op: ["values", "indices"] if op == "topk" else [])
     assert set(widths(picture)) == {"x → t:0", "x → t:1", "t:1 → out"}
+
+
+def test_an_op_of_several_outputs_tells_of_its_contribution_once() -> None:
+    request = {
+        "leaves": [{"id": "x", "value": [1, 2], "requires_grad": True}],
+        "ops": [{"id": "t", "op": "unbind", "inputs": ["x"]}],
+    }
+    nodes = [node("x", None), node("t:0", "unbind"), node("t:1", "unbind")]
+    edges = [{"from": "x", "to": "t", "input": "self", "grad": [1.0, 1.0]}]
+    picture = svg(request, answer(nodes, edges=edges))
+    assert set(widths(picture)) == {"x → t:0 (self) contributes [1, 1]", "x → t:1 (self)"}
 
 
 def test_references_in_attrs_are_edges_too() -> None:

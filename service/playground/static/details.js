@@ -106,7 +106,9 @@ function chain(request, response, node, select) {
   const kept = node.grad == null && total != null;
   return [
     title,
-    h("p", { class: "soft" }, `${node.id} gets one contribution from each use of it. Its gradient is their sum.`),
+    uses.length
+      ? h("p", { class: "soft" }, `${node.id} gets one contribution from each use of it. Its gradient is their sum.`)
+      : null,
     h("ol", { class: "uses" }, steps),
     h("p", { class: "sum-title" }, h("strong", {}, "Sum"), ` = d root / d ${node.id}`),
     total == null
