@@ -103,7 +103,7 @@ def _bind_one(
         elif name in taken:
             named[name] = _taken(parameter, taken[name], inputs, uses)
         elif parameter.required:
-            raise _Misfit(2, f"{name} is missing", "/inputs" if _is_tensor(parameter) else "/attrs")
+            raise _Misfit(1, f"{name} is missing", "/inputs" if _is_tensor(parameter) else "/attrs")
     template = _template(operation, signature, named, uses)
     return template, uses.references
 
@@ -182,7 +182,7 @@ def _converted(
             return convert_index(value, place, uses)
         return convert(parameter.kind, value, place, uses, expand=operation.exact)
     except Mismatch as mismatch:
-        raise _Misfit(1, f"{parameter.name} {mismatch}", place.pointer) from None
+        raise _Misfit(2, f"{parameter.name} {mismatch}", place.pointer) from None
 
 
 def _template(

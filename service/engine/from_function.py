@@ -94,7 +94,7 @@ PYTHON_TYPES: Mapping[Any, str] = {
 }
 
 UNANNOTATED: Mapping[str, Kind] = {
-    "dim": Kind("int", is_list=True, optional=True),
+    "dim": Kind("int", optional=True),
     "dims": Kind("any"),
     "size": Kind("int", is_list=True, optional=True),
     "scale_factor": Kind("float", is_list=True, optional=True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.engine.signature import (
@@ -28,6 +28,12 @@ SCHEMA_TYPES: Mapping[str, str] = {
     "ScalarType": "dtype",
     "MemoryFormat": "memory_format",
 }
+
+ENUMERATIONS: Mapping[str, Sequence[str]] = {
+    "memory_format": tuple(MEMORY_FORMATS),
+    "dtype": "uint8 int8 int16 int32 int64 float16 float32 float64".split(),
+}
+"""What the numbers mean that schemas have as defaults; see c10/core/ScalarType.h."""
 
 
 NUMBERS_AS_TENSORS = frozenset(
@@ -88,8 +94,8 @@ def _parameter_of_schema(argument: Any, numbers_too: bool) -> Parameter:
     if base is None:
         raise NoSignature(f"no request can say a {bare}")
     default = argument.default_value if argument.has_default_value() else None
-    if base == "memory_format" and isinstance(default, int):
-        default = list(MEMORY_FORMATS)[default]
+    if isinstance(default, int) and base in ENUMERATIONS:
+        default = ENUMERATIONS[base][default]
     return Parameter(
         argument.name,
         Kind(

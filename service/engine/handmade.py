@@ -155,8 +155,12 @@ FLAG_OUTPUTS: Mapping[str, Callable[[Mapping[str, bool]], int]] = {
 }
 """How many tensors come back from functions whose flags decide, where no annotation says."""
 
-OVERLOAD_ORDER: Mapping[str, Sequence[str]] = {"to": ("dtype", "other", "dtype_layout")}
-"""Overloads in another order than the schemas': `to` would take every dtype for `dtype_layout`."""
+OVERLOAD_ORDER: Mapping[str, Sequence[str]] = {
+    "to": ("dtype", "other", "dtype_layout"),
+    "bernoulli": ("", "p"),
+}
+"""Overloads in another order than the schemas', which would take every dtype for `to.device`, or
+some only: the public `bernoulli` takes no tensor for its probability."""
 
 SUMMARIES: Mapping[str, tuple[str, str]] = {
     "clamp_max": ("Clamps all elements to at most max.", "torch.clamp"),
