@@ -54,7 +54,8 @@ def tensor_of(document: Any, dtype: torch.dtype) -> Tensor:
 
     if dtype.is_complex:
         part = torch.float32 if dtype is torch.complex64 else torch.float64
-        return torch.view_as_complex(torch.tensor(number(document), dtype=part))
+        parts = torch.tensor(number(document), dtype=part)
+        return torch.view_as_complex(parts) if parts.numel() else parts.to(dtype)
     return torch.tensor(number(document), dtype=dtype)
 
 
