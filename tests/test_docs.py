@@ -124,6 +124,27 @@ def test_python_examples_run(url: str, page: str) -> None:
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("kind", "program", "file"),
+    [
+        ("python", [sys.executable], "engine.py"),
+        ("javascript", ["node"], "engine.mjs"),
+        ("go", ["go", "run"], "engine.go"),
+    ],
+)
+def test_an_engine_of_ones_own_agrees_with_pytorch(
+    url: str, tmp_path: Path, kind: str, program: list[str], file: str
+) -> None:
+    require_program(program[0])
+    (tmp_path / file).write_text(blocks("docs/engines.md", kind)[-1].replace(ADDRESS, url))
+    command = [*program, str(tmp_path / file)]
+    caches = {"GOCACHE": str(tmp_path / "cache"), "GOFLAGS": "-mod=mod", "GO111MODULE": "off"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, **caches}, capture_output=True, text=True
+    )
+    assert done.stdout == "both gradients agree\n", done.stderr
+
+
 def test_the_readme_lists_every_command() -> None:
     listed = re.findall(r"`gradtrace ([a-z-]+)", section("README.md", "## On the command line"))
     shown = {

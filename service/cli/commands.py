@@ -87,7 +87,7 @@ def serve(
         settings = _settings(host=host, port=port, workers=workers)
     except ValidationError as error:
         _usage(str(error))
-    start(settings)
+    raise typer.Exit(start(settings))
 
 
 @app.command()

@@ -142,13 +142,9 @@ def test_sigterm_drains_it(files: Path) -> None:
 
         asking = threading.Thread(target=ask)
         asking.start()
-        while "gradtrace_in_flight_requests 1" not in metrics(it.url):
+        while 'gradtrace_workers{state="busy"} 1.0' not in httpx.get(f"{it.url}/metrics").text:
             time.sleep(0.02)
         it.process.terminate()
         asking.join()
         assert it.process.wait() == 0
     assert answers == [200]
-
-
-def metrics(url: str) -> str:
-    return httpx.get(f"{url}/metrics").text.replace(".0", "")
