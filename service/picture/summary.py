@@ -105,7 +105,10 @@ def _card(graph: Graph, group: Group) -> Card:
     spread = {f"▲ {mark}": None for mark in marks if not mark.first}
     rows = [
         Row("soft", _census(leaves, len(nodes) - leaves)),
-        Row("grad-text" if with_grad else "soft", f"gradient in {len(with_grad):,} of them"),
+        Row(
+            "grad-text" if with_grad else "soft",
+            f"gradient in {len(with_grad):,} of {len(nodes):,}",
+        ),
     ]
     if with_grad:
         norm = math.hypot(*(gradient_norm(node) or 0.0 for node in with_grad))

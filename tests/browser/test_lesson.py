@@ -221,6 +221,7 @@ def test_a_large_graph_is_shown_as_a_summary(open_page: OpenPage) -> None:
     leaf = {"id": "x", "value": 0.5, "requires_grad": True}
     write(page, json.dumps({"leaves": [leaf], "ops": ops}))
     page.wait_for_selector('[data-group="block5"]')
+    assert page.input_value("#example") == "", "it is no example any more"
     assert page.locator("[data-row]").count() == 300
     page.click("text=Show more")
     assert page.locator("[data-row]").count() == 600

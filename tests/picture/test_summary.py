@@ -67,7 +67,7 @@ def test_a_nan_is_marked_in_the_namespace_where_it_starts() -> None:
     assert picture.index('data-group="b"') < starts < picture.index('data-group="c"')
 
 
-def test_a_hundred_thousand_nodes_make_a_small_picture() -> None:
-    picture = svg(*chain([f"n{index}" for index in range(100_000)]))
+def test_twenty_thousand_nodes_make_a_small_picture() -> None:
+    picture = svg(*chain([f"n{index}" for index in range(20_000)]))
     assert len(picture) < 50_000
-    assert "100,000 nodes" in picture
+    assert "20,000 nodes" in picture

@@ -39,11 +39,13 @@ const select = (id) => {
 
 // The editor.
 
+const chooser = byId("example");
 let typing = 0;
 const editor = new Editor(byId("editor"), {
   changed(text) {
     clearTimeout(typing);
     typing = setTimeout(() => session.read(text), TYPING_PAUSE_MS);
+    chooser.value = "";
     store.set({ text, undo: null });
   },
   run() {
@@ -204,7 +206,6 @@ for (const button of document.querySelectorAll("[data-copy]")) {
 // Where to begin: the graph of the link, else the first example.
 
 const examples = await (await fetch(new URL("examples.json", import.meta.url))).json();
-const chooser = byId("example");
 chooser.append(
   h("option", { value: "", hidden: true }, "your own"),
   ...examples.map((example) => h("option", { value: example.id }, example.title)),
