@@ -94,7 +94,8 @@ class Jobs:
         asked = request.get("include") or ()
         wanted = Wanted(frozenset([*PICTURE_NEEDS, *asked]), Encoding.JSON)
         traced = self._engine.compute(request, tensors, wanted, watch)
-        text = PICTURES[accept](request, orjson.loads(write_json(traced, wanted)))
+        response = orjson.loads(write_json(traced, wanted))
+        text = PICTURES[accept](request, response, _output_names)
         watch.lap("encode")
         nodes = str(count_nodes(request))
         headers = {"content-type": accept, "server-timing": str(watch), "x-nodes": nodes}
@@ -104,7 +105,7 @@ class Jobs:
         """Answer a TraceRequest a line with a line each, in order; a bad one spoils no other."""
         lines = []
         nodes = 0
-        for line in bytes(body).splitlines():
+        for line in bytes(body).split(b"\n"):
             answer = self._engine.trace(JSON, JSON, line)
             kind = b"trace" if answer.status == 200 else b"problem"
             lines.append(b'{"' + kind + b'":' + answer.body + b"}")
@@ -141,6 +142,11 @@ class Jobs:
         request, _ = self._engine.read(JSON, body)
         check_request(request)
         return Answer(200, {"content-type": "text/x-python"}, to_python(request).encode())
+
+
+def _output_names(op: str) -> tuple[str | None, ...]:
+    """Return what PyTorch calls the outputs of an op of the catalogue."""
+    return catalogue().find(op).signatures[0].outputs
 
 
 def _json(document: Any) -> Answer:

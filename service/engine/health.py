@@ -142,7 +142,11 @@ def _first_nonfinite_grad(
     all_bad = set(bad)
     makes = [place for place in bad if not all_bad.intersection(nodes[place].users)]
     first = nodes[bad[0]]
-    culprits = [nodes[user] for user in first.users if user not in all_bad]
+    culprits = [
+        nodes[user]
+        for user in first.users
+        if user not in all_bad and nodes[user].node.grad is not None
+    ]
     culprit = culprits[-1].node if culprits else None
     grad = first.node.grad
     assert grad is not None

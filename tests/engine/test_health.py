@@ -44,6 +44,19 @@ def test_a_gradient_is_traced_back_to_the_backward_that_made_it() -> None:
     )
 
 
+def test_an_op_without_a_gradient_is_nobodys_culprit() -> None:
+    request = {
+        "leaves": [leaf("x", [0.0, 1.0]), leaf("zero", [0.0, 0.0], requires_grad=False)],
+        "ops": [
+            op("root", "sqrt", "x"),
+            op("mask", "gt", "x", other=0),
+            op("w", "where", "mask", "root", "zero"),
+            op("out", "sum", "w"),
+        ],
+    }
+    assert health(request)["nonfinite_grad"]["made_by"] == "root"
+
+
 def test_propagators_are_told_from_producers() -> None:
     request = {
         "leaves": [leaf("x", [0.0])],
