@@ -84,7 +84,7 @@ pins: $(STAMP)  ## Write constraints.txt: what is installed now, exactly
 lock: $(STAMP)  ## Write deploy/requirements.lock: what the image takes, with hashes
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet 'pip-tools==7.6.2'
-	build/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+	build/lock/bin/pip-compile --quiet --generate-hashes --strip-extras \
 	  --unsafe-package torch --no-header --no-emit-options --no-emit-index-url \
 	  --no-emit-find-links --constraint constraints.txt \
 	  --output-file deploy/requirements.lock pyproject.toml

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -164,8 +165,7 @@ def running(root: Path, **settings: str) -> Iterator[Container]:
             if process.poll() is None:
                 container.runc("kill", "KILL")
             process.wait()
-    (bundle / "config.json").unlink()
-    bundle.rmdir()
+            shutil.rmtree(bundle)
 
 
 def _wait(container: Container) -> None:
@@ -196,8 +196,8 @@ def _bundle(root: Path, name: str, environment: dict[str, str]) -> dict[str, Any
         },
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc"},
-            _tmpfs("/dev", "mode=755"),
-            _tmpfs("/tmp", "mode=1777", "size=64m"),  # noqa: S108 - in the container
+            _tmpfs("/dev", "nosuid", "mode=755"),
+            _tmpfs("/tmp", "nosuid", "nodev", "mode=1777", "size=64m"),  # noqa: S108 - in the container
         ],
         "linux": {
             "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")],
@@ -212,5 +212,5 @@ def _tmpfs(destination: str, *options: str) -> dict[str, Any]:
         "destination": destination,
         "type": "tmpfs",
         "source": "tmpfs",
-        "options": ["nosuid", "nodev", *options],
+        "options": list(options),
     }
