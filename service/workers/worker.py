@@ -18,6 +18,10 @@ KEPT = 0.25
 """Part of the memory budget that a worker may keep between requests; beyond it, it is replaced."""
 
 
+GARBAGE = 20_000
+"""Containers made and not freed since the last collection, after which the next one is due."""
+
+
 def run(sock: socket.socket, job: Job, *, parent: int, memory_limit_mb: int) -> None:
     """Serve ``sock`` until the pool closes it."""
     confine.die_with(parent)
@@ -28,11 +32,14 @@ def run(sock: socket.socket, job: Job, *, parent: int, memory_limit_mb: int) -> 
     kept = memory.used() + int(budget * KEPT) if budget else sys.maxsize
     if budget:
         memory.allow(budget)
+    gc.disable()  # it would interrupt requests; between them it keeps nobody waiting
     buffer = bytearray(frames.BUFFER)
     frames.send(sock, frames.encode([frames.READY]))
     while frame := frames.receive(sock, buffer):
         _answer(sock, job, frame)
         del frame
+        if gc.get_count()[0] > GARBAGE:
+            gc.collect()
         if memory.used() > kept and _still_above(kept, memory):
             frames.send(sock, frames.encode([frames.RETIRE]))
             kept = sys.maxsize
