@@ -13,9 +13,8 @@ you trust, and never one that came over the network.
 
 from __future__ import annotations
 
-import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,18 @@ from torch.export.graph_signature import OutputKind
 from service.contract.problem import GradtraceError, InvalidRequest
 from service.engine.bind import bind
 from service.engine.catalogue import catalogue
-from service.engine.from_schema import HIDDEN_TYPES
-from service.engine.signature import HIDDEN, MEMORY_FORMATS
 from service.translate.cells import VIEWS, Cell, View, read, write
+from service.translate.exported_arguments import (
+    UNKNOWN_SHAPES,
+    any_tracked,
+    by_name,
+    can_be_tracked,
+    overload_of,
+    references_in,
+    renamed,
+    request_form,
+    shares_memory,
+)
 from service.translate.exported_leaves import Inputs, identity, leaf, placeholders
 from service.translate.names import unique
 
@@ -42,10 +50,6 @@ DROPPED = frozenset(
 
 NO_GRAD_BLOCK = "wrap_with_set_grad_enabled"
 AUTOCAST_BLOCK = "wrap_with_autocast"
-UNKNOWN_SHAPES = (
-    "its shape or value is known only when the program runs; export without dynamic shapes and "
-    "without reading values of tensors"
-)
 RENAMED: Mapping[str, str] = {
     "aten.zero.default": "aten.zeros_like.default",
     "aten._to_copy.default": "aten.to.dtype_layout",
@@ -214,7 +218,7 @@ class Reader:
             "item",
         ):
             raise InvalidRequest(f"{node.name}: {UNKNOWN_SHAPES}")
-        arguments = _by_name(
+        arguments = by_name(
             target,
             self._argument(node.args),
             {name: self._argument(value) for name, value in node.kwargs.items()},
@@ -228,18 +232,19 @@ class Reader:
     def _op(self, node: fx.Node, target: OpOverload, arguments: Mapping[str, Any]) -> Any:
         name = f"aten.{target._schema.name.removeprefix('aten::')}.{target._overloadname}"
         reference = self._append(node.name, target, name, arguments)
-        tracked = _any_tracked(arguments) and name != "aten.detach.default"
+        tracked = any_tracked(arguments) and name != "aten.detach.default"
         value = value_of(node)
         if isinstance(value, list | tuple):
             parts = [
-                Cell(f"{reference}:{k}", tracked=tracked and _can(v)) for k, v in enumerate(value)
+                Cell(f"{reference}:{k}", tracked=tracked and can_be_tracked(v))
+                for k, v in enumerate(value)
             ]
             base = next(iter(arguments.values()), None)
             if name in VIEWS and isinstance(base, Cell):
                 for cell in parts:
                     cell.view = View(base, "getitem", [], [], node.name, base.version)
             return parts
-        cell = Cell(reference, tracked=tracked and _can(value))
+        cell = Cell(reference, tracked=tracked and can_be_tracked(value))
         if name in VIEWS:
             cell.view = self._view(node, name, arguments)
         return cell
@@ -249,7 +254,7 @@ class Reader:
         if not isinstance(base, Cell) or not isinstance(node.args[0], fx.Node):
             return None
         before, after = value_of(node.args[0]), value_of(node)
-        if not _shares_memory(name, before, after, arguments):
+        if not shares_memory(name, before, after, arguments):
             return None
         return View(base, name, rest, [int(n) for n in before.shape], node.name, base.version)
 
@@ -266,7 +271,7 @@ class Reader:
         else:
             name = f"aten.{packet[:-1]}.{target._overloadname}"
             reference = self._append(node.name, target, name, arguments)
-            tracked = _any_tracked(arguments) and packet not in ("detach_", "zero_")
+            tracked = any_tracked(arguments) and packet not in ("detach_", "zero_")
             if torch.Tag.nondeterministic_seeded not in target.tags:
                 self._written.add(reference)
         write(cell, reference, tracked, self.add)
@@ -323,33 +328,36 @@ class Reader:
             if op["id"] in self._written and op["id"] not in used:
                 op["op"] = None
             else:
-                used.update(op.get("inputs", ()), _refs(op.get("attrs")))
+                used.update(op.get("inputs", ()), references_in(op.get("attrs")))
         self.ops = [op for op in self.ops if op["op"] is not None]
 
     # --- ops of the request ---------------------------------------------------------------------
 
     def add(self, name: str, overload: str, arguments: Sequence[Any]) -> str:
         """Append an op that the program does not hold itself; references are strings."""
-        target = _overload(overload)
+        target = overload_of(overload)
         cells = [Cell(part) if isinstance(part, str) else part for part in arguments]
-        return self._append(name, target, overload, _by_name(target, cells, {}))
+        return self._append(name, target, overload, by_name(target, cells, {}))
+
+    def _look(self, cell: Cell) -> str:
+        return read(cell, self.add)
 
     def _append(
         self, node: str, target: OpOverload, name: str, arguments: Mapping[str, Any]
     ) -> str:
         if name in RENAMED:
             name = RENAMED[name]
-            known = {argument.name for argument in _overload(name)._schema.arguments}
+            known = {argument.name for argument in overload_of(name)._schema.arguments}
             arguments = {key: value for key, value in arguments.items() if key in known}
             arguments = {
                 key: v for key, v in arguments.items() if not (key == "dtype" and v is None)
             }
-            target = _overload(name)
+            target = overload_of(name)
         elif target._schema.is_mutable:
-            made = _overload(name)
-            arguments = _renamed(arguments, target, made)
+            made = overload_of(name)
+            arguments = renamed(arguments, target, made)
             target = made
-        inputs, attrs = self._request_form(node, target, arguments)
+        inputs, attrs = request_form(node, target, arguments, self._look)
         node_id = unique(node, self._ids)
         op: dict[str, Any] = {"id": node_id, "op": name}
         if inputs:
@@ -364,133 +372,8 @@ class Reader:
         self.ops.append(op)
         return node_id
 
-    def _request_form(
-        self, node: str, target: OpOverload, arguments: Mapping[str, Any]
-    ) -> tuple[list[str], dict[str, Any]]:
-        """Put leading tensors into `inputs`, everything else into `attrs` by name."""
-        inputs: list[str] = []
-        attrs: dict[str, Any] = {}
-        in_order = True
-        for argument in target._schema.arguments:
-            is_tensor = "Tensor" in str(argument.real_type)
-            if argument.name not in arguments:
-                in_order = in_order and not is_tensor
-                continue
-            value = arguments[argument.name]
-            if argument.name in HIDDEN or str(argument.real_type) in HIDDEN_TYPES:
-                continue  # the device and its like are the request's, or change no number
-            if argument.has_default_value() and value is None and argument.default_value is None:
-                in_order = in_order and not is_tensor
-                continue
-            if in_order and isinstance(value, Cell) and not argument.kwarg_only:
-                inputs.append(read(value, self.add))
-                continue
-            if in_order and _are_cells(value) and not argument.kwarg_only:
-                inputs.extend(read(cell, self.add) for cell in value)
-                in_order = False
-                continue
-            in_order = in_order and not is_tensor
-            attrs[argument.name] = self._literal(node, value)
-        return inputs, attrs
-
-    def _literal(self, node: str, value: Any) -> Any:
-        """Return an argument as JSON of `attrs`."""
-        if isinstance(value, Cell):
-            return {"ref": read(value, self.add)}
-        if isinstance(value, list | tuple):
-            return [self._literal(node, item) for item in value]
-        if isinstance(value, torch.dtype):
-            return str(value).removeprefix("torch.")
-        if isinstance(value, torch.memory_format):
-            return next(name for name, known in MEMORY_FORMATS.items() if known is value)
-        if isinstance(value, complex):
-            return {"re": _number(value.real), "im": _number(value.imag)}
-        if isinstance(value, float):
-            return _number(value)
-        if value is None or isinstance(value, bool | int | str):
-            return value
-        raise InvalidRequest(f"{node}: {UNKNOWN_SHAPES}")
-
-
-def _shares_memory(name: str, before: Tensor, after: Tensor, arguments: Mapping[str, Any]) -> bool:
-    """Whether the result of an op that may be a view is one."""
-    if name == "aten.dropout.default":
-        return not arguments["train"]
-    if name == "aten.to.dtype":
-        return before.dtype == after.dtype and not arguments.get("copy")
-    if name == "aten.contiguous.default":
-        return before.is_contiguous()
-    if name in ("aten.reshape.default", "aten.flatten.using_ints"):
-        return _can_be_viewed(before, after)
-    return True
-
-
-def _can_be_viewed(before: Tensor, after: Tensor) -> bool:
-    size = [int(n) for n in before.shape]
-    stride = [int(n) for n in before.stride()]
-    try:
-        torch.empty_strided(size, stride, device="meta").view([int(n) for n in after.shape])
-    except RuntimeError:
-        return False
-    return True
-
-
-def _number(value: float) -> Any:
-    if math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
 
 def _split_block(node: fx.Node) -> tuple[list[Any], Any]:
     """Return the flags before a block's graph, and the node that names the graph."""
     place = next(k for k, part in enumerate(node.args) if isinstance(part, fx.Node))
     return list(node.args[:place]), node.args[place]
-
-
-def _by_name(target: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    names = [argument.name for argument in target._schema.arguments]
-    return {**dict(zip(names, args, strict=False)), **kwargs}
-
-
-def _refs(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        if value.keys() == {"ref"}:
-            return [value["ref"]]
-        value = list(value.values())
-    return [ref for item in value for ref in _refs(item)] if isinstance(value, list) else []
-
-
-def _are_cells(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(one, Cell) for one in value)
-
-
-def _renamed(arguments: Mapping[str, Any], written: OpOverload, made: OpOverload) -> dict[str, Any]:
-    """Return the arguments of ``dropout_`` by the names that ``dropout`` has for them."""
-    names = {
-        old.name: new.name
-        for old, new in zip(written._schema.arguments, made._schema.arguments, strict=False)
-    }
-    return {names.get(name, name): value for name, value in arguments.items()}
-
-
-def _any_tracked(arguments: Mapping[str, Any]) -> bool:
-    flat = list(arguments.values())
-    for value in flat:
-        if isinstance(value, list):
-            flat.extend(value)
-    return any(isinstance(value, Cell) and value.tracked for value in flat)
-
-
-def _can(value: Any) -> bool:
-    """Whether a result of this dtype can be tracked."""
-    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
-
-
-def _overload(name: str) -> OpOverload:
-    _, packet, overload = name.split(".")
-    found: Callable[..., Any] | None = getattr(
-        getattr(torch.ops.aten, packet, None), overload, None
-    )
-    if not isinstance(found, OpOverload):
-        raise InvalidRequest(f"there is no overload {name}")
-    return found

@@ -73,7 +73,9 @@ def result_kind(name: str, node: Node) -> str | None:
 def _numbers(attrs: Mapping[str, Any]) -> set[type]:
     numbers = {name: value for name, value in attrs.items() if name not in ("size", "dtype")}
     found = {type(value) for value in numbers.values() if isinstance(value, int | float)}
-    return found | {float for value in numbers.values() if value in ("NaN", "Infinity", "-Infinity")}
+    return found | {
+        float for value in numbers.values() if value in ("NaN", "Infinity", "-Infinity")
+    }
 
 
 def settle_default(node: Node, name: str, default: str) -> None:

@@ -12,6 +12,7 @@ from service.translate.arguments import arguments
 from service.translate.graph import plain
 from service.translate.kinds import TO_FLOAT, result_kind, settle_default
 from service.translate.reading import Reading
+from service.translate.shapes import shape_of_result
 from service.translate.unreadable import Unreadable, from_problem
 from service.translate.values import Node, Ref, Several, Tensor, references
 
@@ -80,7 +81,7 @@ def add(reading: Reading, node: Node) -> Tensor | Several:
         node.tracked = bool(node.attrs.get("create_graph", True))
     node.kind = result_kind(node.op, node)
     node.dtype = _dtype(node, sources)
-    node.shape = _shape(node)
+    node.shape = None if several else shape_of_result(node)
     if node.op in VIEWS:
         node.shares_memory = True
         for ref in sources:
@@ -138,13 +139,3 @@ def _dtype(node: Node, sources: Sequence[Ref]) -> str | None:
     dtypes = {ref.node.dtype for ref in sources}
     keeps = node.kind in ("float", "complex") and node.op not in TO_FLOAT and node.op != "to"
     return dtypes.pop() if keeps and len(dtypes) == 1 else None
-
-
-def _shape(node: Node) -> tuple[int, ...] | None:
-    """Return the shape of the results that keep the shape of their only input."""
-    if len(node.inputs) == 1 and node.op in ("detach", "clone", "contiguous"):
-        return node.inputs[0].node.shape
-    size = node.attrs.get("size")
-    if not node.inputs and isinstance(size, list) and all(type(n) is int for n in size):
-        return tuple(size)
-    return None

@@ -6,9 +6,13 @@ import ast
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from service.translate.arguments import describe
+from service.translate.assignments import (
+    read_annotated,
+    read_assignment,
+    read_augmented,
+)
 from service.translate.attributes import attribute
-from service.translate.builtins_read import IGNORED_MODULES, items_of
+from service.translate.builtins_read import IGNORED_MODULES
 from service.translate.exported import helper
 from service.translate.expressions import (
     bind_names,
@@ -18,14 +22,10 @@ from service.translate.expressions import (
     operand,
     truth,
 )
-from service.translate.gradients import empty_gradient
-from service.translate.leaves import forget_grad, require_grad
 from service.translate.names import id_of
-from service.translate.operations import apply
-from service.translate.operators import binary_operator
 from service.translate.reading import MAX_DEPTH, Reading
 from service.translate.unreadable import Unreadable
-from service.translate.values import Function, Path, Scope, Several, Tensor
+from service.translate.values import Function, Path, Scope
 
 RANDOM = frozenset(
     "rand randn randint randperm normal bernoulli multinomial poisson dropout rand_like randn_like "
@@ -90,123 +90,6 @@ def execute(reading: Reading, statements: Sequence[ast.stmt]) -> None:
                 unreadable.node = statement
             raise
         reading.graph.name_rest(mark, owner or "")
-
-
-# --- assignments --------------------------------------------------------------------------------
-
-
-def _assign(reading: Reading, node: ast.Assign) -> str:
-    value = evaluate(reading, node.value)
-    owners = [assign(reading, target, value) for target in node.targets]
-    return owners[0]
-
-
-def _annotated(reading: Reading, node: ast.AnnAssign) -> str:
-    if node.value is None:
-        return ""
-    return assign(reading, node.target, evaluate(reading, node.value))
-
-
-def assign(reading: Reading, target: ast.expr, value: Any) -> str:
-    """Give ``value`` to a target, and its node the target's name; return the node's id."""
-    if isinstance(target, ast.Name):
-        reading.scope.names[target.id] = value
-        return _name(reading, reading.scope.prefix + id_of(target.id), value)
-    if isinstance(target, ast.Starred):
-        raise Unreadable("*rest as a target is not read", target)
-    if isinstance(target, ast.Tuple | ast.List):
-        return _unpack(reading, target, value)
-    if isinstance(target, ast.Attribute):
-        return _assign_attribute(reading, target, value)
-    assert isinstance(target, ast.Subscript)
-    return _assign_item(reading, target, value)
-
-
-def _name(reading: Reading, stem: str, value: Any) -> str:
-    """Name the node of a value that has no name yet; of a list, each item's by its number."""
-    if isinstance(value, Tensor | Several):
-        node = value.node
-        reading.graph.name(node, stem)
-        return node.id
-    if isinstance(value, list | tuple):
-        for k, item in enumerate(value):
-            if isinstance(item, Tensor | Several | list | tuple):
-                _name(reading, f"{stem}.{k}", item)
-    return stem
-
-
-def _unpack(reading: Reading, target: ast.Tuple | ast.List, value: Any) -> str:
-    if isinstance(value, Tensor):
-        value = apply(reading, "unbind", [value], {})
-    if isinstance(value, Several):
-        names = [id_of(e.id) for e in target.elts if isinstance(e, ast.Name) and e.id != "_"]
-        reading.graph.name(value.node, reading.scope.prefix + ("_".join(names) or "_"))
-        if value.count is None:
-            value = [value.output(k) for k in range(len(target.elts))]
-    items = items_of(reading, value)
-    if len(items) != len(target.elts):
-        raise Unreadable(f"{len(items)} values for {len(target.elts)} names", target)
-    parts = zip(target.elts, items, strict=True)
-    owners = [assign(reading, part, item) for part, item in parts]
-    return owners[0] if owners else ""
-
-
-def _assign_attribute(reading: Reading, target: ast.Attribute, value: Any) -> str:
-    owner = evaluate(reading, target.value)
-    if isinstance(owner, Tensor) and target.attr == "requires_grad" and isinstance(value, bool):
-        (require_grad if value else forget_grad)(reading, owner)
-        return owner.node.id
-    if isinstance(owner, Tensor) and target.attr == "grad" and value is None:
-        empty_gradient(reading, owner)
-        return ""
-    raise Unreadable(f".{target.attr} cannot be set in a graph", target)
-
-
-def _assign_item(reading: Reading, target: ast.Subscript, value: Any) -> str:
-    owner = evaluate(reading, target.value)
-    key = evaluate(reading, target.slice)
-    if isinstance(owner, Tensor):
-        raise Unreadable(
-            "this writes into a tensor in place, and a node of a graph never changes; torch.where, "
-            "torch.cat or torch.index_put make a new one",
-            target,
-        )
-    if not isinstance(owner, list | dict):
-        raise Unreadable(f"{describe(owner)} cannot be written into", target)
-    try:
-        owner[key] = value
-    except (IndexError, TypeError) as error:
-        raise Unreadable(str(error), target) from error
-    return ""
-
-
-def _augmented(reading: Reading, node: ast.AugAssign) -> str:
-    """``b += 2``: the tensor that ``b`` names becomes the next node."""
-    if not isinstance(node.target, ast.Name):
-        raise Unreadable("an in-place operator is read on a name only", node.target)
-    held = evaluate(reading, ast.copy_location(ast.Name(node.target.id, ast.Load()), node.target))
-    value = operand(reading, node.value)
-    if isinstance(held, list) and isinstance(node.op, ast.Add):
-        held.extend(items_of(reading, value))
-        return ""
-    if not isinstance(held, Tensor):
-        return assign(reading, node.target, binary_operator(reading, node.op, held, value))
-    if held.node.requires_grad and reading.grad_enabled:
-        raise Unreadable(
-            "a leaf Variable that requires grad is being used in an in-place operation."
-        )
-    if held.node.shares_memory:
-        raise Unreadable(
-            "this would also change the tensors that share memory with it as views; write "
-            f"{node.target.id} = {node.target.id} ... instead"
-        )
-    was_leaf = held.node.requires_grad
-    result = binary_operator(reading, node.op, held, value)
-    assert isinstance(result, Tensor)
-    if was_leaf:
-        require_grad(reading, result)
-    held.move(result.ref, len(reading.graph.roots))
-    return _name(reading, reading.scope.prefix + id_of(node.target.id), held)
 
 
 # --- expressions as statements ------------------------------------------------------------------
@@ -424,9 +307,9 @@ def _nothing(_reading: Reading, _node: ast.stmt) -> None:
 
 
 READERS: Mapping[type[ast.stmt], Callable[[Reading, Any], str | None]] = {
-    ast.Assign: _assign,
-    ast.AnnAssign: _annotated,
-    ast.AugAssign: _augmented,
+    ast.Assign: read_assignment,
+    ast.AnnAssign: read_annotated,
+    ast.AugAssign: read_augmented,
     ast.Expr: _expression,
     ast.Assert: _assert,
     ast.If: _if,

@@ -78,7 +78,9 @@ def check(source: str) -> dict[str, dict[str, Any]]:
     tensors = {name: value for name, value in names.items() if isinstance(value, Tensor)}
     assert tensors
     for name, tensor in tensors.items():
-        node = nodes[str(reading.scope.names[name].ref)]
+        ref = reading.scope.names[name].ref
+        assert ref.node.shape in (None, tuple(tensor.shape)) or ref.output is not None, name
+        node = nodes[str(ref)]
         assert node["dtype"] == str(tensor.dtype).removeprefix("torch."), name
         assert node["requires_grad"] == tensor.requires_grad, name
         assert same(node["value"], tensor), (name, node["value"], tensor)

@@ -292,6 +292,20 @@ SCRIPTS = {
         rows = [row * k for k, row in enumerate(x)]
         loss.backward()
     """,
+    "shapes of results": """
+        torch.manual_seed(1)
+        x = torch.randn(2, 4, 8, requires_grad=True)
+        w = torch.randn(8, 3)
+        k = x @ w
+        q = k.transpose(-2, -1) * k.shape[-1] ** -0.5
+        s = F.softmax(k @ q, dim=-1)
+        t = s.sum(1, keepdim=True) + s.mean(dim=[0, 2], keepdim=True)
+        u = torch.stack([k, k], -1).view(2, -1).unsqueeze(1)
+        v = torch.cat([k.permute(2, 0, 1), k.mT.reshape(3, 2, 4)], dim=-1)
+        d = F.linear(x, w.T) + torch.where(s.sum() > 0, w.sum(0), 0.0)
+        out = (t.sum() / t.numel() + u.sum() / u.size(2) + v.sum() / v.shape[2]) * d.dim()
+        out.backward()
+    """,
     "losses and layers without parameters": """
         from torch import nn
         criterion = nn.MSELoss(reduction="sum")

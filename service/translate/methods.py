@@ -1,0 +1,160 @@
+"""Methods of tensors, and of Python's lists and dicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from service.translate import gradients, leaves
+from service.translate.arguments import describe, dtype_name
+from service.translate.attributes import known_shape
+from service.translate.operations import apply
+from service.translate.reading import Reading
+from service.translate.unreadable import Unreadable
+from service.translate.values import Device, DType, Gradient, Method, Several, Tensor
+
+
+def tensor_of(reading: Reading, value: Any) -> Any:
+    """Return ``x.grad`` as a tensor to compute with, anything else as it is."""
+    return gradients.gradient_tensor(reading, value) if isinstance(value, Gradient) else value
+
+
+def in_place(name: str) -> str:
+    """Return why a method that works in place is not read."""
+    return (
+        f"{name} changes its tensor in place, and a node of a graph never changes: "
+        f"write x = x.{name.rstrip('_')}(...)"
+    )
+
+
+def call_method(
+    reading: Reading, method: Method, values: Sequence[Any], keywords: Mapping[str, Any]
+) -> Any:
+    """Return ``owner.name(*values, **keywords)``."""
+    owner, name = method.owner, method.name
+    if isinstance(owner, Gradient):
+        gradients.empty_gradient(reading, owner.tensor)
+        return None
+    if not isinstance(owner, Tensor):
+        return _python_method(owner, name, values)
+    values = [tensor_of(reading, value) for value in values]
+    keywords = {key: tensor_of(reading, value) for key, value in keywords.items()}
+    special = METHODS.get(name)
+    if special is not None:
+        return special(reading, owner, values, keywords)
+    if name in ("view", "reshape") and not keywords and leaves.reshaped(owner, values):
+        return owner
+    if name.endswith("_"):
+        raise Unreadable(in_place(name))
+    return apply(reading, name, [owner, *values], keywords)
+
+
+LIST_METHODS = frozenset("append extend insert pop index count copy reverse remove".split())
+DICT_METHODS = frozenset("keys values items get".split())
+
+
+def _python_method(owner: Any, name: str, values: Sequence[Any]) -> Any:
+    if isinstance(owner, list) and name in LIST_METHODS:
+        return _attempt_method(owner, name, values)
+    if isinstance(owner, dict) and name in DICT_METHODS:
+        found = _attempt_method(owner, name, values)
+        return found if name == "get" else list(found)
+    if isinstance(owner, Several) and name in ("count", "index"):
+        raise Unreadable("the outputs of an op are read by number or name")
+    raise Unreadable(f"{describe(owner)} has no method {name} that is read here")
+
+
+def _attempt_method(owner: Any, name: str, values: Sequence[Any]) -> Any:
+    try:
+        return getattr(owner, name)(*values)
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise Unreadable(f"{type(error).__name__}: {error}") from error
+
+
+def _to(reading: Reading, owner: Tensor, values: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+    """``x.to(...)``, without the device, which is the request's."""
+    kept = []
+    for value in values:
+        if isinstance(value, Device | str):
+            leaves.on_cpu(value)
+        else:
+            kept.append(value)
+    settings = dict(keywords)
+    leaves.on_cpu(settings.pop("device", None))
+    return apply(reading, "to", [owner, *kept], settings) if kept or settings else owner
+
+
+def _type(
+    reading: Reading, owner: Tensor, values: Sequence[Any], _keywords: Mapping[str, Any]
+) -> Any:
+    dtype = dtype_name(values[0]) if values else None
+    if dtype is None:
+        raise Unreadable(".type() is read with a dtype")
+    return apply(reading, "to", [owner], {"dtype": DType(dtype)})
+
+
+def _same(_reading: Reading, owner: Tensor, *_arguments: Any) -> Tensor:
+    return owner
+
+
+def _clone(
+    reading: Reading, owner: Tensor, values: Sequence[Any], keywords: Mapping[str, Any]
+) -> Any:
+    fresh = "value_base64" in owner.node.fields and not owner.node.id
+    return owner if fresh else apply(reading, "clone", [owner, *values], keywords)
+
+
+def _retain(reading: Reading, owner: Tensor, *_arguments: Any) -> None:
+    """``x.retain_grad()``; after a backward pass there is nothing left of it to keep."""
+    before = (gradients.reaches(root, owner.node) for root in reading.graph.roots)
+    if owner.node.op is not None and not any(before):
+        owner.node.retain_grad = True
+
+
+def _requires_grad(
+    reading: Reading, owner: Tensor, values: Sequence[Any], keywords: Mapping[str, Any]
+) -> Tensor:
+    wanted = values[0] if values else keywords.get("requires_grad", True)
+    return (leaves.require_grad if wanted else leaves.forget_grad)(reading, owner)
+
+
+def _size(
+    _reading: Reading, owner: Tensor, values: Sequence[Any], keywords: Mapping[str, Any]
+) -> Any:
+    shape = known_shape(owner)
+    at = values[0] if values else keywords.get("dim")
+    if at is None:
+        return shape
+    if not (isinstance(at, int) and -len(shape) <= at < len(shape)):
+        raise Unreadable(f"there is no dimension {at}")
+    return shape[at]
+
+
+def _dim(_reading: Reading, owner: Tensor, *_arguments: Any) -> int:
+    return len(known_shape(owner))
+
+
+def _numel(_reading: Reading, owner: Tensor, *_arguments: Any) -> int:
+    return math.prod(known_shape(owner))
+
+
+def _cuda(_reading: Reading, _owner: Tensor, *_arguments: Any) -> None:
+    leaves.on_cpu("cuda")
+
+
+METHODS: Mapping[str, Callable[..., Any]] = {
+    "backward": gradients.backward,
+    "retain_grad": _retain,
+    "requires_grad_": _requires_grad,
+    "to": _to,
+    "type": _type,
+    "cpu": _same,
+    "clone": _clone,
+    "size": _size,
+    "dim": _dim,
+    "ndimension": _dim,
+    "numel": _numel,
+    "nelement": _numel,
+    "cuda": _cuda,
+}
