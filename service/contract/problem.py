@@ -217,8 +217,8 @@ class NotAcceptable(GradtraceError):
     status = 406
     title = "No media type that the client accepts"
     description = (
-        "None of the media types in the Accept header can be sent from here. A missing Accept or "
-        "`*/*` is answered with JSON."
+        "None of the media types in the Accept header can be sent from here. An Accept that is "
+        "missing, or takes anything, is answered with JSON."
     )
 
 

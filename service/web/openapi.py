@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
@@ -57,6 +58,10 @@ BEARER = {
     "scheme": "bearer",
     "description": "One of the keys of GRADTRACE_API_KEYS, where the service has any.",
 }
+WIDTHS = {"integer": "int64", "number": "double"}
+UNUSED = ("HTTPValidationError", "ValidationError", "JsonValue")
+"""Schemas of the framework's answers, which nobody gets here, and of any value, which is `{}`."""
+ANY_VALUE = "#/components/schemas/JsonValue"
 ENUMS: dict[type[StrEnum], dict[str, str]] = {
     GradStatus: {
         "accumulated": "The gradient is there: a leaf that requires grad and a root depends on.",
@@ -128,6 +133,8 @@ def build(app: FastAPI, root_path: str) -> dict[str, Any]:
     components = document.setdefault("components", {})
     components["schemas"] = dict(sorted(_schemas(components.get("schemas", {}), MODELS).items()))
     components["securitySchemes"] = {"bearer": BEARER}
+    _without_default_422(document["paths"])
+    _make_plain(document)
     _describe_enums(components["schemas"])
     return document
 
@@ -155,7 +162,36 @@ def _schemas(known: dict[str, Any], models: Iterable[type[BaseModel]]) -> dict[s
     _, definitions = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
     )
-    return {**known, **definitions["$defs"]}
+    schemas = {**known, **definitions["$defs"]}
+    return {name: each for name, each in schemas.items() if name not in UNUSED}
+
+
+def _without_default_422(paths: dict[str, Any]) -> None:
+    """Take out the framework's own 422, which it adds to every route with a parameter."""
+    for path in paths.values():
+        for operation in path.values():
+            default = operation["responses"].get("422", {})
+            if UNUSED[0] in json.dumps(default):
+                del operation["responses"]["422"]
+
+
+def _make_plain(node: Any) -> None:
+    """Say in place what generators of clients would guess wrong: widths, and what any value is."""
+    if isinstance(node, list):
+        for each in node:
+            _make_plain(each)
+    if not isinstance(node, dict):
+        return
+    kind = node.get("type")
+    if isinstance(kind, str) and kind in WIDTHS:
+        node.setdefault("format", WIDTHS[kind])
+    if node.get("additionalProperties") == {"$ref": ANY_VALUE}:
+        node["additionalProperties"] = True
+    if node.get("$ref") == ANY_VALUE:
+        del node["$ref"]
+    for key, value in node.items():
+        if key not in ("example", "examples"):
+            _make_plain(value)
 
 
 def _describe_enums(schemas: dict[str, Any]) -> None:
