@@ -11,6 +11,7 @@ import resource
 from asyncio import TimerHandle
 from typing import Any, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.contract.problem import (
@@ -25,6 +26,7 @@ MAX_HEAD = 64 * 1024
 """Bytes that a head may still have after the piece it began in (uvloop reads 256 KB at most)."""
 HEAD_TIMEOUT_S = 15.0
 """Seconds in which a request's head must come, once it began or the connection was made."""
+OFFER = (b"upgrade", b"http2-settings")
 SPARE_FILES = 256
 """Open files kept for everything but connections."""
 
@@ -49,6 +51,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._in_head = False
         self._head_bytes = 0
+        self._offered = False
         self._head_timer: TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -69,7 +72,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         continued = self._in_head
-        super().data_received(data)
+        self._parse(data)
         if not self._in_head or self.transport.is_closing():
             return
         if continued:
@@ -90,11 +93,43 @@ class BoundedHttp(HttpToolsProtocol):
         """Hand the request to the app."""
         self._in_head = False
         self._head_came()
-        super().on_headers_complete()
+        self._offered = any(name == b"upgrade" for name, _ in self.headers)
+        if not self._offered:
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Tell the app that the body is whole."""
+        if not self._offered:
+            super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP."""
         self._refuse(400, InvalidRequest(msg))
+
+    def _parse(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            if self._offered:
+                self._decline(data[offer.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("This is not HTTP.")
+
+    def _decline(self, rest: bytes) -> None:
+        """Read the request again without its offer to change to another protocol.
+
+        The parser takes what follows such a head for that protocol, and so for no body. Java's
+        client makes the offer with every first request.
+        """
+        head = [b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
+        for name, value in self.headers:
+            kept = _without_offer(value) if name == b"connection" else value
+            if name not in OFFER:
+                head.append(b"%b: %b\r\n" % (name, kept))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+        self._parse(b"".join([*head, b"\r\n", rest]))
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.abort)
@@ -112,3 +147,8 @@ class BoundedHttp(HttpToolsProtocol):
             % (STATUS_LINE[status], PROBLEM_MEDIA_TYPE.encode(), len(body), retry, body)
         )
         self.transport.close()
+
+
+def _without_offer(connection: bytes) -> bytes:
+    words = [word.strip() for word in connection.split(b",")]
+    return b", ".join(word for word in words if word.lower() not in OFFER)
