@@ -66,15 +66,23 @@ class Settings(BaseSettings):
     )
     queue: int = Field(default=64, ge=0, description="Requests that wait; the next one gets 429.")
     time_limit_s: float = Field(
-        default=10, gt=0, description="Computing time of one request, queueing not counted."
+        default=10.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Computing time of one request, queueing not counted.",
     )
     torch_threads: int = Field(default=1, ge=1, description="Torch threads in each worker.")
     memory_limit_mb: int = Field(
         default=2048, ge=16, description="What one request may take beyond a fresh worker."
     )
-    max_body_mb: float = Field(default=64, gt=0, description="Size of a body, or of one line.")
+    max_body_mb: float = Field(
+        default=64.0, gt=0, allow_inf_nan=False, description="Size of a body, or of one line."
+    )
     body_timeout_s: float = Field(
-        default=30, gt=0, description="Silence while a body is being sent, or an answer read."
+        default=30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Silence while a body is being sent, or an answer read.",
     )
     max_nodes: int = Field(default=100_000, ge=1, description="Leaves and ops of one request.")
     max_elements: int = Field(
@@ -84,7 +92,10 @@ class Settings(BaseSettings):
         default=33_554_432, ge=1, description="Elements that one answer may carry."
     )
     drain_s: float = Field(
-        default=10, ge=0, description="How long requests are served after the signal to stop."
+        default=10.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How long requests are served after the signal to stop.",
     )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(), description="Comma-separated keys, one of which everything under /v1 needs."

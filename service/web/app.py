@@ -56,7 +56,6 @@ def create_app(
         title="Gradtrace",
         lifespan=lifespan,
         middleware=_middleware(settings, lifecycle, metrics, access_log or AccessLog(settings.log)),
-        root_path=settings.root_path,
         redirect_slashes=False,
         openapi_url=None,
         docs_url=None,

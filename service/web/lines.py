@@ -81,7 +81,9 @@ def with_index(indices: Iterable[int], answers: Body) -> Iterator[bytes]:
     """Yield the lines ``{"trace": ...}`` of ``answers`` as ``{"index": 0, "trace": ...}``."""
     following = iter(indices)
     begun = False
+    left = len(answers)
     for chunk in answers.chunks():
+        left -= len(chunk)
         out: list[bytes] = []
         for number, piece in enumerate(chunk.split(b"\n")):
             if number and begun:
@@ -93,9 +95,9 @@ def with_index(indices: Iterable[int], answers: Body) -> Iterator[bytes]:
                 begun = True
             else:
                 out.append(piece)
+        if begun and not left:
+            out.append(b"\n")
         yield b"".join(out)
-    if begun:
-        yield b"\n"
 
 
 def problem_line(index: int, problem: bytes) -> bytes:

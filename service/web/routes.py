@@ -71,7 +71,7 @@ def add_routes(app: FastAPI, settings: Settings, computer: Computer) -> None:
             description="Parses a script (it is never executed) into the TraceRequest it means.",
             responses=answers(
                 [*COMPUTED, *READ, "invalid_json", "invalid_request"],
-                answer({JSON: json_of("TraceRequest", seed)}, "The graph."),
+                answer({JSON: json_of("TraceRequest", examples.other("imported"))}, "The graph."),
             ),
             openapi_extra=body(
                 {JSON: json_of("PythonSource", examples.other("import_python"))}, "The script."

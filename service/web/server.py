@@ -41,10 +41,14 @@ KEEP_ALIVE_S = 75
 
 def serve(settings: Settings) -> int:
     """Serve until a signal says to stop; return the exit code, 0 after draining."""
+    return run(settings, Pool(pool_options(settings)))
+
+
+def run(settings: Settings, computer: Computer) -> int:
+    """Serve with ``computer``, as :func:`serve` does with a pool."""
     logging.config.dictConfig(logging_config(settings.log))
     raise_file_limit()
-    pool = Pool(pool_options(settings))
-    return Server(settings, pool).run_to_the_end()
+    return Server(settings, computer).run_to_the_end()
 
 
 def pool_options(settings: Settings) -> PoolOptions:
@@ -75,6 +79,7 @@ class Server(uvicorn.Server):
                 app,
                 host=settings.host,
                 port=settings.port,
+                root_path=settings.root_path,
                 http=BoundedHttp,
                 ws="none",
                 log_config=None,

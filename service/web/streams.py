@@ -124,10 +124,10 @@ class TraceStream:
                 for line in splitter.feed(chunk):
                     self._add(line)
                 await self._until_few_wait()
+            for line in splitter.finish():
+                self._add(line)
         except BodyTimeout as error:
             self._end_problem = error
-        for line in splitter.finish():
-            self._add(line)
         self._ended = True
         self._changed.set()
         while (await receive())["type"] != "http.disconnect":

@@ -40,7 +40,9 @@ def _trace(headers: Mapping[str, str], body: bytes) -> Answer:
     match asked:
         case {"do": "die"}:
             os._exit(3)
-        case {"do": "sleep", "seconds": float(seconds)}:
+        case {"do": "fail"}:
+            raise RuntimeError("a bug in the job")
+        case {"do": "sleep", "seconds": float() | int() as seconds}:
             time.sleep(seconds)
         case {"do": "bytes", "count": int(count)}:
             return 200, _headers(headers["accept"]), b"x" * count

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.web.harness import JSON, NDJSON, problem, running
+
+pytestmark = pytest.mark.anyio
+PATHS = ["/v1/trace", "/v1/import/python", "/v1/export/python"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_body_that_says_it_is_too_large_is_refused_unread(path: str) -> None:
+    async with running(max_body_mb=0.001) as web:
+        answer = await web.http.post(path, content=b"x" * 2000, headers=JSON)
+        assert "GRADTRACE_MAX_BODY_MB" in problem(answer, 413, "body_too_large").detail
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_body_that_grows_too_large_is_refused_while_it_comes(path: str) -> None:
+    sent = 0
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(100):
+            sent += 1
+            yield b"x" * 500
+
+    async with running(max_body_mb=0.001) as web:
+        answer = await web.http.post(path, content=pieces(), headers=JSON)
+        problem(answer, 413, "body_too_large")
+        assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/v1/traces"])
+async def test_a_client_that_stops_sending_is_told_so(path: str) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(60)
+
+    async with running(body_timeout_s=0.05) as web:
+        kind = NDJSON if path == "/v1/traces" else JSON
+        answer = await web.http.post(path, content=pieces(), headers=kind)
+        problem(answer, 408, "body_timeout")
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/v1/traces"])
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate, gzip", "identity, gzip"])
+async def test_a_compressed_body_is_not_read(path: str, coding: str) -> None:
+    async with running() as web:
+        kind = NDJSON if path == "/v1/traces" else JSON
+        answer = await web.http.post(
+            path, content=b"{}", headers={**kind, "content-encoding": coding}
+        )
+        problem(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/v1/traces"])
+@pytest.mark.parametrize(
+    "kind",
+    ["", "text/plain", "application/x-www-form-urlencoded", "application/json;charset=cp1252"],
+)
+async def test_only_the_media_types_of_the_route_are_read(path: str, kind: str) -> None:
+    async with running() as web:
+        headers = {"content-type": kind} if kind else {}
+        answer = await web.http.post(path, content=b"{}", headers=headers)
+        problem(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/v1/traces"])
+async def test_what_cannot_be_accepted_is_said_before_the_body_is_read(path: str) -> None:
+    async with running() as web:
+        kind = NDJSON if path == "/v1/traces" else JSON
+        answer = await web.http.post(path, content=b"{", headers={**kind, "accept": "image/png"})
+        problem(answer, 406, "not_acceptable")
+
+
+async def test_a_large_body_and_a_large_answer_come_through_whole() -> None:
+    body = b'{"do": "bytes", "count": 3000000, "pad": "' + b"x" * 3_000_000 + b'"}'
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 10_000):
+            yield body[start : start + 10_000]
+
+    async with running() as web:
+        answer = await web.http.post("/v1/trace", content=pieces(), headers=JSON)
+        assert answer.content == b"x" * 3_000_000
+        assert answer.headers["content-length"] == "3000000"

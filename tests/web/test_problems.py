@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import html
+import json
+
+import pytest
+from service.contract.problem import ProblemCode, problems
+from tests.web.harness import problem, routes, running
+
+pytestmark = pytest.mark.anyio
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+
+
+async def test_every_route_refuses_other_methods_with_a_problem_and_says_which_it_takes() -> None:
+    async with running() as web:
+        for path, takes in routes(web):
+            for method in set(METHODS) - takes:
+                answer = await web.http.request(method, path)
+                problem(answer, 405, "method_not_allowed")
+                said = set(answer.headers["allow"].split(", "))
+                assert said == takes | ({"HEAD"} if "GET" in takes else set())
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/nope", "/v1", "/v1/", "/v1/nope", "/v1/trace/", "//v1/trace", "/docs/../x", "/docs/x"],
+)
+async def test_a_path_that_is_not_there_is_not_found(path: str) -> None:
+    async with running() as web:
+        problem(await web.http.get(path), 404, "not_found")
+
+
+async def test_a_long_path_is_quoted_only_in_part() -> None:
+    async with running() as web:
+        answer = await web.http.get("/" + "x" * 5000)
+        assert len(problem(answer, 404, "not_found").model_dump_json()) < 1000
+
+
+async def test_head_answers_like_get_without_a_body() -> None:
+    async with running() as web:
+        got, head = await web.http.get("/livez"), await web.http.head("/livez")
+        assert head.status_code == 200
+        assert head.content == b""
+        assert head.headers["content-length"] == got.headers["content-length"]
+        lines = [json.loads(line) for line in web.log.getvalue().splitlines()]
+        assert [(line["method"], line["route"]) for line in lines] == [
+            ("GET", "/livez"),
+            ("HEAD", "/livez"),
+        ]
+
+
+async def test_head_of_a_route_that_has_no_get_is_refused() -> None:
+    async with running() as web:
+        answer = await web.http.head("/v1/trace")
+        assert answer.status_code == 405
+        assert answer.headers["allow"] == "POST"
+
+
+async def test_a_bug_is_an_internal_problem_that_says_nothing_of_the_inside() -> None:
+    async with running() as web:
+        answer = await web.trace({"do": "fail"})
+        assert "a bug in the job" not in problem(answer, 500, "internal").model_dump_json()
+
+
+async def test_a_parameter_of_the_wrong_form_is_named_but_not_echoed() -> None:
+    async with running() as web:
+        answer = await web.http.get("/v1/ops", params={"q": "secret" * 100})
+        said = problem(answer, 422, "invalid_request").model_dump_json()
+        assert "/query/q" in said
+        assert "secret" not in said
+
+
+@pytest.mark.parametrize("code", list(ProblemCode))
+async def test_the_type_of_every_problem_answers_with_its_description(code: ProblemCode) -> None:
+    kind = next(kind for kind in problems() if kind.code == code)
+    async with running() as web:
+        described = (await web.http.get(f"/problems/{code}")).json()
+        assert described["description"] == kind.description
+        assert (described["status"], described["code"]) == (kind.status, code)
+        page = await web.http.get(f"/problems/{code}", headers={"accept": "text/html"})
+        assert page.headers["content-type"].startswith("text/html")
+        assert html.escape(kind.title) in page.text
+
+
+async def test_a_problem_that_there_is_not_is_not_found() -> None:
+    async with running() as web:
+        problem(await web.http.get("/problems/nope"), 404, "not_found")
+        answer = await web.http.get("/problems/cycle", headers={"accept": "image/png"})
+        problem(answer, 406, "not_acceptable")

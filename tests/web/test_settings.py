@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import Settings, usable_cpus
+
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in os.environ:
+        if name.startswith("GRADTRACE_"):
+            monkeypatch.delenv(name)
+
+
+def test_every_setting_has_a_row_with_its_default_in_the_documents() -> None:
+    rows = re.findall(r"^\| `GRADTRACE_(\w+)` \| (.+?) \| (.+) \|$", PAGE.read_text(), re.MULTILINE)
+    documented = {name.lower(): default for name, default, _ in rows}
+    assert set(documented) == set(Settings.model_fields)
+    for name, field in Settings.model_fields.items():
+        if field.default_factory is None:
+            default = field.default
+            said = documented[name].split()[0].strip("`")
+            assert said == ("none" if default in ("", ()) else str(default)), name
+
+
+def test_settings_come_from_the_environment_and_arguments_override_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GRADTRACE_PORT", "9000")
+    monkeypatch.setenv("GRADTRACE_QUEUE", "3")
+    monkeypatch.setenv("GRADTRACE_TIME_LIMIT_S", "0.5")
+    monkeypatch.setenv("GRADTRACE_CORS_ORIGINS", " https://a.example , https://b.example,")
+    made = Settings(port=9001)
+    assert (made.port, made.queue, made.time_limit_s) == (9001, 3, 0.5)
+    assert made.cors_origins == ("https://a.example", "https://b.example")
+
+
+def test_an_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADTRACE_PORT", "")
+    monkeypatch.setenv("GRADTRACE_API_KEYS", "")
+    assert Settings().port == 8000
+    assert Settings().api_keys == ()
+
+
+def test_settings_cannot_be_changed_once_made() -> None:
+    with pytest.raises(ValidationError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GRADTRACE_PORT", "70000"),
+        ("GRADTRACE_WORKERS", "0"),
+        ("GRADTRACE_TIME_LIMIT_S", "-1"),
+        ("GRADTRACE_TIME_LIMIT_S", "nan"),
+        ("GRADTRACE_MAX_BODY_MB", "inf"),
+        ("GRADTRACE_LOG", "xml"),
+        ("GRADTRACE_QUEUE", "many"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError):
+        Settings()
+
+
+def test_keys_are_in_no_text_about_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADTRACE_API_KEYS", "open-sesame,second")
+    made = Settings()
+    assert [key.get_secret_value() for key in made.api_keys] == ["open-sesame", "second"]
+    assert "sesame" not in f"{made!r} {made} {made.model_dump_json()}"
+    monkeypatch.setenv("GRADTRACE_API_KEYS", "open sesame")
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    assert "sesame" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("", ""), ("/", ""), ("a", "/a"), ("/a/", "/a"), ("a/b", "/a/b")]
+)
+def test_a_prefix_begins_with_a_slash_and_ends_without(given: str, kept: str) -> None:
+    assert Settings(root_path=given).root_path == kept
+
+
+def test_the_quota_of_a_container_bounds_the_workers(tmp_path: Path) -> None:
+    allowed = usable_cpus(tmp_path)
+    assert allowed >= 1
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    assert usable_cpus(tmp_path) == 1
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert usable_cpus(tmp_path) == allowed
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("-1\n")
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    assert usable_cpus(tmp_path) == allowed
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("10000\n")
+    assert usable_cpus(tmp_path) == 1
+
+
+def test_the_limits_that_clients_see_are_the_settings() -> None:
+    limits = Settings(queue=5, max_nodes=9).limits()
+    assert limits["queue"] == 5
+    assert limits["max_nodes"] == 9
+    assert not {"api_keys", "host", "port"} & set(limits)

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.web.lines import LineSplitter, joined, with_index
+from service.workers.body import Body
+from tests.web.harness import NDJSON, Web, problem, running
+
+
+def lines_of(text: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.decode().splitlines()]
+
+
+async def stream(web: Web, content: bytes) -> list[dict[str, Any]]:
+    answer = await web.http.post("/v1/traces", content=content, headers=NDJSON)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    return lines_of(answer.content)
+
+
+@pytest.mark.anyio
+async def test_every_line_is_answered_in_order_with_its_index() -> None:
+    async with running() as web:
+        content = b"".join(b'{"a":%d}\n' % number for number in range(500))
+        answered = await stream(web, content)
+        assert [line["index"] for line in answered] == list(range(500))
+        assert [line["trace"]["got"]["a"] for line in answered] == list(range(500))
+
+
+@pytest.mark.anyio
+async def test_a_bad_line_is_a_problem_line_and_spoils_no_other() -> None:
+    async with running() as web:
+        first, bad, last = await stream(web, b'{"a":1}\nbad\n{"a":2}')
+        assert bad == {"index": 1, "problem": bad["problem"]}
+        assert bad["problem"]["code"] == "invalid_json"
+        assert (first["trace"]["got"], last["trace"]["got"]) == ({"a": 1}, {"a": 2})
+
+
+@pytest.mark.anyio
+async def test_empty_lines_are_passed_over_and_have_no_index() -> None:
+    async with running() as web:
+        answered = await stream(web, b'\n\n{"a":1}\r\n \t\n{"a":2}\n\n')
+        assert [line["index"] for line in answered] == [0, 1]
+        assert await stream(web, b"") == []
+        assert await stream(web, b"\n \n") == []
+
+
+@pytest.mark.anyio
+async def test_a_line_that_is_too_long_is_a_problem_line_and_the_stream_may_be_longer() -> None:
+    async with running(max_body_mb=0.001) as web:
+        content = b'{"a":1}\n' + b"x" * 5000 + b"\n" + b'{"a":2}\n' * 400
+        answered = await stream(web, content)
+        assert len(answered) == 402
+        assert answered[1]["problem"]["code"] == "body_too_large"
+        assert answered[2]["trace"]["got"] == {"a": 2}
+
+
+@pytest.mark.anyio
+async def test_lines_are_answered_while_others_are_still_to_come() -> None:
+    received: asyncio.Queue[bytes] = asyncio.Queue()
+    answered: list[dict[str, Any]] = []
+    sent = 0
+
+    async with running() as web:
+
+        async def receive() -> dict[str, Any]:
+            nonlocal sent
+            if sent:
+                await received.get()
+            sent += 1
+            body = b'{"a":1}\n' if sent <= 3 else b""
+            return {"type": "http.request", "body": body, "more_body": sent <= 3}
+
+        async def send(message: dict[str, Any]) -> None:
+            if body := message.get("body", b""):
+                answered.extend(lines_of(body))
+                received.put_nowait(body)
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/traces",
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/x-ndjson")],
+        }
+        await asyncio.wait_for(web.app(scope, receive, send), 20)  # type: ignore[arg-type]
+    assert [line["index"] for line in answered] == [0, 1, 2]
+
+
+@pytest.mark.anyio
+async def test_a_client_that_stops_reading_stops_the_reading_and_the_computing() -> None:
+    taken = 0
+
+    async with running(workers=1) as web:
+
+        async def receive() -> dict[str, Any]:
+            nonlocal taken
+            taken += 1
+            await asyncio.sleep(0)
+            line = b'{"do":"bytes","count":1}' + b" " * 10_000 + b"\n"
+            return {"type": "http.request", "body": line * 10, "more_body": True}
+
+        async def send(message: dict[str, Any]) -> None:
+            await asyncio.Event().wait()
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/traces",
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/x-ndjson")],
+        }
+        asked = asyncio.create_task(web.app(scope, receive, send))  # type: ignore[arg-type]
+        before = -1
+        while taken != before:
+            before = taken
+            await asyncio.sleep(0.1)
+        assert taken < 200
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_dries_up_ends_with_a_problem_line() -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b'{"a":1}\n{"a":'
+        await asyncio.sleep(60)
+
+    async with running(body_timeout_s=0.2) as web:
+        answer = await web.http.post("/v1/traces", content=pieces(), headers=NDJSON)
+        first, last = lines_of(answer.content)
+        assert first["trace"]["got"] == {"a": 1}
+        assert (last["index"], last["problem"]["code"]) == (1, "body_timeout")
+
+
+@pytest.mark.anyio
+async def test_the_stream_counts_its_nodes_and_lines() -> None:
+    async with running() as web:
+        await stream(web, b'{"a":1}\nbad\n{"a":2}')
+        assert json.loads(web.log.getvalue())["nodes"] == 12
+        text = (await web.http.get("/metrics")).text
+        assert 'gradtrace_stream_lines_total{outcome="trace"} 2.0' in text
+        assert 'gradtrace_stream_lines_total{outcome="problem"} 1.0' in text
+
+
+@pytest.mark.anyio
+async def test_a_bug_before_the_first_answer_is_a_problem_of_the_whole_stream() -> None:
+    async with running() as web:
+        answer = await web.http.post("/v1/traces", content=b'{"do":"fail"}\n', headers=NDJSON)
+        problem(answer, 500, "internal")
+
+
+CHUNKS = st.lists(st.binary(max_size=40).map(lambda raw: raw.replace(b"x", b"\n")), max_size=20)
+
+
+@given(CHUNKS)
+def test_lines_do_not_depend_on_how_the_body_was_cut(chunks: list[bytes]) -> None:
+    splitter = LineSplitter(1000)
+    cut = [line for chunk in chunks for line in splitter.feed(chunk)] + list(splitter.finish())
+    whole = [line for line in b"".join(chunks).split(b"\n") if line.strip()]
+    assert [bytes(line.content) for line in cut] == whole
+    assert [line.number for line in cut] == list(range(len(whole)))
+
+
+@given(CHUNKS, st.integers(1, 30))
+def test_a_line_is_too_long_exactly_when_it_has_more_bytes(chunks: list[bytes], limit: int) -> None:
+    splitter = LineSplitter(limit)
+    cut = [line for chunk in chunks for line in splitter.feed(chunk)] + list(splitter.finish())
+    whole = [line for line in b"".join(chunks).split(b"\n") if line.strip() or len(line) > limit]
+    assert [line.problem is not None for line in cut] == [len(line) > limit for line in whole]
+
+
+@pytest.mark.parametrize("size", [1, 1000, 300_000])
+def test_an_index_is_put_in_however_large_the_answers_are(size: int) -> None:
+    answers = Body()
+    for part in (b'{"trace":"', b"y" * size, b'"}\n{"problem":"', b"z" * size, b'"}'):
+        answers.append(part)
+    first, second = lines_of(b"".join(with_index([7, 9], answers)))
+    assert first == {"index": 7, "trace": "y" * size}
+    assert second == {"index": 9, "problem": "z" * size}
+
+
+def test_lines_are_joined_with_breaks_between_them() -> None:
+    splitter = LineSplitter(10**6)
+    lines = list(splitter.feed(b"a\n" + b"b" * 100_000 + b"\nc\n"))
+    assert bytes(joined(lines)) == b"a\n" + b"b" * 100_000 + b"\nc"
