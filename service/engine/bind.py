@@ -209,19 +209,20 @@ def _arguments(
     signature: Signature, named: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Split the arguments: positional up to the first gap, by keyword from there on."""
+    given = {**named, **dict(signature.fixed)} if signature.fixed else named
     args: list[Any] = []
     positional = set()
     for name in signature.order:
-        if name not in named:
+        if name not in given:
             break
         positional.add(name)
         if name == signature.star:
-            args.extend(named[name])
+            args.extend(given[name])
         else:
-            args.append(named[name])
+            args.append(given[name])
     kwargs = {
         "input" if signature.says_input and name == "self" else name: value
-        for name, value in named.items()
+        for name, value in given.items()
         if name not in positional
     }
     return tuple(args), kwargs

@@ -35,7 +35,7 @@ from service.engine.gate import (
     is_refused,
 )
 from service.engine.handmade import FLAG_OUTPUTS, OVERLOAD_ORDER, ROWS, STARRED, SUMMARIES
-from service.engine.kernels import KERNELS
+from service.engine.kernels import KERNELS, LAYERS
 from service.engine.signature import NoSignature, Signature
 
 if TYPE_CHECKING:
@@ -239,18 +239,25 @@ class Catalogue:
     def _derive_exact(self, name: str) -> Operation | None:
         base, _, overload = name.removeprefix("aten.").rpartition(".")
         overload_name = "" if overload == "default" else overload
+        layer = LAYERS.get(f"{base}.{overload}")
         public = KERNELS.get(base) or self._public_by_kernel.get(base)
-        if public is None or is_refused(base) or overload_name not in self._overloads.get(base, ()):
+        if is_refused(base):
+            return None
+        if overload_name not in self._overloads.get(base, ()):
             return None
         call = getattr(getattr(torch.ops.aten, base), overload)
         try:
             signature = signature_of_schema(call._schema, public=False)
         except NoSignature:
             return None
-        known = self._public[public]
-        return Operation(
-            name, call, (signature,), known.summary, known.documentation, base, exact=True
-        )
+        if layer is not None:
+            summary = f"The kernel of torch.nn.{layer}."
+            page = f"{PAGES}/generated/torch.nn.{layer}.html"
+        elif public is not None:
+            summary, page = self._public[public].summary, self._public[public].documentation
+        else:
+            return None
+        return Operation(name, call, (signature,), summary, page, base, exact=True)
 
     @cached_property
     def _public_by_kernel(self) -> Mapping[str, str]:

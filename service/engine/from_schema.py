@@ -15,6 +15,9 @@ from service.engine.signature import (
     as_json,
 )
 
+FIXED: Mapping[str, Any] = {"sparse": False}
+"""What a hidden parameter is given always, because one overload has no default for it."""
+
 HIDDEN_TYPES = frozenset({"Generator", "Device", "Layout", "Storage", "Stream", "Callable"})
 
 SCHEMA_TYPES: Mapping[str, str] = {
@@ -57,11 +60,15 @@ def signature_of_schema(schema: Any, *, star: bool = False, public: bool = True)
     if schema.is_mutable:
         raise NoSignature("it writes into its arguments")
     parameters = []
+    fixed = []
     for argument in schema.arguments:
         base, *_ = _bare_type(str(argument.real_type))
         if base in HIDDEN_TYPES or argument.name in HIDDEN:
-            if not argument.has_default_value():
+            if argument.has_default_value():
+                continue
+            if argument.name not in FIXED:
                 raise NoSignature(f"it needs {argument.name}")
+            fixed.append((argument.name, FIXED[argument.name]))
             continue
         parameters.append(_parameter_of_schema(argument, schema.name[6:] in NUMBERS_AS_TENSORS))
     outputs, several, variable = _outputs_of_schema(schema)
@@ -74,6 +81,7 @@ def signature_of_schema(schema: Any, *, star: bool = False, public: bool = True)
         variable,
         order,
         star=lists[0] if star else None,
+        fixed=tuple(fixed),
         says_input=public,
     )
 

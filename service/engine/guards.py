@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ MAX_POWER_ITERATIONS = 1_000
 MAX_DIMENSIONS = 64
 """PyTorch's own limit, which some ops meet only after endless work."""
 SCALES = 1e-6, 1e6
+LSTM_GATES, GRU_GATES = 4, 3
 ENUM_SIZE = 3
 """Interpolation and padding modes of grid sampling, as kernels number them."""
 
@@ -215,6 +217,37 @@ def _attention_kernel(arguments: Arguments) -> None:
         _refuse_if(not fits, f"attn_mask must broadcast to {list(whole)}")
 
 
+def _fft_kernel(arguments: Arguments) -> None:
+    """Dimensions, sizes and numbers for the norm are not checked: aborts."""
+    tensor, dims = arguments["self"], arguments["dim"]
+    fit = dims and len(set(dims)) == len(dims) and all(0 <= dim < tensor.dim() for dim in dims)
+    _refuse_if(not fit, "dim must name dimensions from 0 on, each once")
+    _refuse_if(not 0 <= arguments["normalization"] < ENUM_SIZE, "normalization must be 0, 1 or 2")
+    size = arguments.get("last_dim_size", 1)
+    _refuse_if(size // 2 + 1 > tensor.shape[dims[-1]] or size < 1, "last_dim_size does not fit")
+
+
+def _recurrent(gates: int, arguments: Arguments) -> None:
+    """Weights and states of other shapes than the layers' are read all the same."""
+    states = arguments["hx"] if gates == LSTM_GATES else [arguments["hx"]]
+    tensor, params = arguments["input"], arguments["params"]
+    directions = 1 + arguments["bidirectional"]
+    layers = arguments["num_layers"] * directions
+    _refuse_if(tensor.dim() != 3 or any(state.dim() != 3 for state in states), "3 dimensions each")
+    batch = tensor.shape[0 if arguments["batch_first"] else 1]
+    hidden = states[0].shape[2]
+    expected: list[tuple[int, ...]] = []
+    for layer in range(max(0, min(layers, len(params)))):
+        inputs = tensor.shape[2] if layer < directions else hidden * directions
+        rows = gates * hidden
+        expected += [(rows, inputs), (rows, hidden)]
+        expected += [(rows,), (rows,)] if arguments["has_biases"] else []
+    fit = expected == [tuple(param.shape) for param in params]
+    _refuse_if(not fit or not params, "params must have the shapes of the layers' weights")
+    fits = all(state.shape == (layers, batch, hidden) for state in states)
+    _refuse_if(not fits, f"hx must have the shape {[layers, batch, hidden]}")
+
+
 def _upsample_kernel(arguments: Arguments) -> None:
     """An endless scale times the first coordinate, 0, is NaN, which becomes an index."""
     scales = [arguments.get(name) for name in ("scales", "scales_d", "scales_h", "scales_w")]
@@ -260,6 +293,10 @@ ROWS = (
         _batch_norm_kernel,
     ),
     Row("_scaled_dot_product_flash_attention_for_cpu", _attention_kernel),
+    Row("_fft_c2c _fft_c2r _fft_r2c", _fft_kernel),
+    Row("lstm", partial(_recurrent, LSTM_GATES)),
+    Row("gru", partial(_recurrent, GRU_GATES)),
+    Row("rnn_tanh rnn_relu", partial(_recurrent, 1)),
     Row(
         "upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d "
         "_upsample_nearest_exact2d _upsample_nearest_exact3d upsample_linear1d "

@@ -3,8 +3,8 @@
 `torch.export` prints `aten.cross_entropy_loss.default` where a model calls
 `nn.functional.cross_entropy`, and after decompositions `aten._softmax.default` for `softmax`. Such
 kernels may stand in a request although no function is documented by their own name; everything
-else that the gate asks holds for them too. Kernels that trust their arguments without a check (the
-transforms behind `fft`, say) are left out.
+else that the gate asks holds for them too. A kernel that trusts its arguments without a check has a
+guard (:mod:`service.engine.guards`) or is left out.
 """
 
 from __future__ import annotations
@@ -95,6 +95,10 @@ KERNELS: Mapping[str, str] = {
     "_linalg_slogdet": "linalg.slogdet",
     "_linalg_solve_ex": "linalg.solve",
     "_linalg_svd": "linalg.svd",
+    # transforms
+    "_fft_c2c": "fft.fftn",
+    "_fft_c2r": "fft.irfftn",
+    "_fft_r2c": "fft.rfftn",
     # embedding and uniqueness
     "_embedding_bag": "nn.functional.embedding_bag",
     "_embedding_bag_forward_only": "nn.functional.embedding_bag",
@@ -102,3 +106,15 @@ KERNELS: Mapping[str, str] = {
     "unique_dim": "unique",
     "nonzero_numpy": "nonzero",
 }
+
+LAYERS: Mapping[str, str] = {
+    "lstm.input": "LSTM",
+    "gru.input": "GRU",
+    "rnn_tanh.input": "RNN",
+    "rnn_relu.input": "RNN",
+    "lstm_cell.default": "LSTMCell",
+    "gru_cell.default": "GRUCell",
+    "rnn_tanh_cell.default": "RNNCell",
+    "rnn_relu_cell.default": "RNNCell",
+}
+"""Exact overloads behind layers of ``torch.nn`` for which there is no documented function."""

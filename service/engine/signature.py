@@ -104,6 +104,8 @@ class Signature:
     """Names of all positional parameters, hidden ones too: what follows a gap goes by keyword."""
     star: str | None = None
     """The list that the public function takes as ``*tensors``."""
+    fixed: tuple[tuple[str, Any], ...] = ()
+    """Hidden parameters without a default, and what they are given."""
     says_input: bool = False
     """Whether the public function calls `input` what the schema calls `self`."""
 
