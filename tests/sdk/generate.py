@@ -23,6 +23,7 @@ OPENAPI = ROOT / "openapi"
 DOCUMENT = OPENAPI / "openapi.json"
 SDK = ROOT / "sdk"
 TOOLS = SDK / "tools"
+SETTINGS = {".json", ".yaml", ".txt", ".mustache"}
 PACKAGE = {
     "python": SDK / "python",
     "typescript": SDK / "typescript",
@@ -93,9 +94,7 @@ def make(language: str) -> Path:
         Failed: the generator refuses the document, or the compiler what was generated.
     """
     folder = PACKAGE[language]
-    settings = sorted(
-        path for path in OPENAPI.rglob("*") if path.is_file() and path.suffix != ".md"
-    )
+    settings = [path for path in sorted(OPENAPI.rglob("*")) if path.suffix in SETTINGS]
     wanted = _digest(*settings, Path(__file__))
     if not _is_stamped(folder, wanted):
         LANGUAGES[language].generate(folder)
