@@ -82,6 +82,15 @@ class Plan:
     slot_names: list[str]
     """The node id in every slot, `id:k` for one output of several."""
 
+    def first_use(self, slot: int) -> tuple[str, str]:
+        """Return where in the request ``slot`` is first referred to, and by which node."""
+        for step in self.steps:
+            if slot in step.uses:
+                place = step.template.pointer(step.uses.index(slot))
+                return f"/ops/{step.index}{place}", step.node
+        [root] = [root for root in self.roots if root.slot == slot][:1]
+        return f"{root.pointer}/node", root.node
+
 
 def make_plan(request: Spec) -> Plan:
     """Order and bind the ops of ``request``, a TraceRequest of the right form.

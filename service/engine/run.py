@@ -66,7 +66,7 @@ def run_forward(plan: Plan, leaves: list[Tensor], limits: Limits, seed: int) -> 
                 nodes = [_as_node(part, seen) for part in outputs_of(result) if part is not None]
                 for node in nodes:
                     _check_node(node, limits)
-                _fill_slots(step, nodes, slots)
+                _fill_slots(plan, step, nodes, slots)
                 results[step.index] = nodes
             else:
                 node = result if result.__class__ is Tensor else _single(result)
@@ -122,12 +122,15 @@ def _check_node(node: Tensor, limits: Limits) -> None:
         raise BadArguments(f"the result has the layout {node.layout}, which has no nested lists")
 
 
-def _fill_slots(step: Step, nodes: Sequence[Tensor], slots: list[Any]) -> None:
+def _fill_slots(plan: Plan, step: Step, nodes: Sequence[Tensor], slots: list[Any]) -> None:
     for number, slot in step.outputs:
         if number >= len(nodes):
             there = f"{step.node}:0 to {step.node}:{len(nodes) - 1}" if nodes else "none"
+            place, node = plan.first_use(slot)
             raise UnknownReference(
-                f"{step.node}:{number} is referred to, but the outputs are {there}"
+                f"{step.node}:{number} is not an output; the outputs are {there}",
+                pointer=place,
+                node=node,
             )
         slots[slot] = nodes[number]
 
@@ -165,6 +168,8 @@ def memory_limit(limits: Limits) -> MemoryLimit:
 
 def _raise_for(error: Exception, step: Step, limits: Limits) -> NoReturn:
     place = f"/ops/{step.index}"
+    if isinstance(error, UnknownReference):
+        raise error from None  # it knows its place, which is where the reference stands
     if isinstance(error, GradtraceError):
         raise error.at(place, step.node) from None
     if allocation_failed(error):

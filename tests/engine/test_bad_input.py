@@ -161,8 +161,8 @@ REQUESTS: dict[str, tuple[dict[str, Any], str, str, str | None]] = {
     "an output beyond a list's end": (
         graph(op("u", "unbind", "x"), op("b", "sum", "u:2")),
         "unknown_reference",
-        "/ops/0",
-        "u",
+        "/ops/1/inputs/0",
+        "b",
     ),
     "an unknown op": (graph(op("b", "reluu", "x")), "unknown_op", "/ops/0/op", "b"),
     "an argument that is not there": (
