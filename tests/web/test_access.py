@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.web.harness import JSON, problem, routes, running
 
 pytestmark = pytest.mark.anyio

@@ -4,6 +4,7 @@ import html
 import json
 
 import pytest
+
 from service.contract.problem import ProblemCode, problems
 from tests.web.harness import problem, routes, running
 
