@@ -142,7 +142,7 @@ def _packings(signature: Signature, positional: Sequence[Any]) -> list[Sequence[
     only = at == 0 or (at == 1 and places[0].kind.base == "Tensor")
     takes_ints = only and places[at].kind.is_list and places[at].kind.base == "int"
     if takes_ints and positional[at:] and _all_ints(positional[at:]):
-        ways.append([*positional[:at], list(positional[at:])])
+        ways.insert(0, [*positional[:at], list(positional[at:])])
     return ways
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from service.contract.problem import BadValue
 from service.engine.values import NONFINITE, Hole
 
 WIDTH = 96
@@ -21,6 +22,9 @@ def leaf_source(leaf: Mapping[str, Any], default: str) -> str:
     Args:
         leaf: a Leaf of the contract, checked.
         default: the request's dtype.
+
+    Raises:
+        BadValue: the numbers do not fill the shape.
     """
     dtype = leaf.get("dtype") or default
     shape = leaf.get("shape")
@@ -30,6 +34,8 @@ def leaf_source(leaf: Mapping[str, Any], default: str) -> str:
     value = [] if leaf.get("value") is None else leaf["value"]
     shape = _shape(value, dtype) if shape is None else shape
     items = list(_numbers(value, dtype))
+    if len(items) != math.prod(shape):
+        raise BadValue(f"{len(items)} numbers do not fill the shape {shape}", pointer="/value")
     said = "" if _is_inferred(dtype, bool(items)) else f", dtype=torch.{dtype}"
     if math.prod(shape) == 0:
         flat = f"torch.tensor([]{said or ', dtype=torch.' + dtype})"

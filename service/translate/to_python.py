@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.contract.problem import Cycle, GradtraceError, UnknownReference, quote
 from service.engine.bind import bind
 from service.engine.catalogue import Operation, catalogue
 from service.engine.template import Template
@@ -77,9 +78,14 @@ class Script:
     def reference(self, reference: str) -> str:
         """Return a reference, ``x`` or ``t:values``, as Python."""
         node_id, colon, output = reference.partition(":")
-        if not colon:
+        names = self.outputs.get(node_id)
+        if node_id not in self.variables or bool(colon) != (names is not None):
+            raise UnknownReference(f"{quote(reference)} leads nowhere")
+        if names is None:
             return self.variable(node_id)
-        number = output if output.isdigit() else self.outputs[node_id].index(output)
+        if not output.isdigit() and output not in names:
+            raise UnknownReference(f"{quote(reference)} names no output of {quote(node_id)}")
+        number = output if output.isdigit() else names.index(output)
         return f"{self.variable(node_id)}[{number}]"
 
 
@@ -100,6 +106,7 @@ def to_python(request: Mapping[str, Any]) -> str:
 
     Raises:
         UnknownOp, BadArguments: an op does not bind; the pointer leads to it.
+        UnknownReference, Cycle, BadValue: what planning would refuse as well.
     """
     leaves, ops = request.get("leaves") or [], request.get("ops") or []
     script = Script()
@@ -110,12 +117,15 @@ def to_python(request: Mapping[str, Any]) -> str:
         if op.template.signature.several:
             script.outputs[op.spec["id"]] = op.template.signature.outputs
     _write_settings(script, request)
-    for leaf in leaves:
-        source = leaf_source(leaf, request.get("dtype") or "float32")
+    for index, leaf in enumerate(leaves):
+        try:
+            source = leaf_source(leaf, request.get("dtype") or "float32")
+        except GradtraceError as error:
+            raise error.at(f"/leaves/{index}", leaf["id"]) from None
         script.lines.append(f"{script.variable(leaf['id'])} = {_tracked(source, leaf)}")
         if source.startswith("from_base64("):
             script.helpers.add(FROM_BASE64)
-    if bound:
+    if leaves and bound:
         script.lines.append("")
     for index in execution_order(bound, {leaf["id"] for leaf in leaves}):
         _write_op(script, bound[index])
@@ -127,8 +137,6 @@ def to_python(request: Mapping[str, Any]) -> str:
 
 
 def _bind(spec: Mapping[str, Any], index: int) -> BoundOp:
-    from service.contract.problem import GradtraceError
-
     try:
         operation = catalogue().find(spec["op"])
         binding = bind(operation, spec.get("inputs") or [], spec.get("attrs") or {})
@@ -155,6 +163,10 @@ def execution_order(ops: Sequence[BoundOp], leaves: set[str]) -> list[int]:
             missing[user] -= 1
             if missing[user] == 0:
                 heapq.heappush(ready, user)
+    if len(order) < len(ops):
+        waiting = sorted(set(range(len(ops))) - set(order))
+        names = ", ".join(quote(ops[index].spec["id"]) for index in waiting[:10])
+        raise Cycle(f"these ops wait for each other, or for what is not there: {names}")
     return order
 
 

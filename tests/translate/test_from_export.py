@@ -221,8 +221,27 @@ def test_what_cannot_be_a_graph_is_told_with_its_node(
         from_export(program)
 
 
-@pytest.mark.filterwarnings("ignore:The tensor attributes")
+class Noisy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x.new_zeros(3).uniform_()
+
+
 def test_an_op_outside_the_catalogue_is_told_with_its_node() -> None:
-    program = torch.export.export(nn.LSTM(2, 3), (torch.randn(4, 2),))
-    with pytest.raises(GradtraceError, match="lstm"):
+    program = torch.export.export(Noisy(), (torch.randn(2, 3),))
+    with pytest.raises(GradtraceError, match="uniform_: there is no op"):
         from_export(program)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(2, 3, num_layers=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.rnn(x)[0]
+        return out.square().sum()
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes")
+def test_a_recurrent_net() -> None:
+    check(Recurrent(), (torch.randn(4, 2, 2),))

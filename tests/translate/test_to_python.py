@@ -14,6 +14,14 @@ from typing import Any
 import pytest
 import torch
 
+from service.contract.problem import (
+    BadArguments,
+    BadValue,
+    Cycle,
+    GradtraceError,
+    UnknownOp,
+    UnknownReference,
+)
 from service.engine.dtypes import DTYPES
 from service.translate.from_python import from_python
 from service.translate.to_python import to_python
@@ -263,3 +271,33 @@ def test_samples_of_torchs_own_database_survive_export_and_import() -> None:
             round_trip(request)
             done += 1
     assert done > 40
+
+
+X = {"id": "x", "value": [1.0, 2.0]}
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind"),
+    [
+        ({"leaves": [X], "backward": [{"node": "q"}]}, UnknownReference),
+        ({"leaves": [X], "backward": [{"node": "x:0"}]}, UnknownReference),
+        ({"leaves": [X], "ops": [{"id": "a", "op": "neg", "inputs": ["q"]}]}, Cycle),
+        (
+            {
+                "ops": [
+                    {"id": "a", "op": "neg", "inputs": ["b"]},
+                    {"id": "b", "op": "neg", "inputs": ["a"]},
+                ]
+            },
+            Cycle,
+        ),
+        ({"leaves": [{"id": "x", "value": [[1], [2, 3]]}]}, BadValue),
+        ({"leaves": [X], "ops": [{"id": "a", "op": "nag", "inputs": ["x"]}]}, UnknownOp),
+        ({"leaves": [X], "ops": [{"id": "a", "op": "neg"}]}, BadArguments),
+    ],
+)
+def test_no_script_is_written_for_a_graph_that_is_none(
+    request_: dict[str, Any], kind: type[GradtraceError]
+) -> None:
+    with pytest.raises(kind):
+        to_python(request_)
