@@ -18,13 +18,12 @@ import service
 from service.contract.problem import InvalidRequest
 from service.contract.request import DType, Encoding, Include
 from service.engine.catalogue import catalogue
+from service.engine.check import check_request, count_nodes
 from service.engine.job import (
     JSON,
     Answer,
     Engine,
     Stopwatch,
-    check_request,
-    count_nodes,
     explain,
     problem_answer,
     write_json,

@@ -20,27 +20,21 @@ from typing import Any, NamedTuple
 
 import orjson
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from service.contract.problem import (
-    MAX_ERRORS,
     PROBLEM_MEDIA_TYPE,
     GradtraceError,
     Internal,
     InvalidRequest,
-    ProblemCode,
-    ProblemError,
-    pointer,
-    quote,
 )
-from service.contract.request import Include, TraceRequest
+from service.contract.request import Include
+from service.engine.check import check_request, count_nodes
 from service.engine.edges import Use, count_elements, grad_of, trace_uses, write_edges
 from service.engine.health import diagnose
 from service.engine.json_text import parse_json
 from service.engine.limits import Limits
 from service.engine.plan import Plan, make_plan
-from service.engine.quick_check import is_well_formed
 from service.engine.report import (
     Node,
     Wanted,
@@ -245,49 +239,6 @@ def write_file(traced: Traced, wanted: Wanted) -> bytes:
     """Return the answer as a safetensors file."""
     grads = [grad_of(use) for use in traced.uses or ()]
     return write_answer(as_document(traced, wanted), traced.nodes, wanted.include, grads)
-
-
-def count_nodes(request: Any) -> int:
-    """Return the number of leaves and ops of ``request``, parsed JSON of whatever form."""
-    if not isinstance(request, dict):
-        return 0
-    parts = (request.get("leaves"), request.get("ops"))
-    return sum(len(part) for part in parts if isinstance(part, list))
-
-
-def check_request(request: Any) -> None:
-    """Raise InvalidRequest where ``request``, parsed JSON, is not a TraceRequest."""
-    if is_well_formed(request):
-        return
-    try:
-        TraceRequest.model_validate(request)
-    except ValidationError as error:
-        raise invalid_request(error, request) from None
-
-
-def invalid_request(error: ValidationError, document: Any) -> InvalidRequest:
-    """Return what pydantic found in ``document`` as a problem, a pointer and node for each."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    errors = [
-        ProblemError(
-            pointer=pointer(*(quote(part, 100) for part in one["loc"])),
-            code=ProblemCode.INVALID_REQUEST,
-            message=quote(one["msg"].removeprefix("Value error, "), 300),
-            node=_node_at(document, one["loc"]),
-        )
-        for one in found[:MAX_ERRORS]
-    ]
-    first = errors[0]
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return InvalidRequest(f"{first.pointer or 'the body'}: {first.message}{more}", errors=errors)
-
-
-def _node_at(document: Any, place: tuple[int | str, ...]) -> str | None:
-    if len(place) < 2 or place[0] not in ("leaves", "ops"):
-        return None
-    node = document[place[0]][place[1]]
-    name = node.get("id") if isinstance(node, dict) else None
-    return quote(name) if isinstance(name, str) else None
 
 
 def _device(name: str) -> torch.device:

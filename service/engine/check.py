@@ -1,0 +1,61 @@
+"""Parsed JSON is a TraceRequest, or a problem that says where it is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from service.contract.problem import (
+    MAX_ERRORS,
+    InvalidRequest,
+    ProblemCode,
+    ProblemError,
+    pointer,
+    quote,
+)
+from service.contract.request import TraceRequest
+from service.engine.quick_check import is_well_formed
+
+
+def count_nodes(request: Any) -> int:
+    """Return the number of leaves and ops of ``request``, parsed JSON of whatever form."""
+    if not isinstance(request, dict):
+        return 0
+    parts = (request.get("leaves"), request.get("ops"))
+    return sum(len(part) for part in parts if isinstance(part, list))
+
+
+def check_request(request: Any) -> None:
+    """Raise InvalidRequest where ``request``, parsed JSON, is not a TraceRequest."""
+    if is_well_formed(request):
+        return
+    try:
+        TraceRequest.model_validate(request)
+    except ValidationError as error:
+        raise invalid_request(error, request) from None
+
+
+def invalid_request(error: ValidationError, document: Any) -> InvalidRequest:
+    """Return what pydantic found in ``document`` as a problem, a pointer and node for each."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    errors = [
+        ProblemError(
+            pointer=pointer(*(quote(part, 100) for part in one["loc"])),
+            code=ProblemCode.INVALID_REQUEST,
+            message=quote(one["msg"].removeprefix("Value error, "), 300),
+            node=_node_at(document, one["loc"]),
+        )
+        for one in found[:MAX_ERRORS]
+    ]
+    first = errors[0]
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return InvalidRequest(f"{first.pointer or 'the body'}: {first.message}{more}", errors=errors)
+
+
+def _node_at(document: Any, place: tuple[int | str, ...]) -> str | None:
+    if len(place) < 2 or place[0] not in ("leaves", "ops"):
+        return None
+    node = document[place[0]][place[1]]
+    name = node.get("id") if isinstance(node, dict) else None
+    return quote(name) if isinstance(name, str) else None
