@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -72,6 +73,36 @@ def test_a_table_in_a_pipe_is_plain_text_with_a_line_for_every_node(tmp_path: Pa
     assert [row.split()[0] for row in rows] == ["a", "b", "c", "out"]
     assert "\x1b" not in done.stdout
     assert "[[6.0, 6.0], [6.0, 6.0]]" in rows[0]
+
+
+def on_a_terminal(*arguments: str) -> str:
+    """Return what ``gradtrace`` writes where a person sits in front of it."""
+    ours, theirs = pty.openpty()
+    clean = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    environment = {**clean, "TERM": "xterm-256color", "COLUMNS": "120"}
+    command = [sys.executable, "-m", "service", *arguments]
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        written = b""
+        try:
+            while chunk := os.read(ours, 4096):
+                written += chunk
+        except OSError:
+            pass  # the terminal's other end is closed
+        os.close(ours)
+    assert process.returncode == 0, written
+    return written.decode()
+
+
+def test_a_terminal_gets_colours_and_a_progress_bar(url: str, tmp_path: Path) -> None:
+    file = written(tmp_path / "seed.json", CASES["seed_not_backward"]["request"])
+    shown = on_a_terminal("trace", file, "--url", url)
+    assert "\x1b[" in shown
+    assert "no_backward" in shown
+    lines_of(tmp_path / "many.ndjson", 5)
+    target = str(tmp_path / "answers.ndjson")
+    bar = on_a_terminal("trace", str(tmp_path / "many.ndjson"), "--output", target, "--url", url)
+    assert "5/5" in bar
 
 
 def test_standard_input_and_the_answer_as_json() -> None:
