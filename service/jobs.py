@@ -30,6 +30,7 @@ from service.engine.job import (
 )
 from service.engine.json_text import parse_json
 from service.engine.limits import Limits
+from service.engine.plan import make_plan
 from service.engine.report import Wanted
 from service.picture import graphviz, svg
 from service.translate.from_python import from_python
@@ -140,6 +141,7 @@ class Jobs:
     def _export_python(self, _headers: Headers, body: Bytes) -> Answer:
         request, _ = self._engine.read(JSON, body)
         check_request(request)
+        make_plan(request)  # what cannot be traced is refused in the words of a trace
         return Answer(200, {"content-type": "text/x-python"}, to_python(request).encode())
 
 
