@@ -19,7 +19,15 @@ from service.engine.guards import guard_of
 from service.engine.indexing import convert_index
 from service.engine.signature import HIDDEN, Parameter, Signature
 from service.engine.template import Template
-from service.engine.values import Hole, Mismatch, Place, Uses, convert, describe
+from service.engine.values import (
+    Hole,
+    Mismatch,
+    Place,
+    Uses,
+    convert,
+    describe,
+    is_reference,
+)
 from service.engine.writes import prepared_uses
 
 MAX_TEMPLATES = 512
@@ -47,18 +55,46 @@ def bind(operation: Operation, inputs: Sequence[str], attrs: Mapping[str, Any]) 
     Raises:
         BadArguments: no signature takes them; the pointer is relative to the op.
     """
-    # `repr` tells True, 1, 1.0 and "1", and 0.0 and -0.0 apart; JSON has nothing it confuses.
-    key: Any = (len(inputs), repr(attrs)) if attrs else len(inputs)
-    template = operation.templates.get(key)
-    if template is not None:
-        return Binding(template, list(inputs))
-    template, references = _bind_first(operation, inputs, attrs)
-    no_refs = len(references) == len(inputs)
-    if no_refs and (not attrs or len(key[1]) <= MAX_KEY) and len(inputs) <= MAX_KEY:
-        if len(operation.templates) >= MAX_TEMPLATES:
-            operation.templates.clear()
-        operation.templates[key] = template
-    return Binding(template, references)
+    references = list(inputs)
+    key: Any = len(references)
+    if attrs:
+        # `repr` tells True, 1, 1.0 and "1", and 0.0 and -0.0 apart; JSON has nothing it confuses.
+        text = repr(attrs)
+        if "'ref'" in text:
+            attrs = {name: _numbered(value, references) for name, value in attrs.items()}
+            text = repr(attrs)
+        key = key, text
+    known = operation.templates.get(key)
+    if known is None:
+        known = _bind_new(operation, len(inputs), attrs)
+        if len(inputs) <= MAX_KEY and (not attrs or len(text) <= MAX_KEY):
+            if len(operation.templates) >= MAX_TEMPLATES:
+                operation.templates.clear()
+            operation.templates[key] = known
+    template, order = known
+    return Binding(template, [references[use] for use in order] if order else references)
+
+
+def _numbered(value: Any, references: list[str]) -> Any:
+    """Return ``value`` with every reference replaced by its number in ``references``."""
+    if isinstance(value, list):
+        return [_numbered(item, references) for item in value]
+    if is_reference(value):
+        references.append(value["ref"])
+        return {"ref": str(len(references) - 1)}
+    return value
+
+
+def _bind_new(
+    operation: Operation, inputs: int, attrs: Mapping[str, Any]
+) -> tuple[Template, tuple[int, ...]]:
+    """Bind numbers in the place of references; return the order in which the call uses them.
+
+    The order is empty where it is that of the numbers.
+    """
+    template, used = _bind_first(operation, [str(number) for number in range(inputs)], attrs)
+    order = tuple(map(int, used))
+    return template, () if order == tuple(range(len(order))) else order
 
 
 class _Misfit(Exception):

@@ -62,7 +62,7 @@ class Operation:
     """Whether it is an exact overload, which does not expand a number to a list."""
     takes_originals: bool = False
     outputs_as_many_as: str | None = None
-    templates: dict[Any, Template] = field(default_factory=dict, repr=False)
+    templates: dict[Any, tuple[Template, tuple[int, ...]]] = field(default_factory=dict, repr=False)
     """Bindings met before; see :func:`service.engine.bind.bind`."""
 
     def describe(self) -> dict[str, Any]:
