@@ -17,7 +17,7 @@ from service.contract.problem import NotFound, UnknownOp
 from service.contract.response import OpDescription, OpList
 from service.settings import Settings
 from service.web import examples
-from service.web.describe import COMPUTED, SECURITY, answers, shown
+from service.web.describe import COMPUTED, SECURITY, answers, json_answer
 from service.web.exchange import exchange_of
 from service.web.models import Capabilities
 from service.web.negotiate import JSON, accept_of, negotiate
@@ -72,7 +72,9 @@ def add_catalogue(app: FastAPI, settings: Settings, computer: Computer) -> None:
         operation_id="list_ops",
         summary="Which ops are there?",
         response_model=OpList,
-        responses=answers([*COMPUTED, "invalid_request"], shown(examples.other("list_ops"))),
+        responses=answers(
+            [*COMPUTED, "invalid_request"], json_answer("Ops by name.", examples.other("list_ops"))
+        ),
         openapi_extra=SECURITY,
     )
     async def list_ops(
@@ -96,7 +98,8 @@ def add_catalogue(app: FastAPI, settings: Settings, computer: Computer) -> None:
         summary="How is an op called?",
         response_model=OpDescription,
         responses=answers(
-            [*COMPUTED, "not_found", "invalid_request"], shown(examples.other("describe_op"))
+            [*COMPUTED, "not_found", "invalid_request"],
+            json_answer("The op.", examples.other("describe_op")),
         ),
         openapi_extra=SECURITY,
     )
@@ -113,7 +116,7 @@ def add_catalogue(app: FastAPI, settings: Settings, computer: Computer) -> None:
         operation_id="capabilities",
         summary="What can this service do?",
         response_model=Capabilities,
-        responses=answers(COMPUTED, shown(examples.other("capabilities"))),
+        responses=answers(COMPUTED, json_answer("What is here.", examples.other("capabilities"))),
         openapi_extra=SECURITY,
     )
     async def capabilities(request: Request) -> Response:

@@ -123,6 +123,7 @@ def answers(codes: Sequence[str], ok: Description | None = None) -> dict[int | s
     return described
 
 
-def shown(named: Description) -> Description:
-    """Return the description of the JSON answer 200 whose model FastAPI knows, with examples."""
-    return {"headers": ANSWER_HEADERS, "content": {"application/json": {"examples": named}}}
+def json_answer(description: str, named: Description | None = None) -> Description:
+    """Return the description of the JSON answer 200 whose model FastAPI knows."""
+    content = {"application/json": {"examples": named}} if named else {}
+    return {"description": description, "headers": ANSWER_HEADERS, "content": content}

@@ -25,7 +25,7 @@ from service.contract.response import (
     NonFinite,
     TraceResponse,
 )
-from service.web.describe import answers
+from service.web.describe import answers, json_answer
 from service.web.models import PythonSource, TraceLine
 
 DESCRIPTION = """\
@@ -149,7 +149,7 @@ def add_openapi(app: FastAPI, root_path: str) -> None:
         operation_id="openapi",
         summary="This document",
         response_class=JSONResponse,
-        responses=answers(["internal"]),
+        responses=answers(["internal"], json_answer("OpenAPI 3.1.")),
     )
     async def openapi_json() -> Response:
         """Answer with the OpenAPI document of this service."""

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 
 from service.contract.problem import Draining, NotReady
-from service.web.describe import TEXT, answer, answers
+from service.web.describe import TEXT, answer, answers, json_answer
 from service.web.lifecycle import Lifecycle
 from service.web.metrics import CONTENT_TYPE, Metrics
 from service.web.models import Alive, Ready
@@ -24,7 +24,7 @@ def add_probes(app: FastAPI, lifecycle: Lifecycle, computer: Computer, metrics: 
         operation_id="livez",
         summary="Is the web process alive?",
         response_model=Alive,
-        responses=answers(["internal"]),
+        responses=answers(["internal"], json_answer("It is.")),
     )
     async def livez() -> Response:
         """Answer 200 for as long as the web process runs."""
@@ -36,7 +36,7 @@ def add_probes(app: FastAPI, lifecycle: Lifecycle, computer: Computer, metrics: 
         operation_id="readyz",
         summary="Is the service ready for requests?",
         response_model=Ready,
-        responses=answers(["internal", "not_ready", "draining"]),
+        responses=answers(["internal", "not_ready", "draining"], json_answer("It is.")),
     )
     async def readyz() -> Response:
         """Answer 200 while requests can be computed, and 503 with the reason while not."""
