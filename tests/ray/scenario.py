@@ -1,8 +1,9 @@
 """A day of a cluster, told as JSON: two nodes on this machine, one application, what happened.
 
-    unshare --net ... sh -c 'ip link set lo up && exec python -m tests.ray.scenario REPORT'
+    unshare --net --pid --fork --kill-child --mount-proc \\
+      sh -c 'ip link set lo up && exec python -m tests.ray.scenario REPORT'
 
-It is run by test_cluster.py, in a network namespace of its own. Nothing is judged here.
+It is run by test_cluster.py, in namespaces of its own. Nothing is judged here.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,24 +69,19 @@ LONG_WORK = work(400, 60)
 ENDLESS_WORK = work(2000, 2000)
 
 
-@contextmanager
-def cluster() -> Iterator[None]:
-    """Run a cluster of two nodes; a replica of one CPU fits once on each."""
+def start_cluster() -> None:
+    """Start a cluster of two nodes; a replica of one CPU fits once on each.
+
+    Nothing stops it but the end of the namespace, which ends every process in it at once.
+    """
     room: dict[str, Any] = {"object_store_memory": 100 * 2**20, "node_ip_address": HOST}
-    nodes = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, **room}
+    head = {"num_cpus": 2, "include_dashboard": False, **room}
+    nodes = Cluster(initialize_head=True, head_node_args=head)
+    nodes.add_node(num_cpus=1, **room)
+    ray.init(address=nodes.address, log_to_driver=False)
+    serve.start(
+        proxy_location=ProxyLocation.HeadOnly, http_options=HTTPOptions(host=HOST, port=PORT)
     )
-    try:
-        nodes.add_node(num_cpus=1, **room)
-        ray.init(address=nodes.address, log_to_driver=False)
-        serve.start(
-            proxy_location=ProxyLocation.HeadOnly, http_options=HTTPOptions(host=HOST, port=PORT)
-        )
-        yield
-        serve.shutdown()  # type: ignore[no-untyped-call]
-    finally:
-        ray.shutdown()
-        nodes.shutdown()  # type: ignore[no-untyped-call]
 
 
 class Story:
@@ -273,10 +269,10 @@ async def tell() -> dict[str, Any]:
 def main() -> None:
     os.environ.update(SETTINGS)
     growth = {"upscale_delay_s": 0.5, "downscale_delay_s": 4, "look_back_period_s": 10.5}
-    with cluster():
-        serve.run(build(Arguments(max_replicas=2, **growth)))
-        report = asyncio.run(tell())
-    Path(sys.argv[1]).write_text(json.dumps(report))
+    start_cluster()
+    serve.run(build(Arguments(max_replicas=2, **growth)))
+    Path(sys.argv[1]).write_text(json.dumps(asyncio.run(tell())))
+    os._exit(0)
 
 
 if __name__ == "__main__":
