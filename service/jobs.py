@@ -105,7 +105,7 @@ class Jobs:
         """Answer a TraceRequest a line with a line each, in order; a bad one spoils no other."""
         lines = []
         nodes = 0
-        for line in bytes(body).split(b"\n"):
+        for line in bytes(body).removesuffix(b"\n").split(b"\n"):
             answer = self._engine.trace(JSON, JSON, line)
             kind = b"trace" if answer.status == 200 else b"problem"
             lines.append(b'{"' + kind + b'":' + answer.body + b"}")
