@@ -21,6 +21,7 @@ from service.contract.problem import (
     Overloaded,
 )
 from service.web.compute import ABORT
+from service.web.middleware import LINGER_S
 
 MAX_HEAD = 64 * 1024
 """Bytes that a head may still have after the piece it began in (uvloop reads 256 KB at most)."""
@@ -50,6 +51,7 @@ class BoundedHttp(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._in_head = False
+        self._refused = False
         self._head_bytes = 0
         self._offered = False
         self._head_timer: TimerHandle | None = None
@@ -69,11 +71,11 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless a head grows without end."""
-        if self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
             return
         continued = self._in_head
         self._parse(data)
-        if not self._in_head or self.transport.is_closing():
+        if not self._in_head or self._refused or self.transport.is_closing():
             return
         if continued:
             self._head_bytes += len(data)
@@ -140,13 +142,17 @@ class BoundedHttp(HttpToolsProtocol):
             self._head_timer = None
 
     def _refuse(self, status: int, error: GradtraceError) -> None:
+        """Answer, and read on for a moment: a close on what is unread would reset the answer."""
         body = error.problem().model_copy(update={"status": status}).model_dump_json().encode()
         retry = b"retry-after: 1\r\n" if status == Overloaded.status else b""
         self.transport.write(
             b"%bcontent-type: %b\r\ncontent-length: %d\r\n%bconnection: close\r\n\r\n%b"
             % (STATUS_LINE[status], PROBLEM_MEDIA_TYPE.encode(), len(body), retry, body)
         )
-        self.transport.close()
+        self.transport.write_eof()
+        self._refused = True
+        self._head_came()
+        self.loop.call_later(LINGER_S, self.transport.abort)
 
 
 def _without_offer(connection: bytes) -> bytes:

@@ -101,7 +101,8 @@ class Server(uvicorn.Server):
         try:
             self.run()
         except SystemExit as stop:
-            return int(stop.code or 0)
+            log.error("the server could not start (%s)", stop.code)
+            return 1
         return self.exit_code if self.started else 1
 
     @contextmanager
@@ -124,9 +125,8 @@ class Server(uvicorn.Server):
             return
         log.warning("stopping at once")
         self.exit_code = 128 + number
-        self.force_exit = True
-        self.should_exit = True
         self._draining.cancel()
+        self._draining = asyncio.get_running_loop().create_task(self._stop())
 
     async def _drain(self) -> None:
         """Wait until no request is left; what is there when the time is over is refused."""
@@ -135,7 +135,13 @@ class Server(uvicorn.Server):
         await asyncio.sleep(LOOK_S)
         while self.lifecycle.in_flight and loop.time() < end:
             await asyncio.sleep(LOOK_S)
+        await self._stop()
+
+    async def _stop(self) -> None:
+        """Tell those who still wait that it is over, and leave."""
         if self.lifecycle.in_flight:
             log.warning("%d requests are cut off", self.lifecycle.in_flight)
             await self.computer.stop()
+            await asyncio.sleep(LOOK_S)
+        self.force_exit = self.exit_code != 0
         self.should_exit = True

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import httpx
@@ -145,17 +144,19 @@ class Served:
         self.process.send_signal(number)
 
 
-@contextmanager
-def served(job: str = JOB, wait: bool = True, **settings: Any) -> Iterator[Served]:
-    """Run the server with real workers; ``settings`` by their names in lower case."""
-    port = free_port()
+def launch(port: int, job: str = JOB, **settings: Any) -> subprocess.Popen[bytes]:
+    """Start the server in a process; ``settings`` by their names in lower case."""
     named = {f"GRADTRACE_{name.upper()}": str(value) for name, value in settings.items()}
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GRADTRACE_WORKERS": "1", **named}
     command = [sys.executable, "-m", "tests.web.harness", str(port), job]
-    with (
-        TemporaryFile() as log,
-        subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log) as process,
-    ):
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+
+
+@contextmanager
+def served(job: str = JOB, wait: bool = True, **settings: Any) -> Iterator[Served]:
+    """Run the server with real workers until the block ends."""
+    port = free_port()
+    with launch(port, job, **settings) as process:
         server = Served(process, port)
         try:
             server.until("/readyz" if wait else "/livez", 200)

@@ -103,3 +103,8 @@ JOBS = {
     "import_python": _echo,
     "export_python": _echo,
 }
+
+
+def slow_start(config: Mapping[str, int | str]) -> Callable[[Mapping[str, str], Any], Answer]:
+    time.sleep(2)
+    return handle
