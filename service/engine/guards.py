@@ -81,9 +81,9 @@ def _grid_sample(arguments: Arguments) -> None:
 def _ctc_loss(arguments: Arguments) -> None:
     """Labels index the classes unchecked: foreign memory, heap corruption, SIGSEGV."""
     log_probs, targets = arguments["log_probs"], arguments["targets"]
-    lengths = torch.as_tensor(arguments["target_lengths"])
+    lengths = torch.as_tensor(arguments["target_lengths"], device=targets.device)
     if targets.dim() == 2 and lengths.numel() == targets.shape[0]:
-        used = torch.arange(targets.shape[1]) < lengths.reshape(-1, 1)
+        used = torch.arange(targets.shape[1], device=targets.device) < lengths.reshape(-1, 1)
         labels = targets[used]
     else:
         labels = targets.reshape(-1)[: max(0, int(lengths.sum()))]

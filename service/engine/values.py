@@ -128,7 +128,7 @@ def _item(kind: Kind, value: Any, place: Place, uses: Uses) -> Any:
     if kind.base == "any":
         return _anything(kind, value, place, uses)
     if kind.base == "int" and kind.loose:
-        return _number(kind, value)
+        return _float(kind, value)
     return CONVERTERS[kind.base](kind, value)
 
 

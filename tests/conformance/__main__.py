@@ -27,19 +27,25 @@ by `make conformance`, with PyTorch {torch.__version__.partition("+")[0]}.
 
 def page(table: dict[torch.dtype, list[Figures]]) -> str:
     """Return the page of Markdown."""
-    rows = "\n".join(_row(dtype, figures) for dtype, figures in table.items())
+    rows = "\n".join(row(dtype, figures) for dtype, figures in table.items())
+    return f"{INTRODUCTION}{rows}\n\n{reasons()}"
+
+
+def reasons() -> str:
+    """Return the exceptions, with a reason each."""
     lists = (
         ("Not reproduced", {**NOT_EXPRESSIBLE, **PARTLY}),
         ("Equal within rounding", {**ROUNDED, **UNSTEADY}),
     )
-    parts = [INTRODUCTION + rows]
-    for title, reasons in lists:
-        lines = "\n".join(f"| `{name}` | {why} |" for name, why in sorted(reasons.items()))
-        parts.append(f"## {title}\n\n| op | why |\n|---|---|\n{lines}")
-    return "\n\n".join(parts) + "\n"
+    parts = []
+    for title, exceptions in lists:
+        lines = "\n".join(f"| `{name}` | {why} |" for name, why in sorted(exceptions.items()))
+        parts.append(f"## {title}\n\n| op | why |\n|---|---|\n{lines}\n")
+    return "\n".join(parts)
 
 
-def _row(dtype: torch.dtype, figures: list[Figures]) -> str:
+def row(dtype: torch.dtype, figures: list[Figures]) -> str:
+    """Return the figures of a dtype as a row of the table."""
     # What PyTorch itself does not repeat is counted as rounded, so that the page never changes.
     name = str(dtype).removeprefix("torch.")
     passing = [one for one in figures if one.passes]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 
+from tests.conformance.__main__ import reasons, row
 from tests.conformance.converter import full_name
 from tests.conformance.engine import engine
 from tests.conformance.exceptions import NOT_EXPRESSIBLE, PARTLY, ROUNDED, UNSTEADY
@@ -15,6 +17,7 @@ from tests.conftest import REQUIRE_ALL
 
 LEAST = {torch.float64: (524, 520), torch.float32: (524, 520), torch.complex128: (321, 317)}
 """Ops that must pass, and ops that must do so bit for bit."""
+PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 SAMPLES = None if REQUIRE_ALL else 1
 
 
@@ -41,6 +44,8 @@ def test_the_list_of_exceptions_is_the_truth(dtype: torch.dtype) -> None:
         if (problem := mistake(one, complete=REQUIRE_ALL))
     ]
     assert wrong == []
+    if REQUIRE_ALL:
+        assert row(dtype, ops) in PAGE.read_text(), "make conformance > docs/conformance.md"
     passing, exact = LEAST[dtype]
     assert sum(one.passes for one in ops) >= passing
     assert sum(one.exact for one in ops) >= exact
@@ -65,3 +70,7 @@ def mistake(figures: Figures, *, complete: bool) -> str:
 def test_no_exception_is_of_an_op_that_is_not_there() -> None:
     there = {full_name(op) for dtype in DTYPES for op in differentiable_ops(dtype)}
     assert {*NOT_EXPRESSIBLE, *PARTLY, *ROUNDED, *UNSTEADY} <= there
+
+
+def test_the_page_tells_every_exception() -> None:
+    assert PAGE.read_text().endswith(reasons())

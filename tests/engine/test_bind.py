@@ -248,6 +248,8 @@ REFUSALS: list[tuple[str, int, dict[str, Any], str]] = [
         {"kernel_size": 2, "return_indices": 1},
         "/attrs/return_indices",
     ),
+    ("nn.functional.normalize", 1, {"dim": True}, "/attrs/dim"),
+    ("nn.functional.normalize", 1, {"dim": "0"}, "/attrs/dim"),
     ("cat", 2, {"tensors": [ref("t0")]}, "/inputs/0"),
     ("cat", 0, {"tensors": ref("t0")}, "/attrs/tensors"),
     ("cat", 0, {"tensors": [ref("t0"), None]}, "/attrs/tensors"),
