@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import socket
+from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
@@ -21,12 +22,13 @@ class WorkerDied(Exception):
     """The worker died before it answered.
 
     Args:
-        unread: it had not even taken the request off its socket, so the request is not to blame.
+        innocent: the request cannot be to blame: the worker had not even taken it off its socket,
+            or it went down with its fork server.
     """
 
-    def __init__(self, *, unread: bool) -> None:
+    def __init__(self, *, innocent: bool) -> None:
         super().__init__()
-        self.unread = unread
+        self.innocent = innocent
 
 
 class State(Enum):
@@ -43,11 +45,19 @@ class Child:
 
     Args:
         pidfd: becomes this object's own.
+        orphaned: tells whether the fork server that it depends on is dead.
     """
 
-    def __init__(self, pid: int, pidfd: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        pid: int,
+        pidfd: int,
+        loop: asyncio.AbstractEventLoop,
+        orphaned: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.pid = pid
         self.pidfd = pidfd
+        self.orphaned = orphaned
         self.ended: asyncio.Future[str] = loop.create_future()
         """How it ended, such as ``SIGSEGV`` or ``exit code 1``."""
 
@@ -104,12 +114,12 @@ class Worker:
         """Send a request; the future gives the answer or raises WorkerDied."""
         reply = self._reply = self._loop.create_future()
         if self.state is State.GONE:
-            reply.set_exception(WorkerDied(unread=True))
+            reply.set_exception(WorkerDied(innocent=True))
             return reply
         try:
             frames.send(self._sock, message, fds)
         except OSError:
-            self._lose(WorkerDied(unread=True))
+            self._lose(WorkerDied(innocent=True))
         return reply
 
     def kill(self, error: Exception | None = None) -> None:
@@ -128,12 +138,12 @@ class Worker:
         except BlockingIOError:
             return
         except ConnectionResetError:
-            self._lose(WorkerDied(unread=True))
+            self._lose(WorkerDied(innocent=True))
         except (OSError, ValueError, TypeError, LookupError):  # it talks nonsense
-            self._lose(WorkerDied(unread=False))
+            self._lose(WorkerDied(innocent=self.child.orphaned()))
         else:
             if frame is None:
-                self._lose(WorkerDied(unread=False))
+                self._lose(WorkerDied(innocent=self.child.orphaned()))
             elif kind == frames.READY:
                 self.state = State.IDLE
                 self._owner.worker_ready(self)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import socket
 import sys
@@ -54,6 +55,14 @@ class _Server:
         except OSError:
             return  # its end is about to be read from its socket
 
+    def dead(self) -> bool:
+        """Return whether it has ended, even if the event loop has not come to know it yet."""
+        if self.control.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(self.control, 0)
+        return bool(poll.poll(0))
+
 
 class Nursery:
     """Keeps a fork server alive and has it fork workers."""
@@ -74,24 +83,35 @@ class Nursery:
         self._pause: asyncio.TimerHandle | None = None
         self._alive: dict[int, Child] = {}
         self._group = 0
+        self._groups: set[int] = set()
 
     def start(self) -> None:
         """Start a fork server; the parent hears when it is ready."""
         confine.adopt_orphans()
-        ours, theirs = frames.pair()
-        with theirs:
-            pid = self._group = _spawn(theirs.fileno(), self._options.threads)
+        try:
+            ours, theirs = frames.pair()
+            with theirs:
+                pid = _spawn(theirs.fileno(), self._options.threads)
+        except OSError as error:
+            self._fail(str(error))
+            return
+        self._group = pid
+        self._groups.add(pid)
         self._reason = "The process that starts the workers died."
-        self._active = _Server(self._child(pid, os.pidfd_open(pid)), ours)
+        self._active = _Server(self._keep(Child(pid, os.pidfd_open(pid), self._loop)), ours)
         self._watch(self._active.child)
         self._listen(self._active)
+        self._greet(ours)
+
+    def _greet(self, control: socket.socket) -> None:
         options = self._options
         hello = {
             "job": options.job,
             "config": dict(options.config),
             "memory_limit_mb": options.memory_limit_mb,
         }
-        frames.send(ours, frames.encode(hello))
+        with contextlib.suppress(OSError):  # it is dead already, as its socket will tell
+            frames.send(control, frames.encode(hello))
 
     def order_worker(self) -> None:
         """Have one more worker forked, as soon as there is a fork server."""
@@ -104,27 +124,33 @@ class Nursery:
         if self._pause:
             self._pause.cancel()
         if self._active:
-            os.killpg(self._group, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._group, signal.SIGKILL)
         for server in (self._active, self._standby):
             if server:
                 self._hang_up(server)
+        self._active = self._standby = None
         for child in list(self._alive.values()):
             self._watch(child)
             child.kill()
         ended = [child.ended for child in self._alive.values()]
         if ended:
             await asyncio.wait(ended)
-        self._sweep()
+        while self._sweep():
+            await asyncio.sleep(0.001)
 
-    def _sweep(self) -> None:
-        """Reap what died before anybody heard that it was born."""
-        with contextlib.suppress(ChildProcessError):
-            while os.waitid(os.P_PGID, self._group, os.WEXITED | os.WNOHANG):
-                pass
+    def _sweep(self) -> bool:
+        """Reap what died before anybody heard that it was born; return whether more are alive."""
+        for group in list(self._groups):
+            try:
+                while os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG):
+                    pass
+            except ChildProcessError:
+                self._groups.discard(group)
+        return bool(self._groups)
 
-    def _child(self, pid: int, pidfd: int) -> Child:
-        child = Child(pid, pidfd, self._loop)
-        self._alive[pidfd] = child
+    def _keep(self, child: Child) -> Child:
+        self._alive[child.pidfd] = child
         return child
 
     def _finish(self, child: Child, cause: str) -> None:
@@ -150,21 +176,24 @@ class Nursery:
         self._loop.add_reader(server.control.fileno(), self._hear, server)
 
     def _hear(self, server: _Server) -> None:
-        try:
-            frame = frames.receive(server.control, self._buffer)
-        except BlockingIOError:
-            return
-        except OSError:
-            frame = None
-        if frame is None:
-            self._lost(server)
-        else:
+        """Read all that is there: after a reset, uvloop does not say again that there is more."""
+        while True:
+            try:
+                frame = frames.receive(server.control, self._buffer)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:  # an order was unread; what it had sent is still there
+                continue
+            if frame is None:
+                self._lost(server)
+                return
             self._message(server, frame.head, frame.fds)
 
     def _message(self, server: _Server, head: dict[str, Any], fds: list[int]) -> None:
         match head:
             case {"forked": kind, "pid": pid} if len(fds) == 2:
-                child = server.children[pid] = self._child(pid, fds[0])
+                child = self._keep(Child(pid, fds[0], self._loop, server.dead))
+                server.children[pid] = child
                 self._born(server, kind, child, socket.socket(fileno=fds[1]))
             case {"exited": pid, "cause": cause}:
                 if pid in server.children:
@@ -173,8 +202,8 @@ class Nursery:
                 self._counters.server_starts += 1
                 self._failures = 0
                 self._serve(server)
-            case {"failed": "worker"}:
-                self._loop.call_later(FIRST_PAUSE_S, self._forget_order)
+            case {"failed": kind}:
+                self._loop.call_later(FIRST_PAUSE_S, self._order_again, server, kind)
             case {"error": reason}:
                 self._reason = reason
 
@@ -187,9 +216,9 @@ class Nursery:
             self._standby = _Server(child, sock)
             self._listen(self._standby)
 
-    def _forget_order(self) -> None:
-        self.ordered = max(0, self.ordered - 1)
-        self._parent.nursery_ready()
+    def _order_again(self, server: _Server, kind: str) -> None:
+        if server is self._active:
+            server.order(kind)
 
     def _serve(self, server: _Server) -> None:
         """Make ``server``, which is ready, the active one."""
@@ -212,16 +241,19 @@ class Nursery:
                 self._active.order("server")
             return
         standby, self._standby, self._active = self._standby, None, None
+        self._loop.call_later(SWEEP_S, self._sweep)
         if standby:
             self._counters.takeovers += 1
-            self._loop.call_later(SWEEP_S, self._sweep)
             self._serve(standby)
             return
         was_up, self._up, self.ordered = self._up, False, 0
         if was_up:
             self.start()
             return
-        self._parent.nursery_failed(self._reason)
+        self._fail(self._reason)
+
+    def _fail(self, reason: str) -> None:
+        self._parent.nursery_failed(reason)
         pause = min(FIRST_PAUSE_S * 2**self._failures, LONGEST_PAUSE_S)
         self._failures += 1
         self._pause = self._loop.call_later(pause, self.start)

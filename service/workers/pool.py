@@ -167,7 +167,7 @@ class Pool:
             try:
                 frame = await self._ask(worker, message, fds)
             except WorkerDied as death:
-                if death.unread:
+                if death.innocent:
                     continue
                 deaths.append(worker)
                 if len(deaths) > 1:

@@ -1,0 +1,77 @@
+"""The processes of this machine, as /proc tells them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Process(NamedTuple):
+    pid: int
+    name: str
+    state: str
+    parent: int
+
+
+def processes() -> dict[int, Process]:
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                text = (entry / "stat").read_text()
+            except OSError:
+                continue
+            before, _, after = text.rpartition(")")
+            state, parent = after.split()[:2]
+            pid = int(entry.name)
+            found[pid] = Process(pid, before.partition("(")[2], state, int(parent))
+    return found
+
+
+def descendants(pid: int, name: str = "") -> list[Process]:
+    """The children of ``pid`` and theirs, those called ``name`` if one is given."""
+    everybody = processes()
+    found: list[Process] = []
+    reached = {pid}
+    while True:
+        new = [p for p in everybody.values() if p.parent in reached and p.pid not in reached]
+        if not new:
+            return [p for p in found if p.name == name or not name]
+        found += new
+        reached |= {p.pid for p in new}
+
+
+def workers_of(pid: int) -> list[int]:
+    return [p.pid for p in descendants(pid, "gradtrace-work")]
+
+
+def fork_servers_of(pid: int) -> list[int]:
+    return [p.pid for p in descendants(pid, "gradtrace-fork")]
+
+
+def kill(pid: int) -> None:
+    """Kill it with -9; it may be dead already."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def open_files(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def wait_until(condition: Callable[[], bool], what: str, limit_s: float = 10.0) -> None:
+    """Wait for what will happen soon; fail where it does not."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {limit_s} s"
+        time.sleep(0.01)

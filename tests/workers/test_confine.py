@@ -1,0 +1,54 @@
+"""What a worker may not do, tried in a real one."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+import pytest
+
+from tests.workers.calls import ask, until
+from tests.workers.conftest import StartPool
+from tests.workers.processes import descendants, workers_of
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_worker_opens_no_socket_and_starts_no_program(start_pool: StartPool) -> None:
+    pool = await start_pool()
+    went_through, _, _ = (await ask(pool, "look_around")).partition("|")
+    assert went_through == ""
+
+
+async def test_a_worker_inherits_no_descriptor(start_pool: StartPool) -> None:
+    with open(os.devnull, "rb") as kept:
+        os.set_inheritable(kept.fileno(), True)
+        pool = await start_pool(workers=4)
+        _, _, descriptors = (await ask(pool, "look_around")).partition("|")
+    socket, memory_meter, listing = 1, 1, 1
+    assert int(descriptors) == socket + memory_meter + listing
+
+
+async def test_no_process_writes_core_files(start_pool: StartPool) -> None:
+    pool = await start_pool()
+    await until(lambda: pool.workers.idle == 3)
+    for process in descendants(os.getpid()):
+        assert resource.prlimit(process.pid, resource.RLIMIT_CORE) == (1, 1)
+
+
+async def test_the_memory_limit_is_what_one_request_may_take_beyond_a_fresh_worker(
+    start_pool: StartPool,
+) -> None:
+    pool = await start_pool(memory_limit_mb=100)
+    await ask(pool, "pid")
+    soft, hard = resource.prlimit(workers_of(os.getpid())[0], resource.RLIMIT_DATA)
+    assert soft == hard
+    assert soft > 100 * 2**20
+    assert await ask(pool, "allocate", b"95")
+
+
+async def test_without_a_memory_limit_there_is_none(start_pool: StartPool) -> None:
+    pool = await start_pool(memory_limit_mb=0)
+    await ask(pool, "pid")
+    limits = resource.prlimit(workers_of(os.getpid())[0], resource.RLIMIT_DATA)
+    assert limits == resource.getrlimit(resource.RLIMIT_DATA)
