@@ -55,7 +55,7 @@ BY_HAND: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 def by_hand(operation: Operation) -> dict[str, Any]:
     """Return the request that the table has for ``operation``."""
     tensors, attrs = BY_HAND[operation.name]
-    chance = random.Random(1)
+    chance = random.Random(1)  # noqa: S311
     leaves = [_leaf(f"t{number}", words, chance) for number, words in enumerate(tensors)]
     inputs = [leaf["id"] for leaf in leaves]
     op = {"id": "out", "op": operation.name, "inputs": inputs, "attrs": dict(attrs)}

@@ -124,7 +124,7 @@ def _first_dtype(info: OpInfo) -> str:
 
 def inventions(operation: Operation) -> Iterator[Request]:
     """Yield requests for ``operation`` that its signature allows, always the same ones."""
-    chance = random.Random(zlib.crc32(operation.name.encode()))
+    chance = random.Random(zlib.crc32(operation.name.encode()))  # noqa: S311
     for _ in range(INVENTED):
         yield invent(operation, chance)
 

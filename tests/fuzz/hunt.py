@@ -130,7 +130,7 @@ class Hunt:
 
     def _cases(self) -> Iterator[Case]:
         """Yield cases without end, some of a subject in a row: its samples take time."""
-        chance = random.Random(self.seed)
+        chance = random.Random(self.seed)  # noqa: S311
         while True:
             subject = chance.choice(self.corpus.subjects)
             samples = self.corpus.requests(subject)

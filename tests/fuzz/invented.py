@@ -8,7 +8,16 @@ from typing import Any
 from service.engine.catalogue import Operation
 from service.engine.signature import Parameter
 
-SHAPES = ([2, 3], [3, 3], [4], [1, 2, 4, 4], [2, 3, 4], [1, 2, 3, 4, 4], [], [6, 6])
+SHAPES: tuple[list[int], ...] = (
+    [2, 3],
+    [3, 3],
+    [4],
+    [1, 2, 4, 4],
+    [2, 3, 4],
+    [1, 2, 3, 4, 4],
+    [],
+    [6, 6],
+)
 DTYPES = ("float32", "float32", "float64", "int64", "complex64", "bool")
 VALUES: dict[str, tuple[Any, ...]] = {
     "int": (0, 1, 2, 3),

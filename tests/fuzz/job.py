@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from service import jobs
+from service.engine.job import Answer
 
 DIFFERS = "x-differs"
 """Header of an answer: the second run said something else."""
@@ -29,13 +30,13 @@ def create(config: Mapping[str, int | str]) -> jobs.Handle:
     """Return the service's job, made to run everything twice."""
     handle = jobs.create(config)
 
-    def run(headers: jobs.Headers, body: jobs.Bytes, fill: int) -> jobs.Answer:
+    def run(headers: jobs.Headers, body: jobs.Bytes, fill: int) -> Answer:
         if hasattr(_libc, "mallopt"):
             _libc.mallopt(_M_PERTURB, fill)
         with _budget():
             return handle(headers, body)
 
-    def run_twice(headers: jobs.Headers, body: jobs.Bytes) -> jobs.Answer:
+    def run_twice(headers: jobs.Headers, body: jobs.Bytes) -> Answer:
         first, second = (run(headers, body, fill) for fill in FILLS)
         if first.status != second.status or first.body != second.body:
             first.headers[DIFFERS] = second.body.decode()[:20_000]

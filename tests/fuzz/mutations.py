@@ -284,6 +284,6 @@ def mutate(request: Request, seeds: Sequence[int], corpus: Corpus) -> Request:
     """Return a copy of ``request`` with a mutation applied for each seed."""
     mutated = copy.deepcopy(request)
     for seed in seeds:
-        chance = random.Random(seed)
+        chance = random.Random(seed)  # noqa: S311
         chance.choice(MUTATIONS)(mutated, chance, corpus)
     return mutated
