@@ -70,6 +70,7 @@ def build() -> None:
         f"--build-arg=VERSION={__version__}",
         f"--volume={settings}:/etc/pip.conf:ro", *mounts, "--tag=gradtrace", ROOT,
     )  # fmt: skip
+    buildah("rmi", "--prune")  # what an earlier run built
 
 
 def _make_base() -> None:
@@ -78,9 +79,11 @@ def _make_base() -> None:
     sources += Path("/etc/apt/sources.list.d").glob("*.list")
     suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
     unread = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in CLEAN]
-    packages = "--include=python3,python3-venv,ca-certificates"
+    packages = "--include=python3,python3-venv,ca-certificates,usr-is-merged"
+    small = ["--variant=minbase", packages, '--aptopt=APT::Install-Recommends "false"', *unread]
+    merged = "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"
     tar = FOLDER / "base.tar"
-    output("mmdebstrap", "--variant=minbase", packages, *unread, suite, tar, *sources)
+    output("mmdebstrap", *small, merged, suite, tar, *sources)
     container = buildah("from", "scratch").strip()
     buildah("add", "--quiet", container, tar, "/")
     buildah("commit", "--quiet", "--format=docker", "--rm", container, "base")
@@ -141,7 +144,16 @@ class Container:
 
     def pids(self) -> list[int]:
         """Return the container's processes, by their ids outside of it."""
-        return list(map(int, json.loads(self.runc("ps", "--format=json").stdout)))
+        state = json.loads(self.runc("state").stdout)
+        first = int(state["pid"])
+        return [first, *_descendants(first)]
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            yield child
+            yield from _descendants(child)
 
 
 RUNC = ("runc", f"--root={FOLDER / 'runc'}")

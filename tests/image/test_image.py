@@ -11,11 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 
 from service import __version__
 from service.cli.conformity import differences
 from service.client import Client
 from service.contract.problem import MemoryLimit
+from tests.conformance.exceptions import NOT_EXPRESSIBLE, PARTLY
+from tests.conformance.figures import all_figures
 from tests.golden import CASES
 from tests.image import container
 from tests.image.container import Container
@@ -97,6 +100,19 @@ def test_it_passes_the_golden_cases(served: Container, name: str) -> None:
         nodes = client.trace(CASES[name]["request"]).nodes
     found = [node.model_dump(mode="json") for node in nodes]
     assert list(differences(CASES[name]["nodes"], found)) == []
+
+
+def test_every_op_works_in_it(served: Container) -> None:
+    with httpx.Client(base_url=served.url, headers={"content-type": "application/json"}) as http:
+
+        def ask(body: bytes) -> tuple[int, bytes]:
+            answer = http.post("/v1/trace", content=body)
+            return answer.status_code, answer.content
+
+        ops = list(all_figures(torch.float64, ask, 1))
+    assert len(ops) > 500
+    broken = {one.name: one.why[:2] for one in ops if not one.passes}
+    assert set(broken) <= {*NOT_EXPRESSIBLE, *PARTLY}, broken
 
 
 def test_none_of_its_processes_has_any_right(served: Container) -> None:
