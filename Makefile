@@ -11,6 +11,7 @@ PYTEST_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TOOLS := $(VENV)/.tools-installed
 IMAGE ?= gradtrace
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' service/__init__.py)
 PLATFORM_TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
@@ -35,6 +36,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIN) $(BIN)/python -m pip install --quiet $(PLATFORM_TORCH) --editable .
+	@touch $@
+
+# What only the project's own work needs, so that a first trace does not wait for it.
+$(TOOLS): $(STAMP)
 	$(PIN) $(BIN)/python -m pip install --quiet $(PLATFORM_TORCH) --editable '.[dev]'
 	@touch $@
 
@@ -44,41 +50,41 @@ trace: $(STAMP)  ## Trace the lesson's graph through a real service, print the a
 run: $(STAMP)  ## Start the service
 	$(BIN)/gradtrace serve
 
-test: $(STAMP)  ## Run the tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(TOOLS)  ## Run the tests
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
-lint: $(STAMP)  ## Check form, types and the Dockerfile
+lint: $(TOOLS)  ## Check form, types and the Dockerfile
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 
-bench: $(STAMP)  ## Print the ratios against plain PyTorch
+bench: $(TOOLS)  ## Print the ratios against plain PyTorch
 	$(BIN)/python -m bench
 
-conformance: $(STAMP)  ## Hold every op against PyTorch's own sample database
+conformance: $(TOOLS)  ## Hold every op against PyTorch's own sample database
 	$(BIN)/python -m tests.conformance
 
 openapi: $(STAMP)  ## Write openapi/openapi.json
 	$(BIN)/gradtrace openapi --output openapi/openapi.json
 
-sdk: $(STAMP)  ## Generate the SDKs from openapi/openapi.json
+sdk: $(TOOLS)  ## Generate the SDKs from openapi/openapi.json
 	$(BIN)/python -m tests.sdk
 
-docs: $(STAMP)  ## Build the documentation site, with pictures made by the service
+docs: $(TOOLS)  ## Build the documentation site, with pictures made by the service
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 image:  ## Build the container image
 	$$(command -v buildah >/dev/null && echo buildah build --format docker || echo docker build) \
 	  --build-arg TORCH_INDEX=$(TORCH_INDEX) --build-arg VERSION=$(VERSION) --tag $(IMAGE) .
 
-release: $(STAMP)  ## Build and check wheel and sdist; upload nothing
+release: $(TOOLS)  ## Build and check wheel and sdist; upload nothing
 	rm -rf dist
 	$(PIN) $(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m twine check --strict dist/*
 	@echo "dist/ is ready; uploading it is a separate, deliberate step (CONTRIBUTING.md)"
 
-pins: $(STAMP)  ## Write constraints.txt: what is installed now, exactly
+pins: $(TOOLS)  ## Write constraints.txt: what is installed now, exactly
 	$(BIN)/python deploy/pins.py
 
 lock: $(STAMP)  ## Write deploy/requirements.lock: what the image takes, with hashes
