@@ -7,7 +7,7 @@ job is bytes and headers in, bytes and headers out; every error is a problem.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from service.engine.job import (
 )
 from service.engine.json_text import parse_json
 from service.engine.limits import Limits
+from service.engine.number_array import NumberArray
 from service.engine.plan import make_plan
 from service.engine.report import Wanted
 from service.picture import graphviz, svg
@@ -141,8 +142,19 @@ class Jobs:
     def _export_python(self, _headers: Headers, body: Bytes) -> Answer:
         request, _ = self._engine.read(JSON, body)
         check_request(request)
-        make_plan(request)  # what cannot be traced is refused in the words of a trace
+        plan = make_plan(request)  # what cannot be traced is refused in the words of a trace
+        self._engine.leaves(plan, request.get("dtype") or "float32")
+        for spec, field in _long_lists(request):
+            spec[field] = spec[field].tolist()
         return Answer(200, {"content-type": "text/x-python"}, to_python(request).encode())
+
+
+def _long_lists(request: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield where long lists of numbers were read as arrays."""
+    for specs, field in (("leaves", "value"), ("backward", "gradient")):
+        for spec in request.get(specs) or ():
+            if isinstance(spec.get(field), NumberArray):
+                yield spec, field
 
 
 def _output_names(op: str) -> tuple[str | None, ...]:

@@ -57,6 +57,8 @@ SAFETENSORS = "application/x-safetensors"
 CPU = torch.device("cpu")
 logger = logging.getLogger(__name__)
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+CPU = torch.device("cpu")
+NO_TENSORS: Mapping[str, Tensor] = {}
 LEAF_GRAD_WARNING = "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed"
 
 
@@ -177,7 +179,7 @@ class Engine:
             warnings.simplefilter("always")
             torch.set_warn_always(True)
             plan = make_plan(request)
-            leaves = self._leaves(plan, request.get("dtype") or "float32", tensors, device)
+            leaves = self.leaves(plan, request.get("dtype") or "float32", tensors, device)
             watch.lap("plan")
             run = run_forward(plan, leaves, self.limits, seed)
             watch.lap("forward")
@@ -198,9 +200,24 @@ class Engine:
         check_size(nodes, wanted, self.limits, extra=count_elements(uses or ()))
         return Traced(nodes, uses, diagnosis, said, str(device))
 
-    def _leaves(
-        self, plan: Plan, dtype: str, tensors: Mapping[str, Tensor], device: torch.device
+    def leaves(
+        self,
+        plan: Plan,
+        dtype: str,
+        tensors: Mapping[str, Tensor] = NO_TENSORS,
+        device: torch.device = CPU,
     ) -> list[Tensor]:
+        """Return the leaves of ``plan`` in its order.
+
+        Args:
+            plan: whose leaves.
+            dtype: the request's default.
+            tensors: those of the leaves that came beside the JSON, by id.
+            device: where they shall be.
+
+        Raises:
+            BadValue, LimitExceeded, MemoryLimit: with a pointer to the leaf.
+        """
         leaves = []
         for index, spec in enumerate(plan.leaves):
             try:

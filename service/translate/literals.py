@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from service.contract.problem import BadValue
+from service.contract.problem import BadValue, quote
 from service.engine.values import NONFINITE, Hole
 
 WIDTH = 96
@@ -82,7 +82,16 @@ def _numbers(value: Any, dtype: str) -> Iterator[str]:
 
 def _float(value: Any) -> str:
     """Return a number of JSON, or one of the three strings, as a float of Python."""
-    return number_source(float(NONFINITE[value] if isinstance(value, str) else value))
+    return number_source(float(_number(value)))
+
+
+def _number(value: Any) -> float:
+    """Return a number of JSON, or what one of the three strings means."""
+    if isinstance(value, str):
+        value = NONFINITE.get(value, value)
+    if not isinstance(value, int | float):
+        raise BadValue(f"{quote(value)} is no number", pointer="/gradient")
+    return value
 
 
 def number_source(value: complex) -> str:
@@ -109,7 +118,7 @@ def json_source(value: Any) -> str:
     """Return nested lists of JSON numbers as Python source."""
     if isinstance(value, list):
         return f"[{', '.join(map(json_source, value))}]"
-    return number_source(NONFINITE[value] if isinstance(value, str) else value)
+    return number_source(_number(value))
 
 
 def argument_source(value: Any, tensors: Sequence[str]) -> str:

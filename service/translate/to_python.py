@@ -312,7 +312,12 @@ def _write_backward(script: Script, request: Mapping[str, Any], bound: Sequence[
         return
     script.lines.append("")
     may_be_complex = any(word in str(request).replace("'", '"') for word in COMPLEX_WORDS)
-    starts = [_gradient(script, root, may_be_complex) for root in roots]
+    starts = []
+    for index, root in enumerate(roots):
+        try:
+            starts.append(_gradient(script, root, may_be_complex))
+        except GradtraceError as error:
+            raise error.at(f"/backward/{index}", root["node"].partition(":")[0]) from None
     tensors = [script.reference(root["node"]) for root in roots]
     if len(roots) == 1:
         script.lines.append(f"{tensors[0]}.backward({starts[0] or ''})")

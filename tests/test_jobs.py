@@ -1,0 +1,55 @@
+"""What a worker can be asked to do, asked without a worker."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from service.jobs import create
+
+EXPORT = {"job": "export_python", "content-type": "application/json", "accept": "text/x-python"}
+
+
+def export(request: dict[str, Any]) -> tuple[int, str]:
+    status, _, body = create({})(EXPORT, json.dumps(request).encode())
+    return status, bytes(body).decode()
+
+
+@pytest.mark.parametrize(
+    ("leaf", "place"),
+    [
+        ({"value": ""}, "/leaves/0/value"),
+        ({"value": [1, "x"]}, "/leaves/0/value/1"),
+        ({"value": 300, "dtype": "uint8"}, "/leaves/0/value"),
+        ({"value_base64": "AA==", "shape": [2]}, "/leaves/0/value_base64"),
+    ],
+)
+def test_a_leaf_that_cannot_be_traced_is_not_exported(leaf: dict[str, Any], place: str) -> None:
+    status, body = export({"leaves": [{"id": "a", **leaf}], "backward": []})
+    problem = json.loads(body)
+    assert (status, problem["code"]) == (422, "bad_value")
+    assert problem["errors"][0]["pointer"] == place
+
+
+@pytest.mark.parametrize("gradient", ["x", ["NaN", {}]])
+def test_a_gradient_that_is_no_number_is_not_exported(gradient: Any) -> None:
+    leaf = {"id": "a", "value": 1.0, "requires_grad": True}
+    status, body = export({"leaves": [leaf], "backward": [{"node": "a", "gradient": gradient}]})
+    problem = json.loads(body)
+    assert (status, problem["code"]) == (422, "bad_value")
+    assert problem["errors"][0] | {"message": ""} == {
+        "pointer": "/backward/0/gradient",
+        "code": "bad_value",
+        "message": "",
+        "node": "a",
+    }
+
+
+def test_a_long_leaf_and_a_long_gradient_are_exported() -> None:
+    numbers = [float(number) for number in range(50_000)]
+    leaf = {"id": "a", "value": numbers, "requires_grad": True}
+    status, script = export({"leaves": [leaf], "backward": [{"node": "a", "gradient": numbers}]})
+    assert status == 200
+    assert script.count("49999.0") == 2
