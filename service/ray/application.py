@@ -1,8 +1,9 @@
 """The Ray Serve application: which deployments there are, and how they grow and shrink."""
 
-from __future__ import annotations
+# Annotations are not postponed here: Ray reads that of `build` to make its argument.
 
 from collections.abc import Callable
+from typing import Self
 
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -49,7 +50,7 @@ class Arguments(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _range(self) -> Arguments:
+    def _range(self) -> Self:
         if self.max_replicas < self.min_replicas:
             raise ValueError("max_replicas is less than min_replicas")
         return self

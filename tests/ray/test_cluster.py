@@ -11,6 +11,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -32,14 +33,16 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
         missing("the right to make a network namespace")
     path = tmp_path_factory.mktemp("ray") / "report.json"
     command = f"ip link set lo up && exec {sys.executable} -m tests.ray.scenario {path}"
-    done = subprocess.run(
-        [*unshare, "sh", "-c", command],
-        env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "default"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=BOUND_S,
-    )
+    with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as short:  # for sockets
+        alone = {"RAY_TMPDIR": short, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "default"}
+        done = subprocess.run(
+            [*unshare, "sh", "-c", command],
+            env=os.environ | alone,
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            timeout=BOUND_S,
+        )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(path.read_text())  # type: ignore[no-any-return]
 

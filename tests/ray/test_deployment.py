@@ -16,14 +16,23 @@ from tests.conftest import missing
 FOLDER = Path(__file__).parents[2] / "deploy" / "ray"
 CHECK = """
 import json, sys
+from ray.serve._private.api import call_user_app_builder_with_args_if_necessary as call
 from ray.serve.schema import ServeDeploySchema
-from service.ray.application import Arguments
+from service.ray import build
 (app,) = ServeDeploySchema.model_validate(json.load(sys.stdin)).applications
-print(Arguments.model_validate(app.args).model_dump_json())
+made = call(build, {name: str(value) for name, value in app.args.items()})
+compute = made._bound_deployment.init_args[0]._bound_deployment
+scaling = compute._deployment_config.autoscaling_config
+print(json.dumps({
+    "workers": compute.ray_actor_options["num_cpus"],
+    "ingress_replicas": made._bound_deployment.num_replicas,
+    "min_replicas": scaling.min_replicas,
+    "max_replicas": scaling.max_replicas,
+}))
 """
 
 
-def test_the_deployment_file_is_valid_and_names_settings_that_there_are() -> None:
+def test_the_deployment_file_makes_the_application_that_it_says() -> None:
     if find_spec("ray") is None:
         missing("the extra gradtrace[ray]")
     deployed = yaml.safe_load((FOLDER / "serve.yaml").read_text())
