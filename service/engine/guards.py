@@ -25,6 +25,8 @@ MAX_OUTPUTS = 100_000
 MAX_POWER_ITERATIONS = 1_000
 MAX_DIMENSIONS = 64
 """PyTorch's own limit, which some ops meet only after endless work."""
+MAX_SIZE = 2**31
+"""Paddings beyond it overflow when sizes are added up."""
 SCALES = 1e-6, 1e6
 LSTM_GATES, GRU_GATES = 4, 3
 ENUM_SIZE = 3
@@ -191,12 +193,14 @@ def _multi_margin_loss(arguments: Arguments) -> None:
 
 
 def _batch_norm_kernel(arguments: Arguments) -> None:
-    """Weights and statistics are read for every channel, however many there are."""
+    """Weights and statistics are read for every channel, whether they are there or not."""
     channels = arguments["input"].shape[1:2]
     for name in ("weight", "bias", "running_mean", "running_var"):
         tensor = arguments.get(name)
         fits = tensor is None or tensor.shape == channels
         _refuse_if(not fits, f"{name} must have the shape {list(channels)}")
+    given = all(arguments.get(name) is not None for name in ("running_mean", "running_var"))
+    _refuse_if(arguments.get("training") is False and not given, "there are no running statistics")
 
 
 def _attention_kernel(arguments: Arguments) -> None:
@@ -256,6 +260,26 @@ def _upsample_kernel(arguments: Arguments) -> None:
     _refuse_if(not fit, f"scales must be from {least} to {most}")
 
 
+def _padding(arguments: Arguments) -> None:
+    """Sizes overflow; what is cropped away first cannot be wrapped around."""
+    pads = arguments["pad"] if "pad" in arguments else arguments["padding"]
+    pads = pads if isinstance(pads, Sequence) else [pads]
+    too_much = any(abs(pad) > MAX_SIZE for pad in pads)
+    _refuse_if(too_much, f"padding must be from -{MAX_SIZE} to {MAX_SIZE}")
+    if arguments.get("mode", "circular") != "circular" or min(pads, default=0) >= 0:
+        return
+    tensor = arguments["self"] if "self" in arguments else arguments["input"]
+    sides = zip(pads[::2], pads[1::2], strict=False)
+    for size, (before, after) in zip(reversed(tensor.shape), sides, strict=False):
+        left = size + min(before, 0) + min(after, 0)
+        _refuse_if(max(before, after) > left, f"only {left} of {size} are left to be repeated")
+
+
+def _neg_view(arguments: Arguments) -> None:
+    """A bool that is to be negated when it is read, which nothing can do."""
+    _refuse_if(arguments["self"].dtype == torch.bool, "bool has no negative")
+
+
 @dataclass(frozen=True)
 class Row:
     """Kernels, and what is refused of them."""
@@ -286,6 +310,12 @@ ROWS = (
         "fractional_max_pool3d fractional_max_pool3d_with_indices",
         _fractional_max_pool,
     ),
+    Row(
+        "pad _pad_circular constant_pad_nd replication_pad1d replication_pad2d replication_pad3d "
+        "reflection_pad1d reflection_pad2d reflection_pad3d",
+        _padding,
+    ),
+    Row("_neg_view", _neg_view),
     Row("multi_margin_loss", _multi_margin_loss),
     Row(
         "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_functional "

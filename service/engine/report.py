@@ -8,8 +8,9 @@ report
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -129,9 +130,14 @@ def check_size(nodes: Iterable[Node], wanted: Wanted, limits: Limits, extra: int
     value, gradient = Include.VALUE in include, Include.GRAD in include
     count = extra
     for node in nodes:
-        numel = node.tensor.numel()
+        numel = node.tensor.numel() or _empty_lists(node.tensor)
         count += numel * (value + (gradient and node.grad is not None))
     limits.check("max_result_elements", count, "the answer has too many elements")
+
+
+def _empty_lists(tensor: Tensor) -> int:
+    """Return how many `[]` stand for a tensor without elements: (9, 2, 0) still has 18 of them."""
+    return math.prod(takewhile(bool, tensor.shape))
 
 
 def write_nodes(nodes: Sequence[Node], wanted: Wanted) -> list[Trace]:

@@ -169,11 +169,32 @@ REFUSED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
         {"kernel_size": 2, "output_size": 2, "_random_samples": ref("s")},
         {"s": torch.full((1, 1, 2), -1e8)},
     ),
+    ("nn.functional.pad", [IMAGE], {"pad": [2**63 - 1] * 4, "mode": "replicate"}, {}),
+    ("aten.replication_pad3d.default", [VOLUME], {"padding": [2**63 - 1] * 6}, {}),
+    ("nn.functional.pad", [PAIRS], {"pad": [3, -2], "mode": "circular"}, {}),
+    ("aten._pad_circular.default", [IMAGE], {"pad": [0, 0, -4, 1]}, {}),
+    ("aten._neg_view.default", [tensor([True])], {}, {}),
     ("nn.functional.multi_margin_loss", [torch.ones(0, 3), NOTHING], {}, {}),
     (
         "native_batch_norm",
         [torch.ones(2, 4000), torch.ones(1)],
         {**dict.fromkeys(("bias", "running_mean", "running_var")), **NORM, "training": True},
+        {},
+    ),
+    (
+        "aten._native_batch_norm_legit.no_stats",
+        [PAIRS],
+        {"weight": None, "bias": None, "training": False, **NORM},
+        {},
+    ),
+    (
+        "native_batch_norm",
+        [PAIRS],
+        {
+            **dict.fromkeys(("weight", "bias", "running_mean", "running_var")),
+            **NORM,
+            "training": False,
+        },
         {},
     ),
     (
@@ -254,9 +275,18 @@ ALLOWED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
     ("aten.lstm.input", [SEQUENCE], LSTM, LSTM_TENSORS),
     ("aten._fft_c2r.default", [SPECTRUM], {**FFT, "dim": [0], "last_dim_size": 4}, {}),
     ("combinations", [POINTS], {"r": 3}, {}),
+    ("nn.functional.pad", [PAIRS], {"pad": [2, -2], "mode": "circular"}, {}),
+    ("nn.functional.pad", [PAIRS], {"pad": [-2, 2], "mode": "constant"}, {}),
+    ("aten._neg_view.default", [POINTS], {}, {}),
     ("chunk", [POINTS], {"chunks": 1_000_000}, {}),
     ("nn.functional.multi_margin_loss", [torch.ones(0, 3), NOTHING], {"reduction": "none"}, {}),
     ("aten._scaled_dot_product_flash_attention_for_cpu.default", [HEADS, HEADS, HEADS], {}, {}),
+    (
+        "aten._native_batch_norm_legit.no_stats",
+        [PAIRS],
+        {"weight": None, "bias": None, "training": True, **NORM},
+        {},
+    ),
 ]
 
 

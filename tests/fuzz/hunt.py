@@ -30,7 +30,7 @@ from service.workers.pool import Pool
 from service.workers.seam import PoolOptions
 from tests.fuzz.corpus import Corpus, Request
 from tests.fuzz.job import DIFFERS
-from tests.fuzz.known import KNOWN
+from tests.fuzz.known import reason_of
 from tests.fuzz.mutations import mutate
 
 HEADERS = {"job": "trace", "content-type": "application/json", "accept": "application/json"}
@@ -40,7 +40,12 @@ OPTIONS = PoolOptions(
     time_limit_s=60,
     memory_limit_mb=256,
     job="tests.fuzz.job:create",
-    config={"max_elements": 1 << 22, "torch_threads": 1, "memory_limit_mb": 256},
+    config={
+        "max_elements": 1 << 22,
+        "max_result_elements": 1 << 18,
+        "torch_threads": 1,
+        "memory_limit_mb": 256,
+    },
 )
 HEAP_CHECKER = "libc_malloc_debug.so.0"
 MAX_MUTATIONS = 4
@@ -92,7 +97,7 @@ class Finding:
     @property
     def known(self) -> str | None:
         """Why it is let be, None where it is new."""
-        return KNOWN.get((self.kernel, self.outcome.how.name))
+        return reason_of(self.kernel, self.outcome.how.name)
 
     def __str__(self) -> str:
         op = self.request["ops"][-1]["op"]
