@@ -22,6 +22,8 @@ from service.workers.seam import Counters, PoolOptions
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+KILLED_STARTS = 3
+"""Fork servers in a row that die without a word while they start, before that is a failure."""
 SWEEP_S = 1.0
 _CONTROL_FD = 3
 
@@ -78,7 +80,7 @@ class Nursery:
         self._active: _Server | None = None
         self._standby: _Server | None = None
         self._up = False
-        self._reason = ""
+        self._reason: str | None = None
         self._failures = 0
         self._pause: asyncio.TimerHandle | None = None
         self._alive: dict[int, Child] = {}
@@ -97,7 +99,7 @@ class Nursery:
             return
         self._group = pid
         self._groups.add(pid)
-        self._reason = "The process that starts the workers died."
+        self._reason = None
         self._active = _Server(self._keep(Child(pid, os.pidfd_open(pid), self._loop)), ours)
         self._watch(self._active.child)
         self._listen(self._active)
@@ -249,8 +251,11 @@ class Nursery:
         was_up, self._up, self.ordered = self._up, False, 0
         if was_up:
             self.start()
-            return
-        self._fail(self._reason)
+        elif self._reason is None and self._failures < KILLED_STARTS:
+            self._failures += 1
+            self.start()
+        else:
+            self._fail(self._reason or "The process that starts them dies while it starts.")
 
     def _fail(self, reason: str) -> None:
         self._parent.nursery_failed(reason)
