@@ -1,0 +1,79 @@
+"""Workers that die under a request: nobody sees it, or who brings them down sees it alone."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+import pytest
+
+from tests.faults.harness import (
+    FULL,
+    NO_END,
+    PATIENCE_S,
+    SEED,
+    Crowd,
+    metric,
+    serving,
+    trace,
+    until_metric,
+)
+from tests.workers.processes import fork_servers_of, kill, wait_until, workers_of
+
+STORM_S = 30 if FULL else 5
+
+
+def test_while_workers_are_killed_at_random_no_client_sees_anything_but_200(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    chance = random.Random(4)  # noqa: S311
+    killed = 0
+    with serving(workers=2) as server, Crowd(server, clients=8) as crowd:
+        end = time.monotonic() + STORM_S
+        while time.monotonic() < end:
+            if workers := workers_of(server.process.pid):
+                kill(chance.choice(workers))
+                killed += 1
+            time.sleep(0.2)
+        crowd.__exit__()
+        crashes = metric(server, "gradtrace_crashes_total")
+        retries = metric(server, "gradtrace_retries_total")
+    with capsys.disabled():
+        print(
+            f"\n{killed} kills in {STORM_S} s: {crowd.answers}, {crashes:g} deaths seen, "
+            f"{retries:g} requests computed again, the slowest took {crowd.slowest_s * 1e3:.0f} ms"
+        )
+    assert set(crowd.answers) == {"200"}
+    assert crashes > 0
+
+
+def test_a_killed_fork_server_is_seen_by_no_client() -> None:
+    with serving(workers=2) as server, Crowd(server, clients=4) as crowd:
+        for _ in range(3):
+            time.sleep(0.5)
+            kill(fork_servers_of(server.process.pid)[0])
+        time.sleep(1)
+        crowd.__exit__()
+    assert set(crowd.answers) == {"200"}
+
+
+def test_a_graph_whose_worker_dies_twice_is_given_up_and_the_next_one_answered() -> None:
+    said: list[tuple[int, dict[str, str]]] = []
+    with serving(workers=1, time_limit_s=60) as server:
+        client = threading.Thread(target=lambda: said.append(trace(server, NO_END)))
+        client.start()
+        for deaths in range(2):
+            until_metric(server, 'gradtrace_workers{state="busy"}', 1)
+            wait_until(
+                lambda: metric(server, "gradtrace_retries_total") == deaths,  # noqa: B023
+                "it computes again",
+                PATIENCE_S,
+            )
+            for pid in workers_of(server.process.pid):
+                kill(pid)
+        client.join()
+        status, problem = said[0]
+        assert (status, problem["code"]) == (422, "graph_crashed")
+        assert problem["detail"].count("SIGKILL") == 2
+        assert trace(server, SEED)[0] == 200
