@@ -212,6 +212,11 @@ def test_every_route_of_the_contract_is_there(url: str) -> None:
         assert found.status_code in (200, 405), path
 
 
+def test_every_page_is_in_the_sites_contents() -> None:
+    listed = re.findall(r"^ +- ([a-z]+\.md)$", text("mkdocs.yml"), re.MULTILINE)
+    assert sorted(listed) == [page.name for page in PAGES if page.parent.name == "docs"]
+
+
 def graphs() -> list[dict[str, Any]]:
     return [json.loads(block) for block in blocks("docs/tutorial.md", "json trace")]
 
