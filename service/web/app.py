@@ -5,24 +5,26 @@ It moves bytes and knows no torch: what is to be computed goes to the computer i
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 
 from service.settings import Settings
 from service.web.catalogue import add_catalogue
+from service.web.compute import RawRoute
 from service.web.docs import add_docs
 from service.web.lifecycle import Lifecycle
 from service.web.logs import AccessLog
 from service.web.metrics import Metrics
 from service.web.middleware import (
+    DirectMiddleware,
     HeadMiddleware,
     KeyMiddleware,
     ObserveMiddleware,
-    SecurityMiddleware,
     UnreadMiddleware,
 )
 from service.web.openapi import add_openapi
@@ -43,6 +45,7 @@ def create_app(
     """
     lifecycle = Lifecycle()
     metrics = Metrics(computer, lifecycle)
+    direct: dict[str, Route] = {}
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -55,7 +58,9 @@ def create_app(
     app = FastAPI(
         title="Gradtrace",
         lifespan=lifespan,
-        middleware=_middleware(settings, lifecycle, metrics, access_log or AccessLog(settings.log)),
+        middleware=_middleware(
+            settings, lifecycle, metrics, access_log or AccessLog(settings.log), direct
+        ),
         redirect_slashes=False,
         openapi_url=None,
         docs_url=None,
@@ -71,17 +76,21 @@ def create_app(
     add_openapi(app, settings.root_path)
     add_docs(app)
     add_playground(app)
+    direct.update({route.path: route for route in app.routes if isinstance(route, RawRoute)})
     return app
 
 
 def _middleware(
-    settings: Settings, lifecycle: Lifecycle, metrics: Metrics, access_log: AccessLog
+    settings: Settings,
+    lifecycle: Lifecycle,
+    metrics: Metrics,
+    access_log: AccessLog,
+    direct: Mapping[str, Route],
 ) -> list[Middleware]:
     """Return what every request passes, the outermost first."""
     layers = [
         Middleware(ObserveMiddleware, lifecycle=lifecycle, access_log=access_log, metrics=metrics),
         Middleware(HeadMiddleware),
-        Middleware(SecurityMiddleware),
     ]
     if settings.cors_origins:
         layers.append(
@@ -97,4 +106,4 @@ def _middleware(
     layers += [Middleware(UnreadMiddleware), Middleware(ProblemMiddleware)]
     if settings.api_keys:
         layers.append(Middleware(KeyMiddleware, keys=settings.api_keys))
-    return layers
+    return [*layers, Middleware(DirectMiddleware, routes=direct)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from starlette.datastructures import Headers
 from starlette.types import Receive
 
 from service.contract.problem import (
@@ -19,14 +18,16 @@ from service.contract.problem import (
     UnsupportedMediaType,
     quote,
 )
-from service.settings import MEGABYTE, Settings
+from service.settings import MEGABYTE
+from service.web.exchange import Exchange
 from service.web.problems import ClientDisconnected
+from service.web.timers import Interrupt, Timers
 from service.workers.body import Body
 
 
-def check_encoding(headers: Headers) -> None:
+def check_encoding(exchange: Exchange) -> None:
     """Raise UnsupportedMediaType where the body comes compressed: that is a proxy's work."""
-    coding = headers.get("content-encoding", "identity").strip().lower()
+    coding = exchange.header(b"content-encoding").strip().lower()
     if coding not in ("", "identity"):
         raise UnsupportedMediaType(
             f"The Content-Encoding is {quote(coding)}; send the body as it is."
@@ -38,22 +39,28 @@ def too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"The body may have {limit / MEGABYTE:g} MB (GRADTRACE_MAX_BODY_MB).")
 
 
-async def chunks(receive: Receive, timeout_s: float) -> AsyncIterator[bytes]:
+async def chunks(receive: Receive, silence: Timers) -> AsyncIterator[bytes]:
     """Yield the body as it comes.
 
     Raises:
-        BodyTimeout: nothing came for ``timeout_s`` seconds.
+        BodyTimeout: nothing came for as long as ``silence`` may last.
         ClientDisconnected: nothing will come any more.
     """
+    loop = asyncio.get_running_loop()
     more = True
     while more:
+        interrupt = Interrupt()
+        timer = silence.start(loop, interrupt.send)
         try:
-            async with asyncio.timeout(timeout_s):
-                message = await receive()
-        except TimeoutError:
-            raise BodyTimeout(
-                f"Nothing came for {timeout_s:g} seconds (GRADTRACE_BODY_TIMEOUT_S)."
-            ) from None
+            message = await receive()
+        except asyncio.CancelledError:
+            if interrupt.was_all():
+                raise BodyTimeout(
+                    f"Nothing came for {silence.seconds:g} seconds (GRADTRACE_BODY_TIMEOUT_S)."
+                ) from None
+            raise
+        finally:
+            timer.stop()
         if message["type"] == "http.disconnect":
             raise ClientDisconnected
         more = message.get("more_body", False)
@@ -61,24 +68,24 @@ async def chunks(receive: Receive, timeout_s: float) -> AsyncIterator[bytes]:
             yield chunk
 
 
-async def read_body(headers: Headers, receive: Receive, settings: Settings) -> Body:
+async def read_body(exchange: Exchange, receive: Receive, silence: Timers, limit: int) -> Body:
     """Return the whole body.
 
     Raises:
         UnsupportedMediaType: it is compressed.
-        BodyTooLarge: it has, or says it will have, more bytes than allowed.
+        BodyTooLarge: it has, or says it will have, more than ``limit`` bytes.
         BodyTimeout: the client stopped sending.
         ClientDisconnected: the client is gone.
         Overloaded: the machine has no memory for it.
     """
-    check_encoding(headers)
-    limit = settings.max_body_bytes
-    declared = headers.get("content-length", "")
+    check_encoding(exchange)
+    declared = exchange.header(b"content-length")
     if declared.isdecimal() and int(declared) > limit:
         raise too_large(limit)
     body = Body()
-    async for chunk in chunks(receive, settings.body_timeout_s):
-        if len(body) + len(chunk) > limit:
+    async for chunk in chunks(receive, silence):
+        exchange.body_bytes += len(chunk)
+        if exchange.body_bytes > limit:
             raise too_large(limit)
         try:
             body.append(chunk)
@@ -95,7 +102,8 @@ async def linger(receive: Receive, seconds: float) -> None:
     """
     try:
         async with asyncio.timeout(seconds):
-            async for _ in chunks(receive, seconds):
-                pass
-    except (TimeoutError, BodyTimeout, ClientDisconnected):
+            while (message := await receive())["type"] != "http.disconnect":
+                if not message.get("more_body", False):
+                    return
+    except TimeoutError:
         return

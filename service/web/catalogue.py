@@ -20,7 +20,7 @@ from service.web import examples
 from service.web.describe import COMPUTED, SECURITY, answers, json_answer
 from service.web.exchange import exchange_of
 from service.web.models import Capabilities
-from service.web.negotiate import JSON, accept_of, negotiate
+from service.web.negotiate import JSON, negotiate
 from service.workers.seam import Computer
 
 REMEMBERED = 2048
@@ -42,7 +42,7 @@ class Catalogue:
             NotFound: there is no such op; the message names near ones.
             GradtraceError: whatever keeps a worker from answering now.
         """
-        negotiate(accept_of(request.headers), (JSON,))
+        negotiate(exchange_of(request.scope).header(b"accept"), (JSON,))
         key = (job, *headers.values())
         if key in self._known:
             self._known.move_to_end(key)

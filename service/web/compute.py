@@ -13,15 +13,15 @@ from typing import Any
 import orjson
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.settings import Settings
 from service.web.body import read_body
 from service.web.disconnect import CancelOnDisconnect
 from service.web.exchange import exchange_of
-from service.web.negotiate import accept_of, media_type, negotiate
+from service.web.negotiate import media_type, negotiate
 from service.web.problems import ClientDisconnected
+from service.web.timers import Timers
 from service.workers.body import INLINE
 from service.workers.seam import Answer, Computer
 
@@ -58,16 +58,15 @@ class ComputeEndpoint:
         self.media = media
         self.reads = tuple(media)
         self.settings = settings
+        self.silence = Timers(settings.body_timeout_s)
         self.computer = computer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         exchange = exchange_of(scope)
-        headers = Headers(scope=scope)
-        reads = media_type(headers.get("content-type", ""), self.reads)
-        accept = negotiate(accept_of(headers), self.media[reads])
-        body = await read_body(headers, receive, self.settings)
-        exchange.body_bytes = len(body)
+        reads = media_type(exchange.header(b"content-type"), self.reads)
+        accept = negotiate(exchange.header(b"accept"), self.media[reads])
+        body = await read_body(exchange, receive, self.silence, self.settings.max_body_bytes)
         with CancelOnDisconnect(receive):
             answer = await self.computer.compute(
                 {"job": self.job, "content-type": reads, "accept": accept}, body

@@ -9,9 +9,12 @@ from typing import Self
 from starlette.types import Receive
 
 from service.web.problems import ClientDisconnected
+from service.web.timers import Interrupt, Timers
 
 PATIENCE_S = 0.02
 """Seconds after which the connection is watched: most answers are there sooner."""
+
+_patience = Timers(PATIENCE_S)
 
 
 class CancelOnDisconnect:
@@ -21,17 +24,16 @@ class CancelOnDisconnect:
     client is gone.
     """
 
-    __slots__ = ("_gone", "_loop", "_receive", "_task", "_timer", "_watcher")
+    __slots__ = ("_interrupt", "_loop", "_receive", "_timer", "_watcher")
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._gone = False
         self._watcher: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        self._timer = self._loop.call_later(PATIENCE_S, self._start)
+        self._interrupt = Interrupt()
+        self._timer = _patience.start(self._loop, self._start)
         return self
 
     def _start(self) -> None:
@@ -40,9 +42,7 @@ class CancelOnDisconnect:
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._gone = True
-        assert self._task is not None
-        self._task.cancel()
+        self._interrupt.send()
 
     def __exit__(
         self,
@@ -50,10 +50,8 @@ class CancelOnDisconnect:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._timer.cancel()
+        self._timer.stop()
         if self._watcher is not None:
             self._watcher.cancel()
-        if self._gone and kind is asyncio.CancelledError:
-            assert self._task is not None
-            if not self._task.uncancel():
-                raise ClientDisconnected from None
+        if kind is asyncio.CancelledError and self._interrupt.was_all():
+            raise ClientDisconnected from None

@@ -6,7 +6,10 @@ on the way writes it there.
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Iterable
+from random import getrandbits
 from typing import Any, cast
 
 from starlette.types import Scope
@@ -16,6 +19,7 @@ from service.workers.seam import Answer
 KEY = "gradtrace.exchange"
 NO_ROUTE = "unknown"
 CLIENT_GONE = 499
+SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 class Exchange:
@@ -24,6 +28,7 @@ class Exchange:
     __slots__ = (
         "body_bytes",
         "code",
+        "headers",
         "id",
         "line_problems",
         "lines",
@@ -37,9 +42,10 @@ class Exchange:
         "timing",
     )
 
-    def __init__(self, request_id: str, method: str) -> None:
-        self.id = request_id
+    def __init__(self, method: str, raw_headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.method = method
+        self.headers = _by_name(raw_headers)
+        self.id = self._request_id()
         self.code: str | None = None
         self.started = time.perf_counter()
         self.route = NO_ROUTE
@@ -51,6 +57,17 @@ class Exchange:
         self.timing = ""
         self.body_bytes = 0
         self.sent_bytes = 0
+
+    def header(self, name: bytes) -> str:
+        """Return a header of the request, all of that name as one; empty where there is none."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+    def _request_id(self) -> str:
+        """Return the client's X-Request-Id if it is a sane one, else a new one."""
+        given = self.headers.get(b"x-request-id", b"")
+        if SANE_ID.fullmatch(given):
+            return given.decode("ascii")
+        return f"{getrandbits(128):032x}"
 
     def answered(self, answer: Answer) -> None:
         """Take over what the computer says about its answer."""
@@ -72,6 +89,13 @@ class Exchange:
         if self.queue_s is None:
             return []
         return [("queue", self.queue_s), *_parse_timing(self.timing)]
+
+
+def _by_name(raw_headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    headers: dict[bytes, bytes] = {}
+    for name, value in raw_headers:
+        headers[name] = headers[name] + b"," + value if name in headers else value
+    return headers
 
 
 def _parse_timing(text: str) -> list[tuple[str, float]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from email.message import Message
 from functools import lru_cache
 
-from starlette.datastructures import Headers
-
 from service.contract.problem import NotAcceptable, UnsupportedMediaType, quote
 
 JSON = "application/json"
@@ -19,11 +17,6 @@ HTML = "text/html"
 
 LONGEST = 2000
 """Characters of a header beyond which it is not read."""
-
-
-def accept_of(headers: Headers) -> str:
-    """Return all Accept headers as one."""
-    return ",".join(headers.getlist("accept"))
 
 
 def negotiate(accept: str, offers: tuple[str, ...]) -> str:

@@ -34,7 +34,7 @@ from service.web import examples
 from service.web.describe import ANSWER_HEADERS, TEXT, answers
 from service.web.exchange import CLIENT_GONE, exchange_of
 from service.web.models import ProblemKind
-from service.web.negotiate import HTML, JSON, accept_of, negotiate
+from service.web.negotiate import HTML, JSON, negotiate
 
 log = logging.getLogger("gradtrace")
 
@@ -104,7 +104,7 @@ def add_problems(app: FastAPI) -> None:
         code: Annotated[str, Path(description="The problem's code.", examples=["cycle"])],
     ) -> Response:
         """Answer with the description that the `type` of every problem refers to."""
-        return describe(code, accept_of(request.headers))
+        return describe(code, exchange_of(request.scope).header(b"accept"))
 
 
 def _http_problem(request: Request, error: HTTPException) -> Response:

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from fastapi import FastAPI
-from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from service.contract.problem import (
@@ -42,8 +41,9 @@ from service.web.lines import (
     problem_lines,
     with_index,
 )
-from service.web.negotiate import NDJSON, accept_of, media_type, negotiate
+from service.web.negotiate import NDJSON, media_type, negotiate
 from service.web.problems import ClientDisconnected, problem_body
+from service.web.timers import Timers
 from service.workers.body import Body
 from service.workers.seam import Computer
 
@@ -79,10 +79,13 @@ class Part(NamedTuple):
 class TraceStream:
     """One stream from its first line to its last."""
 
-    def __init__(self, settings: Settings, computer: Computer, exchange: Exchange) -> None:
+    def __init__(
+        self, settings: Settings, computer: Computer, exchange: Exchange, silence: Timers
+    ) -> None:
         self.settings = settings
         self.computer = computer
         self.exchange = exchange
+        self.silence = silence
         self.started = False
         self._waiting: deque[Line] = deque()
         self._waiting_bytes = 0
@@ -119,7 +122,7 @@ class TraceStream:
     async def _read(self, receive: Receive) -> None:
         splitter = LineSplitter(self.settings.max_body_bytes)
         try:
-            async for chunk in chunks(receive, self.settings.body_timeout_s):
+            async for chunk in chunks(receive, self.silence):
                 self.exchange.body_bytes += len(chunk)
                 for line in splitter.feed(chunk):
                     self._add(line)
@@ -258,14 +261,16 @@ class StreamEndpoint:
     def __init__(self, settings: Settings, computer: Computer) -> None:
         self.settings = settings
         self.computer = computer
+        self.silence = Timers(settings.body_timeout_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        headers = Headers(scope=scope)
-        media_type(headers.get("content-type", ""), (NDJSON,))
-        negotiate(accept_of(headers), (NDJSON,))
-        check_encoding(headers)
-        await TraceStream(self.settings, self.computer, exchange_of(scope)).run(receive, send)
+        exchange = exchange_of(scope)
+        media_type(exchange.header(b"content-type"), (NDJSON,))
+        negotiate(exchange.header(b"accept"), (NDJSON,))
+        check_encoding(exchange)
+        stream = TraceStream(self.settings, self.computer, exchange, self.silence)
+        await stream.run(receive, send)
 
 
 def add_streams(app: FastAPI, settings: Settings, computer: Computer) -> None:
