@@ -45,6 +45,7 @@ def create_app(
     """
     lifecycle = Lifecycle()
     metrics = Metrics(computer, lifecycle)
+    log = access_log or AccessLog(settings.log)
     direct: dict[str, Route] = {}
 
     @asynccontextmanager
@@ -58,9 +59,7 @@ def create_app(
     app = FastAPI(
         title="Gradtrace",
         lifespan=lifespan,
-        middleware=_middleware(
-            settings, lifecycle, metrics, access_log or AccessLog(settings.log), direct
-        ),
+        middleware=_middleware(settings, lifecycle, metrics, log, direct),
         redirect_slashes=False,
         openapi_url=None,
         docs_url=None,

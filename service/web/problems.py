@@ -58,6 +58,8 @@ def problem_response(
         extra["retry-after"] = str(error.retry_after_s)
     if error.status == contract.Unauthorized.status:
         extra["www-authenticate"] = 'Bearer realm="gradtrace"'
+    if error.status == contract.BodyTimeout.status:
+        extra["connection"] = "close"  # the rest of the body would be waited for again
     return Response(
         problem_body(error), status_code=error.status, headers=extra, media_type=PROBLEM_MEDIA_TYPE
     )

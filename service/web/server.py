@@ -16,9 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import orjson
 import uvicorn
 
 from service.settings import Settings
+from service.web import examples
 from service.web.app import create_app
 from service.web.lifecycle import Lifecycle
 from service.web.logs import AccessLog, logging_config
@@ -53,6 +55,8 @@ def run(settings: Settings, computer: Computer) -> int:
 
 def pool_options(settings: Settings) -> PoolOptions:
     """Return what the settings say about the workers."""
+    seed = next(iter(examples.load()["trace"].values()))["request"]
+    json = "application/json"
     return PoolOptions(
         workers=settings.workers,
         queue=settings.queue,
@@ -60,6 +64,7 @@ def pool_options(settings: Settings) -> PoolOptions:
         memory_limit_mb=settings.memory_limit_mb,
         threads=settings.torch_threads,
         config=settings.job_config(),
+        warm_up=({"job": "trace", "content-type": json, "accept": json}, orjson.dumps(seed)),
     )
 
 

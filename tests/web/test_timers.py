@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -14,9 +15,7 @@ async def test_a_timer_goes_off_and_a_stopped_one_does_not() -> None:
     timers = Timers(0.02)
     gone_off: list[int] = []
     done = asyncio.Event()
-    kept = [
-        timers.start(loop, lambda number=number: gone_off.append(number)) for number in range(4)
-    ]  # type: ignore[misc]
+    kept = [timers.start(loop, partial(gone_off.append, number)) for number in range(4)]
     kept[0].stop()
     kept[2].stop()
     await asyncio.sleep(0.01)
