@@ -19,19 +19,19 @@ import os
 import select
 import socket
 import sys
+import traceback
 from typing import Any, NoReturn
 
 from service.workers import confine, frames, worker
-from service.workers.seam import Job, load_job
+from service.workers.seam import load_job
 
 
 class ForkServer:
     """Forks on order, and tells how its children ended."""
 
-    def __init__(self, control: socket.socket, job: Job, memory_limit_mb: int) -> None:
+    def __init__(self, control: socket.socket, task: worker.Task) -> None:
         self._control = control
-        self._job = job
-        self._memory_limit_mb = memory_limit_mb
+        self._task = task
         self._children: dict[int, int] = {}
         self._buffer = bytearray(frames.BUFFER)
 
@@ -76,12 +76,14 @@ class ForkServer:
         try:
             confine.close_descriptors(keep=sock.fileno())
             if kind == "server":
-                ForkServer(sock, self._job, self._memory_limit_mb).run()
+                ForkServer(sock, self._task).run()
             else:
-                worker.run(sock, self._job, parent=parent, memory_limit_mb=self._memory_limit_mb)
+                worker.run(sock, self._task, parent)
             status = 0
         except OSError:
             pass  # the web process is gone
+        except Exception:  # noqa: BLE001  # a worker that cannot even start
+            traceback.print_exc()
         finally:
             os._exit(status)
 
@@ -118,7 +120,11 @@ def main(control_fd: int, parent: int) -> None:
     gc.collect()
     gc.freeze()
     frames.send(control, frames.encode({"ready": os.getpid()}))
-    ForkServer(control, job, hello.head["memory_limit_mb"]).run()
+    headers = hello.head["warm_up"]
+    task = worker.Task(
+        job, hello.head["memory_limit_mb"], (headers, hello.inline) if headers else None
+    )
+    ForkServer(control, task).run()
 
 
 if __name__ == "__main__":

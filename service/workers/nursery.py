@@ -107,13 +107,15 @@ class Nursery:
 
     def _greet(self, control: socket.socket) -> None:
         options = self._options
+        headers, body = options.warm_up or ({}, b"")
         hello = {
             "job": options.job,
             "config": dict(options.config),
             "memory_limit_mb": options.memory_limit_mb,
+            "warm_up": dict(headers),
         }
         with contextlib.suppress(OSError):  # it is dead already, as its socket will tell
-            frames.send(control, frames.encode(hello))
+            frames.send(control, frames.encode(hello, body))
 
     def order_worker(self) -> None:
         """Have one more worker forked, as soon as there is a fork server."""

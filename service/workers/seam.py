@@ -132,6 +132,9 @@ class PoolOptions:
     """Fresh workers kept beyond ``workers``, so that a death is replaced at once."""
     max_requests: int = 10_000
     """Requests after which a worker is replaced."""
+    warm_up: tuple[Mapping[str, str], bytes] | None = None
+    """A request that a new worker computes for itself before it is ready: the first one is slow,
+    because what it touches of the memory shared with the fork server is copied."""
 
 
 def load_job(job: str, config: JobConfig) -> Job:

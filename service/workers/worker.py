@@ -10,6 +10,8 @@ import gc
 import socket
 import sys
 import traceback
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from service.workers import confine, frames
 from service.workers.seam import Job
@@ -22,13 +24,23 @@ GARBAGE = 20_000
 """Containers made and not freed since the last collection, after which the next one is due."""
 
 
-def run(sock: socket.socket, job: Job, *, parent: int, memory_limit_mb: int) -> None:
+class Task(NamedTuple):
+    """What every worker of a fork server is given."""
+
+    job: Job
+    memory_limit_mb: int
+    warm_up: tuple[Mapping[str, str], bytes] | None
+
+
+def run(sock: socket.socket, task: Task, parent: int) -> None:
     """Serve ``sock`` until the pool closes it."""
     confine.die_with(parent)
     confine.name("gradtrace-work")
     confine.close_descriptors(keep=sock.fileno())
+    if task.warm_up:
+        task.job(*task.warm_up)
     memory = confine.Memory()
-    budget = memory_limit_mb * 2**20
+    budget = task.memory_limit_mb * 2**20
     kept = memory.used() + int(budget * KEPT) if budget else sys.maxsize
     if budget:
         memory.allow(budget)
@@ -36,7 +48,7 @@ def run(sock: socket.socket, job: Job, *, parent: int, memory_limit_mb: int) -> 
     buffer = bytearray(frames.BUFFER)
     frames.send(sock, frames.encode([frames.READY]))
     while frame := frames.receive(sock, buffer):
-        _answer(sock, job, frame)
+        _answer(sock, task.job, frame)
         del frame
         if gc.get_count()[0] > GARBAGE:
             gc.collect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -183,6 +184,16 @@ async def test_a_worker_is_replaced_after_many_requests(start_pool: StartPool) -
     assert len(set(pids)) == 4
     assert pool.counters.retired == 4
     assert pool.counters.crashes == 0
+
+
+async def test_a_new_worker_warms_up_before_it_is_ready(
+    start_pool: StartPool, tmp_path: Path
+) -> None:
+    diary = tmp_path / "diary"
+    pool = await start_pool(workers=1, warm_up=({"do": "write"}, bytes(diary)))
+    await until(lambda: pool.workers.idle == 2)
+    assert len(diary.read_text().split()) == 2
+    assert await ask(pool, "pid") in diary.read_text().split()
 
 
 async def test_headers_that_fit_no_message_are_refused(start_pool: StartPool) -> None:
