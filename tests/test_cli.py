@@ -225,6 +225,26 @@ def test_a_script_becomes_a_graph_and_a_graph_a_script(url: str, tmp_path: Path)
     assert "line" in refused.stderr
 
 
+def test_an_exported_model_becomes_a_graph(url: str, tmp_path: Path) -> None:
+    model = tmp_path / "model.pt2"
+    code = (
+        "import sys, torch\n"
+        "layer = torch.nn.Linear(3, 1)\n"
+        "torch.export.save(torch.export.export(layer, (torch.ones(2, 3),)), sys.argv[1])\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(model)], check=True)
+    graph = gradtrace("from-export", str(model))
+    assert graph.returncode == 0, graph.stderr
+    (tmp_path / "model.json").write_text(graph.stdout)
+    shown = gradtrace("trace", str(tmp_path / "model.json"), "--url", url)
+    weight = next(line for line in shown.stdout.splitlines() if line.startswith("weight"))
+    assert "[[2.0, 2.0, 2.0]]" in weight
+    assert "accumulated" in weight
+    refused = gradtrace("from-export", "pyproject.toml")
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+
+
 def test_a_conforming_service_passes_the_golden_cases(url: str) -> None:
     done = gradtrace("conform", url)
     assert done.returncode == 0, done.stdout

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from service.cli.source import Ask, source
 from service.client import calls
 from service.client.calls import post
+from service.contract.problem import InvalidRequest
 from service.contract.response import TraceResponse
 
 SVG = "image/svg+xml"
@@ -63,6 +65,8 @@ async def export_python(file: Path, url: str | None, key: str | None) -> None:
 
 def model_graph(model: Path) -> str:
     """Return the graph of an exported PyTorch model as JSON text."""
+    if not is_zipfile(model):
+        raise InvalidRequest(f"{model} is no file that torch.export.save wrote")
     from service.translate.from_export import from_export_file
 
     return calls.graph_json(from_export_file(model)).decode() + "\n"
