@@ -112,6 +112,7 @@ def test_clients_that_stop_sending_are_told_and_hold_no_worker(server: Served) -
         connection.close()
         assert answer.startswith(b"HTTP/1.1 408")
         assert b"body_timeout" in answer
+        assert b"\r\nconnection: close\r\n" in answer
 
 
 def test_clients_that_send_a_byte_a_second_hold_no_worker(server: Served) -> None:

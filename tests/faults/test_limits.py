@@ -90,7 +90,9 @@ def test_an_svd_past_the_deadline_is_killed_and_the_next_request_answered_at_onc
 
 
 ONE_ALLOCATION = one("outer", [], self={"ref": "a"}, vec2={"ref": "a"})
-ONE_ALLOCATION["ops"].insert(0, {"id": "a", "op": "ones", "attrs": {"size": [8_000]}})
+ONE_ALLOCATION["ops"].insert(
+    0, {"id": "a", "op": "ones", "attrs": {"size": [8_000], "dtype": "float64"}}
+)
 MANY_STEPS: dict[str, Any] = {
     "ops": [{"id": "h0", "op": "ones", "attrs": {"size": [500_000]}}]
     + [{"id": f"h{i}", "op": "neg", "inputs": [f"h{i - 1}"]} for i in range(1, 201)],

@@ -52,13 +52,12 @@ class Client(threading.Thread):
             self._connection.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_under_load_loses_nothing_that_was_accepted(number: signal.Signals) -> None:
+def test_a_signal_under_load_loses_nothing_that_was_accepted() -> None:
     with serving(workers=2, drain_s=100, time_limit_s=100) as server:
-        clients = [Client(server, a_while(400)) for _ in range(20)]
+        clients = [Client(server, a_while(100)) for _ in range(20)]
         until_metric(server, BUSY, 2)
-        wait_until(lambda: metric(server, QUEUED) >= 10, "they wait", PATIENCE_S)
-        server.signal(number)
+        wait_until(lambda: metric(server, QUEUED) > 0, "they wait", PATIENCE_S)
+        server.signal(signal.SIGTERM)
         wait_until(lambda: ask(server, "GET", "/readyz")[0] == 503, "unready", PATIENCE_S)
         late = Client(server, a_while(1))
         for client in [*clients, late]:
@@ -71,7 +70,7 @@ def test_when_the_time_to_drain_is_over_what_is_left_is_told_so() -> None:
     with serving(workers=1, drain_s=0.5, time_limit_s=100) as server:
         clients = [Client(server, NO_END) for _ in range(3)]
         until_metric(server, QUEUED, 2)
-        server.signal(signal.SIGTERM)
+        server.signal(signal.SIGINT)
         for client in clients:
             client.join()
         assert [(client.status, client.code) for client in clients] == [(503, "draining")] * 3
@@ -92,7 +91,9 @@ def test_a_second_signal_stops_at_once() -> None:
         wait_until(lambda: not any(map(alive, family)), "all are gone", PATIENCE_S)
 
 
-def test_no_process_outlives_a_web_process_that_is_killed_with_9() -> None:
+def test_no_process_outlives_a_web_process_that_is_killed_with_9(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with serving(workers=2, time_limit_s=1000) as server:
         clients = [Client(server, NO_END) for _ in range(3)]
         until_metric(server, BUSY, 2)
@@ -101,6 +102,8 @@ def test_no_process_outlives_a_web_process_that_is_killed_with_9() -> None:
         server.signal(signal.SIGKILL)
         begun = time.perf_counter()
         wait_until(lambda: not any(map(alive, family)), "all are gone", PATIENCE_S)
-        print(f"all gone after {(time.perf_counter() - begun) * 1e3:.0f} ms")
+        gone = time.perf_counter() - begun
+        with capsys.disabled():
+            print(f"\nall processes gone {gone * 1e3:.0f} ms after the kill")
         for client in clients:
             client.join()
