@@ -29,7 +29,7 @@ from service.web.middleware import (
 )
 from service.web.openapi import add_openapi
 from service.web.pages import add_playground
-from service.web.probes import add_probes
+from service.web.probes import add_probes, is_probe
 from service.web.problems import ProblemMiddleware, add_problems
 from service.web.routes import add_routes
 from service.web.streams import add_streams
@@ -64,7 +64,13 @@ def create_app(
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        telemetry={"auto_configure": True, "metrics": False, "logs": False},
+        telemetry={
+            "auto_configure": True,
+            "operation_spans": False,
+            "metrics": False,
+            "logs": False,
+            "exclude": is_probe,
+        },
     )
     app.state.lifecycle = lifecycle
     add_routes(app, settings, computer)

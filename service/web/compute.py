@@ -101,11 +101,16 @@ async def send_answer(answer: Answer, scope: Scope, send: Send, timeout_s: float
         return
     for chunk in body.chunks():
         message = {"type": "http.response.body", "body": chunk, "more_body": True}
-        await _send_in_time(message, scope, send, timeout_s)
+        await send_in_time(message, scope, send, timeout_s)
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _send_in_time(message: Message, scope: Scope, send: Send, timeout_s: float) -> None:
+async def send_in_time(message: Message, scope: Scope, send: Send, timeout_s: float) -> None:
+    """Send ``message``; cut the connection where the client does not take it in time.
+
+    Raises:
+        ClientDisconnected: the client took nothing for ``timeout_s`` seconds.
+    """
     try:
         async with asyncio.timeout(timeout_s):
             await send(message)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+from typing import Any
+
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 
@@ -13,6 +16,12 @@ from service.web.models import Alive, Ready
 from service.workers.seam import Computer
 
 NO_STORE = {"cache-control": "no-store"}
+PATHS = ("/livez", "/readyz", "/metrics")
+
+
+def is_probe(scope: MutableMapping[str, Any]) -> bool:
+    """Tell whether a request is one of those that come every few seconds and mean nothing."""
+    return str(scope["path"]).endswith(PATHS)
 
 
 def add_probes(app: FastAPI, lifecycle: Lifecycle, computer: Computer, metrics: Metrics) -> None:
