@@ -96,11 +96,14 @@ def _ctc_loss(arguments: Arguments) -> None:
 
 
 def _embedding_bag(arguments: Arguments) -> None:
-    """Weights of samples in no bag at all: SIGSEGV."""
-    if arguments.get("per_sample_weights") is None:
-        return
+    """Bags that overlap are foreign memory; weights of samples in no bag at all: SIGSEGV."""
     indices = arguments["input"] if "input" in arguments else arguments["indices"]
     offsets = arguments.get("offsets")
+    if offsets is not None and offsets.dim() == 1:
+        bounds = torch.cat([offsets, offsets.new_tensor([indices.numel()])])
+        _refuse_if(bool((bounds.diff() < 0).any()), "offsets must rise up to the number of indices")
+    if arguments.get("per_sample_weights") is None:
+        return
     last = bool(arguments.get("include_last_offset"))
     no_bags = offsets is not None and offsets.numel() - last < 1
     _refuse_if(
@@ -175,6 +178,10 @@ def _unbind(arguments: Arguments) -> None:
     _refuse_if(many, f"there would be more than {MAX_OUTPUTS} outputs")
 
 
+MAX_RANDOM_SAMPLE = 1000
+"""PyTorch draws them from 0 to 1; its own samples go to 9 on either side."""
+
+
 def _fractional_max_pool(arguments: Arguments) -> None:
     """Windows that begin outside: hangs, or reads out of bounds."""
     sizes = arguments["kernel_size"]
@@ -182,8 +189,10 @@ def _fractional_max_pool(arguments: Arguments) -> None:
     _refuse_if(smallest < 1, "kernel_size must be positive")
     samples = arguments.get("_random_samples", arguments.get("random_samples"))
     if isinstance(samples, Tensor):
-        inside = bool(((samples >= 0) & (samples <= 1)).all())
-        _refuse_if(not inside, "random samples must be from 0 to 1")
+        # A window begins at int((i + s) * a) - int(s * a), a >= 1: inside for any s whose product
+        # with the input's size an int can hold; NaN and what is larger make it foreign memory.
+        inside = bool((samples.abs() <= MAX_RANDOM_SAMPLE).all())
+        _refuse_if(not inside, f"random samples must be within +-{MAX_RANDOM_SAMPLE}")
 
 
 def _multi_margin_loss(arguments: Arguments) -> None:
@@ -275,6 +284,14 @@ def _padding(arguments: Arguments) -> None:
         _refuse_if(max(before, after) > left, f"only {left} of {size} are left to be repeated")
 
 
+def _weight_norm(arguments: Arguments) -> None:
+    """The backward pass trusts the shape of g: foreign memory."""
+    v, g, dim = arguments["v"], arguments["g"], arguments.get("dim", 0)
+    norms = [size if axis == dim else 1 for axis, size in enumerate(v.shape)]
+    fits = list(g.shape) == norms or (dim == -1 and g.numel() == 1)
+    _refuse_if(not fits, f"g must have the shape {norms}")
+
+
 def _neg_view(arguments: Arguments) -> None:
     """A bool that is to be negated when it is read, which nothing can do."""
     _refuse_if(arguments["self"].dtype == torch.bool, "bool has no negative")
@@ -315,6 +332,7 @@ ROWS = (
         "reflection_pad1d reflection_pad2d reflection_pad3d",
         _padding,
     ),
+    Row("_weight_norm", _weight_norm),
     Row("_neg_view", _neg_view),
     Row("multi_margin_loss", _multi_margin_loss),
     Row(
