@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice, takewhile
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -136,8 +136,11 @@ def check_size(nodes: Iterable[Node], wanted: Wanted, limits: Limits, extra: int
 
 
 def _empty_lists(tensor: Tensor) -> int:
-    """Return how many `[]` stand for a tensor without elements: (9, 2, 0) still has 18 of them."""
-    return math.prod(takewhile(bool, tensor.shape))
+    """Return what a tensor without elements counts for: (9, 2, 0) still has 18 `[]`.
+
+    Sizes behind the first 0 count as well, because NumPy has a limit for all of them.
+    """
+    return math.prod(filter(None, tensor.shape))
 
 
 def write_nodes(nodes: Sequence[Node], wanted: Wanted) -> list[Trace]:

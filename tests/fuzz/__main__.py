@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument(
         "--check-heap", action="store_true", help="find writes out of bounds instead of reads"
     )
+    parser.add_argument("--only", default="", help="words; ops whose name holds one of them")
     options = parser.parse_args()
     seed = secrets.randbelow(2**32) if options.seed is None else options.seed
     _say(f"seed {seed}")
@@ -32,6 +33,7 @@ def main() -> int:
             cases=options.cases,
             seconds=options.seconds,
             check_heap=options.check_heap,
+            only=options.only,
             tell=_say,
         )
     endings = ", ".join(f"{count} {ending}" for ending, count in met.endings.most_common())

@@ -95,15 +95,20 @@ class Finding:
     kernel: str
 
     @property
+    def key(self) -> tuple[str, How]:
+        """What makes two findings one."""
+        return self.kernel, self.outcome.how
+
+    @property
     def known(self) -> str | None:
         """Why it is let be, None where it is new."""
         return reason_of(self.kernel, self.outcome.how.name)
 
     def __str__(self) -> str:
         op = self.request["ops"][-1]["op"]
-        return (
-            f"{self.outcome.how}: {op}: {self.outcome.words[:500]}\n  {json.dumps(self.request)}\n"
-        )
+        age = f"known ({self.known})" if self.known else "new"
+        what = f"{age}, {self.outcome.how}: {op}: {self.outcome.words[:500]}"
+        return f"{what}\n  {json.dumps(self.request)}\n"
 
 
 @dataclass
@@ -112,6 +117,8 @@ class Hunt:
 
     corpus: Corpus
     seed: int
+    only: str = ""
+    """Words of which a subject must hold one; all subjects where there are none."""
     tell: Callable[[str], None] = print
     cases: int = 0
     calls: int = 0
@@ -136,8 +143,10 @@ class Hunt:
     def _cases(self) -> Iterator[Case]:
         """Yield cases without end, some of a subject in a row: its samples take time."""
         chance = random.Random(self.seed)  # noqa: S311
+        words = self.only.split() or [""]
+        subjects = [one for one in self.corpus.subjects if any(word in one for word in words)]
         while True:
-            subject = chance.choice(self.corpus.subjects)
+            subject = chance.choice(subjects)
             samples = self.corpus.requests(subject)
             for _ in range(IN_A_ROW if samples else 0):
                 number = chance.randrange(len(samples))
@@ -153,13 +162,12 @@ class Hunt:
         finding = await self._ask(pool, self._request(case))
         if finding is None:
             return
-        key = (finding.kernel, finding.outcome.how)
         self._tired[finding.kernel] += 1
-        if key in self.findings:
-            return
-        self.findings[key] = finding  # so that shrinking meets it as one that is there
-        self.findings[key] = await self._shrunk(pool, case, finding)
-        self.tell(f"{'new' if finding.known is None else 'known'}, {self.findings[key]}")
+        if finding.key not in self.findings:
+            self.findings[finding.key] = finding  # so that shrinking does not note it again
+            finding = await self._shrunk(pool, case, finding)
+            self.findings[finding.key] = finding
+            self.tell(str(finding))
 
     async def _ask(self, pool: Pool, request: Request) -> Finding | None:
         """Ask forward only, then backward from what is tracked; return what goes wrong first."""
@@ -185,21 +193,21 @@ class Hunt:
         """Drop every mutation that is not needed, then every argument."""
         for seed in case.seeds:
             fewer = Case(case.subject, case.number, tuple(one for one in case.seeds if one != seed))
-            found = await self._ask(pool, self._request(fewer))
-            if _alike(found, finding):
-                assert found is not None
+            found = self._noted(await self._ask(pool, self._request(fewer)))
+            if found and found.key == finding.key:
                 case, finding = fewer, found
         for request in _simpler(finding.request):
-            found = await self._ask(pool, request)
-            if _alike(found, finding):
-                assert found is not None
+            found = self._noted(await self._ask(pool, request))
+            if found and found.key == finding.key:
                 finding = found
         return finding
 
-
-def _alike(found: Finding | None, finding: Finding) -> bool:
-    same_how = found is not None and found.outcome.how is finding.outcome.how
-    return same_how and found is not None and found.kernel == finding.kernel
+    def _noted(self, found: Finding | None) -> Finding | None:
+        """Return what shrinking met; where it is another thing than what is shrunk, keep it."""
+        if found and found.key not in self.findings:
+            self.findings[found.key] = found
+            self.tell(str(found))
+        return found
 
 
 def _simpler(request: Request) -> Iterator[Request]:
@@ -324,10 +332,11 @@ def hunt(
     cases: int | None = None,
     seconds: float = 1e9,
     check_heap: bool = False,
+    only: str = "",
     tell: Callable[[str], None] = print,
 ) -> Hunt:
     """Hunt with workers of its own and return what was met."""
-    found = Hunt(Corpus(), seed, tell)
+    found = Hunt(Corpus(), seed, only, tell)
 
     async def run() -> None:
         async with workers(check_heap=check_heap) as pool:

@@ -19,6 +19,7 @@ HUGE = 2**62
         {"leaves": [leaf("x", [], shape=[HUGE, 0])]},
         {"leaves": [leaf("x", 0)], "ops": [op("y", "nonzero_static", "x", size=HUGE)]},
         {"leaves": [leaf("x", 0)], "ops": [op("y", "zeros", size=[3, HUGE, 0])]},
+        {"leaves": [leaf("x", 0)], "ops": [op("y", "zeros", size=[0, HUGE])]},
     ],
 )
 def test_empty_lists_count_as_elements_of_an_answer(
