@@ -83,14 +83,18 @@ async def read_body(exchange: Exchange, receive: Receive, silence: Timers, limit
     if declared.isdecimal() and int(declared) > limit:
         raise too_large(limit)
     body = Body()
-    async for chunk in chunks(receive, silence):
-        exchange.body_bytes += len(chunk)
-        if exchange.body_bytes > limit:
-            raise too_large(limit)
-        try:
-            body.append(chunk)
-        except OSError:
-            raise Overloaded("There is no memory for the body.", retry_after_s=1) from None
+    try:
+        async for chunk in chunks(receive, silence):
+            exchange.body_bytes += len(chunk)
+            if exchange.body_bytes > limit:
+                raise too_large(limit)
+            try:
+                body.append(chunk)
+            except OSError:
+                raise Overloaded("There is no memory for the body.", retry_after_s=1) from None
+    except BaseException:
+        body.close()  # the exception would keep it until the next garbage collection
+        raise
     return body
 
 

@@ -67,15 +67,20 @@ class ComputeEndpoint:
         reads = media_type(exchange.header(b"content-type"), self.reads)
         accept = negotiate(exchange.header(b"accept"), self.media[reads])
         body = await read_body(exchange, receive, self.silence, self.settings.max_body_bytes)
-        with CancelOnDisconnect(receive):
-            answer = await self.computer.compute(
-                {"job": self.job, "content-type": reads, "accept": accept}, body
-            )
-        body.close()
+        try:
+            with CancelOnDisconnect(receive):
+                answer = await self.computer.compute(
+                    {"job": self.job, "content-type": reads, "accept": accept}, body
+                )
+        finally:
+            body.close()  # an exception would keep it until the next garbage collection
         exchange.answered(answer)
         if answer.status >= 400:
             exchange.code = problem_code(answer)
-        await send_answer(answer, scope, send, self.settings.body_timeout_s)
+        try:
+            await send_answer(answer, scope, send, self.settings.body_timeout_s)
+        finally:
+            answer.body.close()
 
 
 def problem_code(answer: Answer) -> str:

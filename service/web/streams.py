@@ -97,6 +97,7 @@ class TraceStream:
         self._computing = asyncio.Semaphore(settings.workers)
         self._unwritten = asyncio.Semaphore(settings.workers * AHEAD)
         self._batches: asyncio.Queue[asyncio.Task[list[Part]] | None] = asyncio.Queue()
+        self._unsent: set[Body] = set()
         self._batch_lines = 1
         self._lines = 0
 
@@ -116,6 +117,9 @@ class TraceStream:
                 dispatching.cancel()
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
+        finally:
+            for body in self._unsent:
+                body.close()  # an exception would keep it until the next garbage collection
 
     # From the client
 
@@ -220,6 +224,7 @@ class TraceStream:
             {"job": "traces", "content-type": NDJSON, "accept": NDJSON},
             batch[0].content if len(batch) == 1 else joined(batch),
         )
+        self._unsent.add(answered.body)
         self.exchange.answered(answered)
         seconds = loop.time() - began - answered.queue_s
         if seconds < QUICK_S and len(batch) == self._batch_lines:
@@ -238,6 +243,9 @@ class TraceStream:
                 for text in part.text():
                     self.exchange.line_problems += text.count(b"," + PROBLEM_KEY[1:])
                     await send({"type": "http.response.body", "body": text, "more_body": True})
+                if isinstance(part.answer, Body):
+                    self._unsent.discard(part.answer)
+                    part.answer.close()
             self._unwritten.release()
         if self._end_problem is not None:
             if not self.started:

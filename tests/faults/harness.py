@@ -137,6 +137,7 @@ class Crowd:
         self.server = server
         self.answers: Counter[str] = Counter()
         self.slowest_s = 0.0
+        self._asked: dict[int, float] = {}
         self._body = json.dumps(graph).encode()
         self._right = ask(server, "POST", "/v1/trace", self._body)[2]
         self._over = threading.Event()
@@ -153,10 +154,15 @@ class Crowd:
         for thread in self._threads:
             thread.join()
 
+    def asked_after(self, moment: float) -> bool:
+        """Whether all that is asked for now was asked after ``moment`` (``time.perf_counter``)."""
+        return all(begun > moment for begun in list(self._asked.values()))
+
     def _live(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=PATIENCE_S)
         while not self._over.is_set():
             begun = time.perf_counter()
+            self._asked[threading.get_ident()] = begun
             try:
                 connection.request("POST", "/v1/trace", self._body, JSON)
                 answer = connection.getresponse()

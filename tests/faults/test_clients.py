@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -28,6 +29,7 @@ from tests.web.harness import Served
 from tests.workers.processes import open_files, wait_until
 
 BUSY = 'gradtrace_workers{state="busy"}'
+IDLE = 'gradtrace_workers{state="idle"}'
 ABANDONED = 'gradtrace_kills_total{reason="abandoned"}'
 LARGE = {
     "ops": [{"id": "a", "op": "randn", "attrs": {"size": [2_000_000]}}],
@@ -45,11 +47,12 @@ def server() -> Iterator[Served]:
 
 @pytest.fixture(autouse=True)
 def all_comes_back(server: Served) -> Iterator[None]:
+    until_metric(server, IDLE, 2)  # the worker and the spare
     files = open_files(server.process.pid)
     yield
     until_metric(server, "gradtrace_in_flight", 1)  # the question itself
-    until_metric(server, BUSY, 0)
-    assert metric(server, "gradtrace_queue_length") == 0
+    until_metric(server, IDLE, 2)
+    assert metric(server, BUSY) == metric(server, "gradtrace_queue_length") == 0
     wait_until(lambda: open_files(server.process.pid) <= files, "its files are closed", PATIENCE_S)
     assert trace(server, SEED)[0] == 200
 
@@ -100,6 +103,16 @@ def test_a_client_that_stops_reading_is_cut_off(server: Served) -> None:
     assert connection.recv(10).startswith(b"HTTP/1.1")
     until_metric(server, "gradtrace_in_flight", 1)
     assert len(read_all(connection)) < 15_000_000
+    connection.close()
+
+
+def test_a_client_that_stops_reading_a_stream_is_cut_off(server: Served) -> None:
+    lines = json.dumps(LARGE).encode() + b"\n"
+    head = b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+    connection = sent(server, head + b"Content-Length: %d\r\n\r\n" % (9 * len(lines)) + lines * 9)
+    assert connection.recv(10).startswith(b"HTTP/1.1")
+    until_metric(server, "gradtrace_in_flight", 1)
+    assert not read_all(connection).endswith(b"\r\n0\r\n\r\n")
     connection.close()
 
 

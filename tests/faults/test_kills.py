@@ -31,10 +31,14 @@ def test_while_workers_are_killed_at_random_no_client_sees_anything_but_200(
     killed = 0
     with serving(workers=2) as server, Crowd(server, clients=8) as crowd:
         end = time.monotonic() + STORM_S
+        last = 0.0
         while time.monotonic() < end:
+            # One kill is survived: where 200 ms are short, wait for those who met the last one.
+            wait_until(lambda: crowd.asked_after(last), "they are answered", PATIENCE_S)  # noqa: B023
             if workers := workers_of(server.process.pid):
                 kill(chance.choice(workers))
                 killed += 1
+                last = time.perf_counter()
             time.sleep(0.2)
         crowd.__exit__()
         crashes = metric(server, "gradtrace_crashes_total")
@@ -63,15 +67,11 @@ def test_a_graph_whose_worker_dies_twice_is_given_up_and_the_next_one_answered()
     with serving(workers=1, time_limit_s=60) as server:
         client = threading.Thread(target=lambda: said.append(trace(server, NO_END)))
         client.start()
-        for deaths in range(2):
-            until_metric(server, 'gradtrace_workers{state="busy"}', 1)
-            wait_until(
-                lambda: metric(server, "gradtrace_retries_total") == deaths,  # noqa: B023
-                "it computes again",
-                PATIENCE_S,
-            )
+        until_metric(server, 'gradtrace_workers{state="busy"}', 1)
+        while client.is_alive():  # a worker that dies before it took the request is no death of it
             for pid in workers_of(server.process.pid):
                 kill(pid)
+            client.join(0.5)
         client.join()
         status, problem = said[0]
         assert (status, problem["code"]) == (422, "graph_crashed")
