@@ -69,6 +69,9 @@ HEADERS_BY_STATUS = {
 SECURITY: Description = {"security": [{"bearer": []}, {}]}
 """A key is needed where the service has any."""
 
+OPEN: Description = {"security": []}
+"""No key is needed, even where the service has some."""
+
 
 def schema(name: str) -> Description:
     """Return a reference to a model of the components."""
@@ -111,14 +114,11 @@ def answers(codes: Sequence[str], ok: Description | None = None) -> dict[int | s
     described: dict[int | str, Description] = {} if ok is None else {200: ok}
     for status in sorted({kind.status for kind in wanted}):
         kinds = [kind for kind in wanted if kind.status == status]
+        shown = {str(kind.code): examples.problem(kind.code, kind.title) for kind in kinds}
         described[status] = {
             "description": "\n\n".join(f"`{kind.code}`: {kind.description}" for kind in kinds),
             "headers": ANSWER_HEADERS | HEADERS_BY_STATUS.get(status, {}),
-            "content": {
-                PROBLEM_MEDIA_TYPE: json_of(
-                    "Problem", {str(kind.code): examples.problem(kind.code) for kind in kinds}
-                )
-            },
+            "content": {PROBLEM_MEDIA_TYPE: json_of("Problem", shown)},
         }
     return described
 

@@ -1,19 +1,24 @@
 """The examples of the OpenAPI document. They are real: a test sends each and compares the answer.
 
-trace     name -> summary, request, answer
-problems  code -> problem, and the request it answers where a graph causes it
-others    operation id -> request or answer
+    trace     name -> summary, request, answer
+    problems  code -> problem, and the request it answers where a graph causes it
+    others    name -> summary, value
+    stream    request and answer as text
+
+The routes only point at them (``example:problems/cycle/problem``), because FastAPI takes every null
+out of what it is given; :func:`fill` puts them in at the end.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, reduce
 from importlib.resources import files
 from typing import Any
 
 import orjson
 
 Example = dict[str, Any]
+MARK = "example:"
 
 
 @cache
@@ -24,34 +29,50 @@ def load() -> dict[str, dict[str, Any]]:
 
 def trace_requests() -> dict[str, Example]:
     """Return the graphs by name."""
-    shown = load()["trace"]
-    return {name: _shown(each["summary"], each["request"]) for name, each in shown.items()}
+    return {
+        name: _shown(each["summary"], f"trace/{name}/request")
+        for name, each in load()["trace"].items()
+    }
 
 
 def trace_answers() -> dict[str, Example]:
     """Return the answers to the graphs by name."""
-    shown = load()["trace"]
-    return {name: _shown(each["summary"], each["answer"]) for name, each in shown.items()}
+    return {
+        name: _shown(each["summary"], f"trace/{name}/answer")
+        for name, each in load()["trace"].items()
+    }
 
 
 def stream() -> dict[str, dict[str, Example]]:
     """Return a streamed request and its answer as text, by `request` and `answer`."""
-    return {
-        part: {"seed": _shown("Two graphs, one of them wrong", load()["stream"][part])}
-        for part in ("request", "answer")
-    }
+    summary = "Two graphs, one of them wrong"
+    return {part: {"seed": _shown(summary, f"stream/{part}")} for part in ("request", "answer")}
 
 
-def problem(code: str) -> Example:
+def problem(code: str, title: str) -> Example:
     """Return the problem of one code."""
-    return _shown(code, load()["problems"][code]["problem"])
+    return _shown(title, f"problems/{code}/problem")
 
 
 def other(name: str) -> dict[str, Example]:
     """Return the one example of an operation beside the traces."""
-    each = load()["others"][name]
-    return {name: _shown(each["summary"], each["value"])}
+    return {name: _shown(load()["others"][name]["summary"], f"others/{name}/value")}
 
 
-def _shown(summary: str, value: Any) -> Example:
-    return {"summary": summary, "value": value}
+def _shown(summary: str, path: str) -> Example:
+    return {"summary": summary, "value": MARK + path}
+
+
+def fill(node: Any) -> None:
+    """Put the examples in wherever ``node`` points at one."""
+    if isinstance(node, list):
+        for each in node:
+            fill(each)
+    if not isinstance(node, dict):
+        return
+    for key, value in node.items():
+        if isinstance(value, str) and value.startswith(MARK):
+            path = value.removeprefix(MARK).split("/")
+            node[key] = reduce(lambda found, part: found[part], path, load())
+        else:
+            fill(value)

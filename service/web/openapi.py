@@ -25,7 +25,8 @@ from service.contract.response import (
     NonFinite,
     TraceResponse,
 )
-from service.web.describe import answers, json_answer
+from service.web import examples
+from service.web.describe import OPEN, answers, json_answer
 from service.web.models import PythonSource, TraceLine
 
 DESCRIPTION = """\
@@ -136,6 +137,7 @@ def build(app: FastAPI, root_path: str) -> dict[str, Any]:
     _without_default_422(document["paths"])
     _make_plain(document)
     _describe_enums(components["schemas"])
+    examples.fill(document["paths"])
     return document
 
 
@@ -150,6 +152,7 @@ def add_openapi(app: FastAPI, root_path: str) -> None:
         summary="This document",
         response_class=JSONResponse,
         responses=answers(["internal"], json_answer("OpenAPI 3.1.")),
+        openapi_extra=OPEN,
     )
     async def openapi_json() -> Response:
         """Answer with the OpenAPI document of this service."""

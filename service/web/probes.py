@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 
 from service.contract.problem import Draining, NotReady
-from service.web.describe import TEXT, answer, answers, json_answer
+from service.web.describe import OPEN, TEXT, answer, answers, json_answer
 from service.web.lifecycle import Lifecycle
 from service.web.metrics import CONTENT_TYPE, Metrics
 from service.web.models import Alive, Ready
@@ -34,6 +34,7 @@ def add_probes(app: FastAPI, lifecycle: Lifecycle, computer: Computer, metrics: 
         summary="Is the web process alive?",
         response_model=Alive,
         responses=answers(["internal"], json_answer("It is.")),
+        openapi_extra=OPEN,
     )
     async def livez() -> Response:
         """Answer 200 for as long as the web process runs."""
@@ -46,6 +47,7 @@ def add_probes(app: FastAPI, lifecycle: Lifecycle, computer: Computer, metrics: 
         summary="Is the service ready for requests?",
         response_model=Ready,
         responses=answers(["internal", "not_ready", "draining"], json_answer("It is.")),
+        openapi_extra=OPEN,
     )
     async def readyz() -> Response:
         """Answer 200 while requests can be computed, and 503 with the reason while not."""
@@ -59,6 +61,7 @@ def add_probes(app: FastAPI, lifecycle: Lifecycle, computer: Computer, metrics: 
         summary="What Prometheus reads",
         response_class=Response,
         responses=answers(["internal"], answer({"text/plain": TEXT}, "Everything counted so far.")),
+        openapi_extra=OPEN,
     )
     async def metrics_text() -> Response:
         """Answer with the metrics of the service in Prometheus's text format."""

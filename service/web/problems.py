@@ -31,7 +31,7 @@ from service.contract.problem import (
     quote,
 )
 from service.web import examples
-from service.web.describe import ANSWER_HEADERS, TEXT, answers
+from service.web.describe import ANSWER_HEADERS, OPEN, TEXT, answers
 from service.web.exchange import CLIENT_GONE, exchange_of
 from service.web.models import ProblemKind
 from service.web.negotiate import HTML, JSON, negotiate
@@ -100,6 +100,7 @@ def add_problems(app: FastAPI) -> None:
                 },
             },
         ),
+        openapi_extra=OPEN,
     )
     async def describe_problem(
         request: Request,
