@@ -7,6 +7,7 @@ pool past a deadline, by the kernel, or by what a graph does to PyTorch. It neve
 from __future__ import annotations
 
 import gc
+import select
 import socket
 import sys
 import traceback
@@ -47,7 +48,7 @@ def run(sock: socket.socket, task: Task, parent: int) -> None:
     gc.disable()  # it would interrupt requests; between them it keeps nobody waiting
     buffer = bytearray(frames.BUFFER)
     frames.send(sock, frames.encode([frames.READY]))
-    while frame := frames.receive(sock, buffer):
+    while frame := _next(sock, buffer):
         _answer(sock, task.job, frame)
         del frame
         if gc.get_count()[0] > GARBAGE:
@@ -55,6 +56,16 @@ def run(sock: socket.socket, task: Task, parent: int) -> None:
         if memory.used() > kept and _still_above(kept, memory):
             frames.send(sock, frames.encode([frames.RETIRE]))
             kept = sys.maxsize
+
+
+def _next(sock: socket.socket, buffer: bytearray) -> frames.Frame | None:
+    """Wait for a message, and only then take it.
+
+    A process that is killed while it waits inside a receive may still take the message with it; one
+    that waits like this leaves it unread, which tells the pool that the request is not to blame.
+    """
+    select.select([sock], [], [])
+    return frames.receive(sock, buffer)
 
 
 def _still_above(kept: int, memory: confine.Memory) -> bool:
