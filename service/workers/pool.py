@@ -6,6 +6,19 @@
 Each worker computes one request at a time. Past the deadline, or when the task that awaits
 `compute` is cancelled, the worker is killed, not asked. One more worker than may compute is always
 there, so that a death costs nobody the time of a fork.
+
+Why none of the libraries. Median of a round trip of 400 bytes, and of 10 MB each way, through one
+worker that echoes (uvloop, two cores of a virtual machine with a load of 6, all in one run):
+
+    this pool            92 us    28 ms
+    anyio.to_process    143 us    73 ms
+    concurrent.futures  350 us    77 ms
+    pebble              377 us    51 ms
+
+Pinned to one core it is 52 us; a bare socket's ping-pong is 13 us there, and 65 between two cores.
+Beside the time, none of them forks from a process that has imported the job and computed nothing
+(some 15 ms for a new worker, where importing takes a second), tells a worker that died before it
+took a request from one that the request killed, or passes a large body without copying it twice.
 """
 
 from __future__ import annotations
