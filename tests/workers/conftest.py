@@ -10,6 +10,7 @@ import pytest
 
 from service.workers.pool import Pool
 from service.workers.seam import PoolOptions
+from tests.workers import processes
 from tests.workers.processes import descendants
 
 StartPool = Callable[..., Awaitable[Pool]]
@@ -19,6 +20,13 @@ StartPool = Callable[..., Awaitable[Pool]]
 def anyio_backend() -> tuple[str, dict[str, Any]]:
     """Run coroutines in the event loop that the service uses."""
     return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(autouse=True)
+def _strangers() -> None:
+    """Keep apart what the test starts and what other tests left running for those after them."""
+    processes.strangers.clear()
+    processes.strangers.update(process.pid for process in descendants(os.getpid()))
 
 
 @pytest.fixture

@@ -32,9 +32,13 @@ def processes() -> dict[int, Process]:
     return found
 
 
+strangers: set[int] = set()
+"""Processes that were there before a test began, such as a service that other tests share."""
+
+
 def descendants(pid: int, name: str = "") -> list[Process]:
-    """The children of ``pid`` and theirs, those called ``name`` if one is given."""
-    everybody = processes()
+    """The children of ``pid`` and theirs, no strangers, those called ``name`` if one is given."""
+    everybody = {at: process for at, process in processes().items() if at not in strangers}
     found: list[Process] = []
     reached = {pid}
     while True:
