@@ -48,6 +48,8 @@ from service.workers.seam import Answer, Counters, PoolOptions, WorkerStates
 
 STILLBORN = 3
 """Workers in a row that die while they start, after which something is wrong with all of them."""
+START_LIMIT_S = 60.0
+"""Seconds that a worker may take to start, once it is forked."""
 SMOOTHING = 0.1
 """Weight of the newest service time in the running mean."""
 
@@ -327,7 +329,13 @@ class Pool:
     def worker_born(self, child: Child, sock: socket.socket) -> None:
         """Take over a worker that has just been forked."""
         self.counters.spawned += 1
-        self._workers.add(Worker(child, sock, self, self._loop, self._buffer))
+        worker = Worker(child, sock, self, self._loop, self._buffer)
+        self._workers.add(worker)
+        self._loop.call_later(START_LIMIT_S, self._start_is_over, worker)
+
+    def _start_is_over(self, worker: Worker) -> None:
+        if worker.state is State.STARTING:
+            worker.kill()
 
     def worker_ready(self, worker: Worker) -> None:
         """Give a new worker its first request, or keep it as a spare."""
