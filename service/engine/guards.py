@@ -292,6 +292,22 @@ def _weight_norm(arguments: Arguments) -> None:
     _refuse_if(not fits, f"g must have the shape {norms}")
 
 
+def _range(arguments: Arguments) -> None:
+    """As :func:`_arange`, and a step that is 0 once it is an integer: SIGFPE."""
+    dtype, step = arguments.get("dtype"), arguments.get("step", 1)
+    integral = dtype is not None and not dtype.is_floating_point and not dtype.is_complex
+    _refuse_if(integral and abs(step) < 1, "step is 0 in an integer dtype")
+    _arange(arguments)
+
+
+def _arange(arguments: Arguments) -> None:
+    """The way from start to end is the smallest integer, divided by -1: SIGFPE."""
+    start, end = arguments.get("start", 0), arguments["end"]
+    if arguments.get("step") == -1 and not isinstance(start, complex):
+        too_far = not isinstance(end, complex) and end - start <= -(2**63)
+        _refuse_if(too_far, "from start to end is too far")
+
+
 def _neg_view(arguments: Arguments) -> None:
     """A bool that is to be negated when it is read, which nothing can do."""
     _refuse_if(arguments["self"].dtype == torch.bool, "bool has no negative")
@@ -333,6 +349,8 @@ ROWS = (
         _padding,
     ),
     Row("_weight_norm", _weight_norm),
+    Row("range", _range, when="step"),
+    Row("arange", _arange, when="step"),
     Row("_neg_view", _neg_view),
     Row("multi_margin_loss", _multi_margin_loss),
     Row(
