@@ -11,7 +11,7 @@ from tests.fuzz.known import KNOWN
 SEED = 20_260_701
 """The same everywhere, so that a run that fails is a run that anybody can repeat; other seeds are
 for `python -m tests.fuzz`."""
-CASES = 6_000 if REQUIRE_ALL else 400
+CASES = 12_000 if REQUIRE_ALL else 400
 
 
 def test_whatever_is_asked_is_answered_or_ends_in_a_known_way() -> None:
