@@ -224,6 +224,7 @@ def test_a_large_graph_is_shown_as_a_summary(open_page: OpenPage) -> None:
     assert page.input_value("#example") == "", "it is no example any more"
     assert page.locator("[data-row]").count() == 300
     page.click("text=Show more")
+    page.locator("[data-row]").nth(599).wait_for(state="attached")
     assert page.locator("[data-row]").count() == 600
 
 
