@@ -48,10 +48,12 @@ def in_turns(works: Mapping[str, Work], *, rounds: int, number: int) -> dict[str
         work()
     gc.collect()
     gc.freeze()
+    gc.disable()  # for both: a worker collects between requests
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
             times[name].append(best_of(work, number))
+    gc.enable()
     gc.unfreeze()
     return times
 
