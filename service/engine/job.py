@@ -55,9 +55,15 @@ from service.engine.tensors import leaf_tensor_of
 JSON = "application/json"
 SAFETENSORS = "application/x-safetensors"
 CPU = torch.device("cpu")
+MANY = 1 << 20
+TEXT_BYTES = 44
+"""For an element: 22 signs, twice, because orjson doubles its buffer when it is full."""
 logger = logging.getLogger(__name__)
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 CPU = torch.device("cpu")
+MANY = 1 << 20
+TEXT_BYTES = 44
+"""For an element: 22 signs, twice, because orjson doubles its buffer when it is full."""
 NO_TENSORS: Mapping[str, Tensor] = {}
 LEAF_GRAD_WARNING = "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed"
 
@@ -97,6 +103,8 @@ class Traced(NamedTuple):
     """The diagnosis, where it was asked for."""
     warnings: list[str]
     device: str
+    elements: int
+    """How many elements the answer carries."""
 
 
 class Engine:
@@ -197,8 +205,8 @@ class Engine:
                 uses = trace_uses(plan, leaves, self.limits, seed)
             if Include.HEALTH in wanted.include:
                 diagnosis = diagnose(plan, leaves, self.limits, seed)
-        check_size(nodes, wanted, self.limits, extra=count_elements(uses or ()))
-        return Traced(nodes, uses, diagnosis, said, str(device))
+        count = check_size(nodes, wanted, self.limits, extra=count_elements(uses or ()))
+        return Traced(nodes, uses, diagnosis, said, str(device), count)
 
     def leaves(
         self,
@@ -248,7 +256,13 @@ def as_document(traced: Traced, wanted: Wanted) -> dict[str, Any]:
 
 
 def write_json(traced: Traced, wanted: Wanted) -> bytes:
-    """Return the TraceResponse as JSON."""
+    """Return the TraceResponse as JSON.
+
+    Raises:
+        MemoryError: there is no room for the text; orjson would end the process instead.
+    """
+    if traced.elements > MANY:
+        bytearray(traced.elements * TEXT_BYTES)  # taken and given back at once
     return orjson.dumps(as_document(traced, wanted), option=OPTIONS)
 
 

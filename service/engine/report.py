@@ -124,8 +124,12 @@ def _all(run: Run) -> Iterator[tuple[str, str | None, Tensor, Sequence[int]]]:
                 yield f"{step.node}:{number}", step.op, output, step.uses
 
 
-def check_size(nodes: Iterable[Node], wanted: Wanted, limits: Limits, extra: int = 0) -> None:
-    """Raise LimitExceeded where the answer carries too many elements; ``extra`` are in edges."""
+def check_size(nodes: Iterable[Node], wanted: Wanted, limits: Limits, extra: int = 0) -> int:
+    """Return how many elements the answer carries, ``extra`` of them in edges.
+
+    Raises:
+        LimitExceeded: too many.
+    """
     include = wanted.include
     value, gradient = Include.VALUE in include, Include.GRAD in include
     count = extra
@@ -133,6 +137,7 @@ def check_size(nodes: Iterable[Node], wanted: Wanted, limits: Limits, extra: int
         numel = node.tensor.numel() or _empty_lists(node.tensor)
         count += numel * (value + (gradient and node.grad is not None))
     limits.check("max_result_elements", count, "the answer has too many elements")
+    return count
 
 
 def _empty_lists(tensor: Tensor) -> int:

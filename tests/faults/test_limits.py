@@ -100,7 +100,19 @@ MANY_STEPS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("graph", [ONE_ALLOCATION, MANY_STEPS], ids=["one allocation", "200 steps"])
+LONG_TEXT: dict[str, Any] = {
+    "ops": [{"id": "r", "op": "rand", "attrs": {"size": [8_000_000], "dtype": "float64"}}],
+    "backward": [],
+    "include": ["value"],
+}
+"""A tensor that fits, and its JSON, which does not."""
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [ONE_ALLOCATION, MANY_STEPS, LONG_TEXT],
+    ids=["one allocation", "200 steps", "the answer's text"],
+)
 def test_too_much_memory_is_a_problem_and_the_worker_stays(
     server: Served, graph: dict[str, Any]
 ) -> None:
