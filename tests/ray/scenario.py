@@ -26,6 +26,7 @@ import httpx
 import ray
 from ray import serve
 from ray.cluster_utils import Cluster
+from ray.serve import Application
 from ray.serve.config import HTTPOptions, ProxyLocation
 
 from service.ray import build
@@ -51,6 +52,7 @@ SEED = {
 }
 CONNECTIONS = 8
 LOAD = 500
+KILL_AFTER_S = 0.3
 PATIENCE_S = 60.0
 
 
@@ -69,19 +71,22 @@ LONG_WORK = work(400, 60)
 ENDLESS_WORK = work(2000, 2000)
 
 
-def start_cluster() -> None:
-    """Start a cluster of two nodes; a replica of one CPU fits once on each.
+def start_cluster(application: Application) -> None:
+    """Start a cluster of two nodes with the application on it; nothing else fits on the first.
 
-    Nothing stops it but the end of the namespace, which ends every process in it at once.
+    The second node joins once the ingress and the first replica have filled the head: Ray spreads
+    what it places, and might else put the ingress where the second replica has to go.
+    Nothing stops the cluster but the end of the namespace, which ends every process in it at once.
     """
     room: dict[str, Any] = {"object_store_memory": 100 * 2**20, "node_ip_address": HOST}
     head = {"num_cpus": 2, "include_dashboard": False, **room}
     nodes = Cluster(initialize_head=True, head_node_args=head)
-    nodes.add_node(num_cpus=1, **room)
     ray.init(address=nodes.address, log_to_driver=False)
     serve.start(
         proxy_location=ProxyLocation.HeadOnly, http_options=HTTPOptions(host=HOST, port=PORT)
     )
+    serve.run(application)
+    nodes.add_node(num_cpus=1, **room)
 
 
 class Story:
@@ -99,14 +104,18 @@ class Story:
         return await asyncio.to_thread(lambda: self.compute.broadcast("report").results())
 
     async def until_replicas(self, wanted: int) -> list[dict[str, Any]]:
-        """Wait, a minute at most, until Ray runs ``wanted`` replicas; return those there are."""
+        """Wait, a minute at most, until Ray runs ``wanted`` replicas; return those there are.
+
+        The handle hears of a replica a moment after the controller: both have to know it.
+        """
         end = time.monotonic() + PATIENCE_S
-        while time.monotonic() < end:
+        while True:
             states = serve.status().applications["default"].deployments["Compute"].replica_states
-            if {str(state): n for state, n in states.items() if n} == {"RUNNING": wanted}:
-                break
+            running = {str(state): n for state, n in states.items() if n} == {"RUNNING": wanted}
+            there = await self.replicas()
+            if (running and len(there) == wanted) or time.monotonic() > end:
+                return there
             await asyncio.sleep(0.2)
-        return await self.replicas()
 
     async def golden(self) -> None:
         command = [sys.executable, "-m", "service", "conform", URL]
@@ -144,14 +153,18 @@ class Story:
 
     async def kill_a_replica(self) -> None:
         victim = (await self.replicas())[0]
-        left = iter(range(LOAD))
+        numbers = iter(range(LOAD))
         codes: Counter[str] = Counter()
+        # Both replicas have long work to do when one of them is killed.
+        killed_at = range(LOAD // 5, LOAD // 5 + CONNECTIONS)
 
         async def one_client() -> None:
-            for number in left:
-                if number == LOAD // 5:
-                    os.kill(victim["pid"], signal.SIGKILL)
-                codes[outcome(await attempt(self.trace(SMALL_WORK)))] += 1
+            for number in numbers:
+                if number == killed_at.start:
+                    loop = asyncio.get_running_loop()
+                    loop.call_later(KILL_AFTER_S, os.kill, victim["pid"], signal.SIGKILL)
+                graph = LONG_WORK if number in killed_at else SMALL_WORK
+                codes[outcome(await attempt(self.trace(graph)))] += 1
 
         await asyncio.gather(*(one_client() for _ in range(CONNECTIONS)))
         there = await self.until_replicas(2)
@@ -269,8 +282,7 @@ async def tell() -> dict[str, Any]:
 def main() -> None:
     os.environ.update(SETTINGS)
     growth = {"upscale_delay_s": 0.5, "downscale_delay_s": 4, "look_back_period_s": 10.5}
-    start_cluster()
-    serve.run(build(Arguments(max_replicas=2, **growth)))
+    start_cluster(build(Arguments(max_replicas=2, **growth)))
     Path(sys.argv[1]).write_text(json.dumps(asyncio.run(tell())))
     os._exit(0)
 
