@@ -20,6 +20,11 @@ from tests.conftest import missing, require_program
 
 ALONE = ["--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
 BOUND_S = 300
+RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray gives up on a proxy that takes more than 5 s to start, as it may on a busy machine.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "50",
+}
 Report = dict[str, Any]
 
 
@@ -34,7 +39,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     path = tmp_path_factory.mktemp("ray") / "report.json"
     command = f"ip link set lo up && exec {sys.executable} -m tests.ray.scenario {path}"
     with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as short:  # for sockets
-        alone = {"RAY_TMPDIR": short, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "default"}
+        alone = {**RAY, "RAY_TMPDIR": short, "PYTHONWARNINGS": "default"}
         done = subprocess.run(
             [*unshare, "sh", "-c", command],
             env=os.environ | alone,
