@@ -1,85 +1,119 @@
-"""Many small tensors are printed together: one copy and one look for all that share a dtype.
+"""Many small tensors are printed as lists of Python's numbers, which is quicker than as arrays.
 
-A graph of thousands of nodes mostly has tensors of a few numbers, and reaching into each by itself
-costs ten times what its numbers cost. So their numbers are laid end to end in one tensor, which
-comes back (from another device too) in one copy, and are shared out as NumPy's scalars: orjson
-prints those with the fewest digits of their own dtype. On a chain of 2,000 ops this took 1.0 us a
-tensor where printing each took 4.0.
+A graph of thousands of nodes mostly has tensors of a few numbers, and reaching into each by way of
+NumPy costs several times what its numbers cost; ``tolist()`` is a single call. Only float32 needs
+more: Python's floats are doubles, which print with more digits than a float32 needs. So all numbers
+of float32 go through one array and come back as NumPy's scalars, which orjson prints with the
+fewest digits of their own dtype.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from math import isfinite
 from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors as laid_end_to_end
+from torch._utils import _unflatten_dense_tensors as taken_apart
 
-from service.engine.write_tensor import MAX_AXES, json_fragment
+from service.engine.write_tensor import json_fragment
 
 SMALL: Final = 64
-"""Elements up to which a scalar for each is quicker than an array of all."""
+"""Elements up to which lists are quicker than an array."""
 
-PRINTED_TOGETHER: Final = frozenset(
-    {torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool}
-)
+FLOATS: Final = frozenset({torch.float32, torch.float64})
+PRINTED_AS_LISTS: Final = FLOATS | {torch.int64, torch.int32, torch.uint8, torch.bool}
+
+NAMES: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def json_fragments(tensors: Sequence[Tensor | None]) -> list[Any]:
     """Return what orjson prints as the nested lists of each tensor; None for None.
 
-    That is what :func:`json_fragment` returns, or lists of NumPy's scalars and the three strings.
+    That is what :func:`json_fragment` returns, or lists of numbers and the three strings.
     """
     fragments: list[Any] = [None] * len(tensors)
-    together: dict[torch.dtype, list[int]] = {}
+    small: list[int] = []
     for place, tensor in enumerate(tensors):
         if tensor is None:
             continue
-        dtype = tensor.dtype
-        if dtype in PRINTED_TOGETHER and tensor.numel() <= SMALL and tensor.dim() <= MAX_AXES:
-            places = together.get(dtype)
-            if places is None:
-                together[dtype] = [place]
-            else:
-                places.append(place)
+        if tensor.dtype in PRINTED_AS_LISTS and 0 < tensor.numel() <= SMALL:
+            small.append(place)
         else:
             fragments[place] = json_fragment(tensor)
-    for places in together.values():
-        _share_out([tensors[place] for place in places], places, fragments)
+    if small:
+        _print_small([tensors[place] for place in small], small, fragments)
     return fragments
 
 
-def _share_out(tensors: Sequence[Any], places: Sequence[int], fragments: list[Any]) -> None:
-    """Put what is printed of each tensor in its place; all are of one dtype."""
-    with torch.no_grad():
-        array = laid_end_to_end(tensors).numpy(force=True)  # type: ignore[no-untyped-call]
-    numbers: list[Any] = list(array)
-    finite = array.dtype.kind != "f" or bool(np.logical_and.reduce(np.isfinite(array)))
-    if not finite:
-        for index in np.flatnonzero(~np.isfinite(array)):
-            number = numbers[index]
-            numbers[index] = (
-                "NaN" if number != number else "Infinity" if number > 0 else "-Infinity"
-            )
-    at = 0
-    for place, tensor in zip(places, tensors, strict=True):
-        shape = tensor.shape
-        if not shape:
-            fragments[place] = numbers[at]
-            at += 1
+def _print_small(tensors: Sequence[Any], places: Sequence[int], fragments: list[Any]) -> None:
+    """Put what is printed of each tensor in its place."""
+    single: list[int] = []
+    numbers: list[float] = []
+    for place, tensor in zip(places, _on_cpu(tensors), strict=True):
+        try:
+            tree = tensor.tolist()
+        except RuntimeError:  # zeros without storage, as some backward kernels return
+            fragments[place] = json_fragment(tensor)
             continue
-        start, at = at, at + tensor.numel()
-        if len(shape) == 1:
-            fragments[place] = numbers[start:at]
-        elif finite:
-            fragments[place] = array[start:at].reshape(shape)
-        else:
-            fragments[place] = _nested(numbers[start:at], shape) if at > start else tensor.tolist()
+        fragments[place] = tree
+        dtype = tensor.dtype
+        if dtype == torch.float32:
+            single.append(place)
+            numbers += _leaves(tree)
+        elif dtype == torch.float64 and not _all_finite(flat := _leaves(tree)):
+            fragments[place] = _like(tree, iter(_named(flat)))
+    printed: list[Any] = list(np.array(numbers, np.float32))
+    if not _all_finite(numbers):
+        printed = _named(printed)
+    left = iter(printed)
+    for place in single:
+        fragments[place] = _like(fragments[place], left)
 
 
-def _nested(numbers: list[Any], shape: Sequence[int]) -> list[Any]:
-    for size in reversed(shape[1:]):
-        numbers = [numbers[at : at + size] for at in range(0, len(numbers), size)]
-    return numbers
+def _on_cpu(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Return ``tensors`` on the CPU; those of another device come over in one copy a dtype."""
+    if all(tensor.is_cpu for tensor in tensors):
+        return tensors
+    there = list(tensors)
+    with torch.no_grad():
+        for dtype in {tensor.dtype for tensor in there}:
+            alike = [at for at, tensor in enumerate(there) if tensor.dtype == dtype]
+            originals = [there[at] for at in alike]
+            joined = laid_end_to_end(originals).cpu()  # type: ignore[no-untyped-call]
+            for at, tensor in zip(alike, taken_apart(joined, originals), strict=True):  # type: ignore[no-untyped-call]
+                there[at] = tensor
+    return there
+
+
+def _all_finite(numbers: list[float]) -> bool:
+    """Return whether no number is infinite or NaN; False also where only their sum overflows."""
+    total = sum(numbers)
+    return total - total == 0
+
+
+def _named(numbers: list[Any]) -> list[Any]:
+    """Return ``numbers`` with the names of those that are not finite in their place."""
+    return [number if isfinite(number) else NAMES[repr(float(number))] for number in numbers]
+
+
+def _leaves(tree: Any) -> list[Any]:
+    """Return the numbers of nested lists in their order."""
+    if tree.__class__ is not list:
+        return [tree]
+    while tree[0].__class__ is list:
+        tree = list(chain.from_iterable(tree))
+    return tree  # type: ignore[no-any-return]
+
+
+def _like(tree: Any, numbers: Iterator[Any]) -> Any:
+    """Return lists nested as in ``tree``, of the next ``numbers``."""
+    if tree.__class__ is not list:
+        return next(numbers)
+    if tree[0].__class__ is not list:
+        return list(islice(numbers, len(tree)))
+    return [_like(branch, numbers) for branch in tree]
