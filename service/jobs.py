@@ -18,7 +18,7 @@ import service
 from service.contract.problem import InvalidRequest
 from service.contract.request import DType, Encoding, Include
 from service.engine.catalogue import catalogue
-from service.engine.check import check_request, count_nodes
+from service.engine.check import count_nodes
 from service.engine.job import (
     JSON,
     Answer,
@@ -31,7 +31,6 @@ from service.engine.job import (
 from service.engine.json_text import parse_json
 from service.engine.limits import Limits
 from service.engine.number_array import NumberArray
-from service.engine.plan import make_plan
 from service.engine.report import Wanted
 from service.picture import graphviz, svg
 from service.translate.from_python import from_python
@@ -90,11 +89,11 @@ class Jobs:
     def _picture(self, content_type: str, accept: str, body: Bytes) -> Answer:
         watch = Stopwatch()
         request, tensors = self._engine.read(content_type, body)
-        check_request(request)
         watch.lap("parse")
+        plan = self._engine.plan(request)
         asked = request.get("include") or ()
         wanted = Wanted(frozenset([*PICTURE_NEEDS, *asked]), Encoding.JSON)
-        traced = self._engine.compute(request, tensors, wanted, watch)
+        traced = self._engine.compute(request, plan, tensors, wanted, watch)
         response = orjson.loads(write_json(traced, wanted))
         text = PICTURES[accept](request, response, _output_names)
         watch.lap("encode")
@@ -141,8 +140,8 @@ class Jobs:
 
     def _export_python(self, _headers: Headers, body: Bytes) -> Answer:
         request, _ = self._engine.read(JSON, body)
-        check_request(request)
-        plan = make_plan(request)  # what cannot be traced is refused in the words of a trace
+        # What cannot be traced is refused in the words of a trace.
+        plan = self._engine.plan(request)
         self._engine.leaves(plan, request.get("dtype") or "float32")
         for spec, field in _long_lists(request):
             spec[field] = spec[field].tolist()

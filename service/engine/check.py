@@ -26,9 +26,14 @@ def count_nodes(request: Any) -> int:
     return sum(len(part) for part in parts if isinstance(part, list))
 
 
-def check_request(request: Any) -> None:
-    """Raise InvalidRequest where ``request``, parsed JSON, is not a TraceRequest."""
-    if is_well_formed(request):
+def check_request(request: Any, *, ops_checked: bool = False) -> None:
+    """Raise InvalidRequest where ``request``, parsed JSON, is not a TraceRequest.
+
+    Args:
+        request: of whatever form.
+        ops_checked: whether the same ops were found to be right before.
+    """
+    if is_well_formed(request, ops_checked=ops_checked):
         return
     try:
         TraceRequest.model_validate(request)

@@ -2,7 +2,7 @@
 
 Engine.trace
 ├── read      bytes -> TraceRequest as a checked JSON object   (json_text, contract)
-├── plan      -> ordered, bound calls                          (plan, bind, catalogue)
+├── plan      -> ordered, bound calls                          (known_graphs, plan, bind)
 ├── run       -> tensors, gradients                            (run)
 └── report    -> the answer's bytes                            (report, edges, health)
 """
@@ -33,6 +33,7 @@ from service.engine.check import check_request, count_nodes
 from service.engine.edges import Use, count_elements, grad_of, trace_uses, write_edges
 from service.engine.health import diagnose
 from service.engine.json_text import parse_json
+from service.engine.known_graphs import KnownGraphs, key_of
 from service.engine.limits import Limits
 from service.engine.plan import Plan, make_plan
 from service.engine.report import (
@@ -60,10 +61,6 @@ TEXT_BYTES = 44
 """For an element: 22 signs, twice, because orjson doubles its buffer when it is full."""
 logger = logging.getLogger(__name__)
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY
-CPU = torch.device("cpu")
-MANY = 1 << 20
-TEXT_BYTES = 44
-"""For an element: 22 signs, twice, because orjson doubles its buffer when it is full."""
 NO_TENSORS: Mapping[str, Tensor] = {}
 LEAF_GRAD_WARNING = "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed"
 
@@ -117,6 +114,7 @@ class Engine:
 
     def __init__(self, limits: Limits | None = None, threads: int | None = None) -> None:
         self.limits = limits or Limits()
+        self._known = KnownGraphs()
         if threads is not None:
             torch.set_num_threads(threads)
 
@@ -132,11 +130,11 @@ class Engine:
         nodes = 0
         try:
             request, tensors = self.read(content_type, body)
-            check_request(request)
-            nodes = count_nodes(request)
             watch.lap("parse")
+            plan = self.plan(request)
+            nodes = count_nodes(request)
             wanted = Wanted.of(request, beside=accept == SAFETENSORS)
-            traced = self.compute(request, tensors, wanted, watch)
+            traced = self.compute(request, plan, tensors, wanted, watch)
             text = (
                 write_file(traced, wanted) if accept == SAFETENSORS else write_json(traced, wanted)
             )
@@ -163,17 +161,34 @@ class Engine:
         self.limits.check("max_nodes", count_nodes(request), "the graph has too many nodes")
         return request, tensors
 
+    def plan(self, request: dict[str, Any]) -> Plan:
+        """Check ``request``, parsed JSON of any form, and bind its ops.
+
+        Raises:
+            GradtraceError: it is not a TraceRequest, or what its ops say does not fit together.
+        """
+        key = key_of(request)
+        known = self._known.find(key)
+        check_request(request, ops_checked=known is not None)
+        if known is not None:
+            return known.with_leaves(request.get("leaves") or ())
+        plan = make_plan(request)
+        self._known.keep(key, plan)
+        return plan
+
     def compute(
         self,
         request: dict[str, Any],
+        plan: Plan,
         tensors: Mapping[str, Tensor],
         wanted: Wanted,
         watch: Stopwatch,
     ) -> Traced:
-        """Compute ``request``, which has the right form.
+        """Compute ``request``.
 
         Args:
             request: a TraceRequest as parsed JSON.
+            plan: what :meth:`plan` made of it.
             tensors: those of the leaves that came beside it, by id.
             wanted: what the answer will carry; edges and health are computed only for it.
             watch: is told of the phases.
@@ -186,7 +201,6 @@ class Engine:
         with warnings.catch_warnings(record=True) as caught, torch.enable_grad(), _on(device):
             warnings.simplefilter("always")
             torch.set_warn_always(True)
-            plan = make_plan(request)
             leaves = self.leaves(plan, request.get("dtype") or "float32", tensors, device)
             watch.lap("plan")
             run = run_forward(plan, leaves, self.limits, seed)
@@ -206,7 +220,7 @@ class Engine:
             if Include.HEALTH in wanted.include:
                 diagnosis = diagnose(plan, leaves, self.limits, seed)
         count = check_size(nodes, wanted, self.limits, extra=count_elements(uses or ()))
-        return Traced(nodes, uses, diagnosis, said, str(device), count)
+        return Traced(nodes, uses, diagnosis, said, "cpu" if device is CPU else str(device), count)
 
     def leaves(
         self,
@@ -236,7 +250,7 @@ class Engine:
                 if not allocation_failed(error):
                     raise
                 raise memory_limit(self.limits).at(f"/leaves/{index}", spec["id"]) from None
-            if device.type != "cpu":
+            if device is not CPU:
                 leaf = leaf.to(device)
             leaves.append(leaf.requires_grad_() if spec.get("requires_grad") else leaf)
         return leaves
@@ -273,7 +287,7 @@ def write_file(traced: Traced, wanted: Wanted) -> bytes:
 
 
 def _device(name: str) -> torch.device:
-    if name == CPU.type:
+    if name == "cpu":
         return CPU
     device = torch.device(name)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -286,7 +300,7 @@ def _device(name: str) -> torch.device:
 
 def _on(device: torch.device) -> AbstractContextManager[object]:
     """Return a context in which ops that make tensors of nothing make them on ``device``."""
-    return nullcontext() if device.type == "cpu" else device
+    return nullcontext() if device is CPU else device
 
 
 def explain(error: Exception, limits: Limits) -> GradtraceError:

@@ -82,6 +82,10 @@ class Plan:
     slot_names: list[str]
     """The node id in every slot, `id:k` for one output of several."""
 
+    def with_leaves(self, leaves: Sequence[Spec]) -> Plan:
+        """Return the same plan for other leaves of the same ids."""
+        return Plan(leaves, self.steps, self.roots, self.slots, self.slot_names)
+
     def first_use(self, slot: int) -> tuple[str, str]:
         """Return where in the request ``slot`` is first referred to, and by which node."""
         for step in self.steps:

@@ -24,6 +24,7 @@ from service.contract.request import (
 )
 
 MAX_OP_NAME = 200
+MAX_AXES = 64
 REQUEST_FIELDS = frozenset(TraceRequest.model_fields)
 LEAF_FIELDS = frozenset(Leaf.model_fields)
 OP_FIELDS = frozenset(Op.model_fields)
@@ -35,14 +36,19 @@ is_id = re.compile(ID_PATTERN.removesuffix("$")).fullmatch
 is_reference = re.compile(REFERENCE_PATTERN.removesuffix("$")).fullmatch
 
 
-def is_well_formed(request: Any) -> bool:
-    """Return whether ``request``, parsed JSON, is certainly a TraceRequest; False means perhaps."""
+def is_well_formed(request: Any, *, ops_checked: bool = False) -> bool:
+    """Return whether ``request``, parsed JSON, is certainly a TraceRequest; False means perhaps.
+
+    Args:
+        request: of whatever form.
+        ops_checked: whether its ops are known to be right.
+    """
     if type(request) is not dict or not request.keys() <= REQUEST_FIELDS:
         return False
     get = request.get
     leaves, ops, include = get("leaves"), get("ops"), get("include")
     return (
-        get("backward") in (None, [])
+        _are_roots(get("backward"))
         and get("device") in (None, "cpu")
         and _is_flag(get("retain_grad"))
         and _is_dtype(get("dtype"))
@@ -50,7 +56,7 @@ def is_well_formed(request: Any) -> bool:
         and _is_text_of(get("encoding"), ENCODINGS)
         and (include is None or _are_texts_of(include, INCLUDE_NAMES))
         and (leaves is None or (type(leaves) is list and all(map(_is_leaf, leaves))))
-        and (ops is None or (type(ops) is list and all(map(_is_op, ops))))
+        and (ops_checked or ops is None or (type(ops) is list and all(map(_is_op, ops))))
         and bool(leaves or ops)
     )
 
@@ -62,11 +68,29 @@ def _is_leaf(leaf: Any) -> bool:
     return (
         type(name := get("id")) is str
         and is_id(name) is not None
-        and get("value") is not None
-        and get("value_base64") is None
-        and get("shape") is None
+        and _is_one_value(get("value"), get("value_base64"), get("shape"))
         and _is_flag(get("requires_grad"))
         and _is_dtype(get("dtype"))
+    )
+
+
+def _is_one_value(value: Any, text: Any, shape: Any) -> bool:
+    if shape is None:
+        return value is not None and text is None
+    return (
+        (value is None) is not (text is None)
+        and (text is None or type(text) is str)
+        and type(shape) is list
+        and len(shape) <= MAX_AXES
+        and all(type(size) is int and 0 <= size <= MAX_SEED for size in shape)
+    )
+
+
+def _are_roots(roots: Any) -> bool:
+    return roots is None or (
+        type(roots) is list
+        and all(type(root) is dict and [*root] == ["node"] for root in roots)
+        and all(_is_reference(root["node"]) for root in roots)
     )
 
 

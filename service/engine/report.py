@@ -1,7 +1,7 @@
 """Fourth station: tensors become the answer, node by node, with the reason for every null.
 
 report
-├── describe    flags, grad_fn and grad_status of every node, from autograd alone
+├── describe    shape, flags, grad_fn and grad_status of every node, from autograd alone
 ├── count       elements that the answer would carry, before any is written
 └── write       values, gradients, statistics and notes as asked for
 """
@@ -30,18 +30,33 @@ Trace = dict[str, Any]
 
 BESIDE = "beside"
 """The encoding in which tensors are no part of the JSON, as in a safetensors answer."""
+DEFAULT: frozenset[str] = frozenset(DEFAULT_INCLUDE)
 
 
 class Node(NamedTuple):
     """One node of the answer: what PyTorch says of a tensor, and why its gradient is or is not."""
 
-    id: str
-    op: str | None
+    trace: Trace
+    """Its NodeTrace without the parts that can be asked for."""
     tensor: Tensor
     grad: Tensor | None
-    status: GradStatus
     uses: Sequence[int]
     """The slots that its op reads."""
+
+    @property
+    def id(self) -> str:
+        """The id in the answer, `id:k` for an output of several."""
+        return self.trace["id"]  # type: ignore[no-any-return]
+
+    @property
+    def op(self) -> str | None:
+        """The op as the client wrote it, None for a leaf."""
+        return self.trace["op"]  # type: ignore[no-any-return]
+
+    @property
+    def status(self) -> GradStatus:
+        """Why the gradient is or is not there."""
+        return self.trace["grad_status"]  # type: ignore[no-any-return]
 
 
 class Wanted(NamedTuple):
@@ -61,7 +76,7 @@ class Wanted(NamedTuple):
         """
         include = request.get("include")
         return cls(
-            frozenset(DEFAULT_INCLUDE if include is None else include),
+            DEFAULT if include is None else frozenset(include),
             BESIDE if beside else request.get("encoding") or Encoding.JSON,
         )
 
@@ -94,12 +109,13 @@ def describe(run: Run) -> list[Node]:
     nodes = []
     for name, op, tensor, uses in _all(run):
         grad = None
-        if not tensor.requires_grad:
-            tracked = any(run.slots[slot].requires_grad for slot in uses)
-            status = GradStatus.NON_DIFFERENTIABLE if tracked else GradStatus.CONSTANT
+        tracked, leaf, retains = tensor.requires_grad, tensor.is_leaf, tensor.retains_grad
+        if not tracked:
+            cut = any(run.slots[slot].requires_grad for slot in uses)
+            status = GradStatus.NON_DIFFERENTIABLE if cut else GradStatus.CONSTANT
         elif not backward:
             status = GradStatus.NO_BACKWARD
-        elif (leaf := tensor.is_leaf) or tensor.retains_grad:
+        elif leaf or retains:
             grad = tensor.grad
             there = GradStatus.ACCUMULATED if leaf else GradStatus.RETAINED
             status = GradStatus.NOT_ON_PATH if grad is None else there
@@ -108,7 +124,18 @@ def describe(run: Run) -> list[Node]:
                 path = on_path(run.roots)
             reached = (tensor.grad_fn, tensor.output_nr) in path
             status = GradStatus.NOT_RETAINED if reached else GradStatus.NOT_ON_PATH
-        nodes.append(Node(name, op, tensor, grad, status, uses))
+        trace = {
+            "id": name,
+            "op": op,
+            "shape": [*tensor.shape],
+            "dtype": DTYPE_NAMES[tensor.dtype],
+            "is_leaf": leaf,
+            "requires_grad": tracked,
+            "retains_grad": retains,
+            "grad_fn": grad_fn_name(tensor),
+            "grad_status": status,
+        }
+        nodes.append(Node(trace, tensor, grad, uses))
     return nodes
 
 
@@ -149,22 +176,9 @@ def _empty_lists(tensor: Tensor) -> int:
 
 
 def write_nodes(nodes: Sequence[Node], wanted: Wanted) -> list[Trace]:
-    """Return the NodeTrace of every node, for orjson; made field by field, which is quicker."""
+    """Return the NodeTrace of every node with what was asked for, for orjson."""
     include = wanted.include
-    traces: list[Trace] = [
-        {
-            "id": node.id,
-            "op": node.op,
-            "shape": [*node.tensor.shape],
-            "dtype": DTYPE_NAMES[node.tensor.dtype],
-            "is_leaf": node.tensor.is_leaf,
-            "requires_grad": node.tensor.requires_grad,
-            "retains_grad": node.tensor.retains_grad,
-            "grad_fn": grad_fn_name(node.tensor),
-            "grad_status": node.status,
-        }
-        for node in nodes
-    ]
+    traces = [node.trace for node in nodes]
     columns: dict[str, list[Tensor | None]] = {}
     if Include.VALUE in include:
         columns["value"] = [node.tensor for node in nodes]
