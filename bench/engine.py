@@ -27,7 +27,7 @@ NUMPY = orjson.OPT_SERIALIZE_NUMPY
 def figures() -> Iterator[Figure]:
     """Measure everything that happens in one process."""
     torch.set_num_threads(1)
-    engine = Engine(Limits(), threads=1)
+    engine = Engine(Limits(), threads=1, alone=True)  # as in a worker
 
     def ours(request: dict[str, Any]) -> Any:
         body = orjson.dumps(request, option=NUMPY)

@@ -49,12 +49,14 @@ def create(config: Mapping[str, int | str]) -> Handle:
     """Return the function that does every job of a worker.
 
     Args:
-        config: limits by their setting's name in lower case, and ``torch_threads``.
+        config: limits by their setting's name in lower case, ``torch_threads``, and ``alone``: 1
+            where this process does nothing else.
     """
     catalogue()  # made before the first fork, so that no worker makes it again
     threads = config.get("torch_threads")
-    jobs = Jobs(Engine(Limits.of(config), None if threads is None else int(threads)))
-    return jobs.handle
+    threads = None if threads is None else int(threads)
+    engine = Engine(Limits.of(config), threads, alone=bool(config.get("alone")))
+    return Jobs(engine).handle
 
 
 class Jobs:

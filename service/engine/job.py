@@ -110,11 +110,15 @@ class Engine:
     Args:
         limits: what one request may take.
         threads: torch threads of this process; None leaves them as they are. Bits depend on it.
+        alone: whether this process does nothing else, so that warnings may be recorded for good.
     """
 
-    def __init__(self, limits: Limits | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, limits: Limits | None = None, threads: int | None = None, *, alone: bool = False
+    ) -> None:
         self.limits = limits or Limits()
         self._known = KnownGraphs()
+        self._caught = _record_warnings().__enter__() if alone else None
         if threads is not None:
             torch.set_num_threads(threads)
 
@@ -196,11 +200,25 @@ class Engine:
         Raises:
             GradtraceError: whatever is wrong with the graph.
         """
+        if (caught := self._caught) is None:
+            with _record_warnings() as caught:
+                return self._compute(request, plan, tensors, wanted, watch, caught)
+        caught.clear()
+        return self._compute(request, plan, tensors, wanted, watch, caught)
+
+    def _compute(
+        self,
+        request: dict[str, Any],
+        plan: Plan,
+        tensors: Mapping[str, Tensor],
+        wanted: Wanted,
+        watch: Stopwatch,
+        caught: list[warnings.WarningMessage],
+    ) -> Traced:
         seed = request.get("seed") or 0
         device = _device(request.get("device") or "cpu")
-        with warnings.catch_warnings(record=True) as caught, torch.enable_grad(), _on(device):
-            warnings.simplefilter("always")
-            torch.set_warn_always(True)
+        torch.set_warn_always(True)
+        with torch.enable_grad(), _on(device):
             leaves = self.leaves(plan, request.get("dtype") or "float32", tensors, device)
             watch.lap("plan")
             run = run_forward(plan, leaves, self.limits, seed)
@@ -284,6 +302,11 @@ def write_file(traced: Traced, wanted: Wanted) -> bytes:
     """Return the answer as a safetensors file."""
     grads = [grad_of(use) for use in traced.uses or ()]
     return write_answer(as_document(traced, wanted), traced.nodes, wanted.include, grads)
+
+
+def _record_warnings() -> warnings.catch_warnings[list[warnings.WarningMessage]]:
+    """Return a context whose list gets every warning, also one that was given before."""
+    return warnings.catch_warnings(record=True, action="always")
 
 
 def _device(name: str) -> torch.device:

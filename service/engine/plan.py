@@ -76,6 +76,8 @@ class Plan:
     """A request made ready to run; ``steps`` are in the order of execution."""
 
     leaves: Sequence[Spec]
+    ops: list[Step]
+    """The steps in the request's order."""
     steps: list[Step]
     roots: list[PlannedRoot]
     slots: int
@@ -84,7 +86,7 @@ class Plan:
 
     def with_leaves(self, leaves: Sequence[Spec]) -> Plan:
         """Return the same plan for other leaves of the same ids."""
-        return Plan(leaves, self.steps, self.roots, self.slots, self.slot_names)
+        return Plan(leaves, self.ops, self.steps, self.roots, self.slots, self.slot_names)
 
     def first_use(self, slot: int) -> tuple[str, str]:
         """Return where in the request ``slot`` is first referred to, and by which node."""
@@ -110,7 +112,7 @@ def make_plan(request: Spec) -> Plan:
     names = _Names(leaves, steps)
     _resolve_all(steps, names)
     roots = _plan_roots(request, leaves, steps, names)
-    return Plan(leaves, _in_order(steps, names), roots, names.count, names.slot_names)
+    return Plan(leaves, steps, _in_order(steps, names), roots, names.count, names.slot_names)
 
 
 def _check_ids(leaves: Sequence[Spec], ops: Sequence[Spec]) -> None:

@@ -142,7 +142,7 @@ def describe(run: Run) -> list[Node]:
 def _all(run: Run) -> Iterator[tuple[str, str | None, Tensor, Sequence[int]]]:
     for spec, leaf in zip(run.plan.leaves, run.leaves, strict=True):
         yield spec["id"], None, leaf, ()
-    for step in sorted(run.plan.steps, key=lambda step: step.index):
+    for step in run.plan.ops:
         outputs = run.results[step.index]
         if step.slot >= 0:
             yield step.node, step.op, outputs[0], step.uses

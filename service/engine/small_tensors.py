@@ -36,57 +36,50 @@ def json_fragments(tensors: Sequence[Tensor | None]) -> list[Any]:
 
     That is what :func:`json_fragment` returns, or lists of numbers and the three strings.
     """
+    if any(tensor is not None and not tensor.is_cpu for tensor in tensors[:1]):
+        tensors = _on_cpu(tensors)
     fragments: list[Any] = [None] * len(tensors)
-    small: list[int] = []
+    single: list[int] = []
+    numbers: list[float] = []
     for place, tensor in enumerate(tensors):
         if tensor is None:
             continue
-        if tensor.dtype in PRINTED_AS_LISTS and 0 < tensor.numel() <= SMALL:
-            small.append(place)
-        else:
+        dtype = tensor.dtype
+        if dtype not in PRINTED_AS_LISTS or not 0 < tensor.numel() <= SMALL:
             fragments[place] = json_fragment(tensor)
-    if small:
-        _print_small([tensors[place] for place in small], small, fragments)
-    return fragments
-
-
-def _print_small(tensors: Sequence[Any], places: Sequence[int], fragments: list[Any]) -> None:
-    """Put what is printed of each tensor in its place."""
-    single: list[int] = []
-    numbers: list[float] = []
-    for place, tensor in zip(places, _on_cpu(tensors), strict=True):
+            continue
         try:
-            tree = tensor.tolist()
+            tree = fragments[place] = tensor.tolist()
         except RuntimeError:  # zeros without storage, as some backward kernels return
             fragments[place] = json_fragment(tensor)
             continue
-        fragments[place] = tree
-        dtype = tensor.dtype
-        if dtype == torch.float32:
+        if dtype is torch.float32:
             single.append(place)
             numbers += _leaves(tree)
-        elif dtype == torch.float64 and not _all_finite(flat := _leaves(tree)):
+        elif dtype is torch.float64 and not _all_finite(flat := _leaves(tree)):
             fragments[place] = _like(tree, iter(_named(flat)))
-    printed: list[Any] = list(np.array(numbers, np.float32))
-    if not _all_finite(numbers):
-        printed = _named(printed)
-    left = iter(printed)
-    for place in single:
-        fragments[place] = _like(fragments[place], left)
+    if single:
+        printed: list[Any] = list(np.array(numbers, np.float32))
+        left = iter(printed if _all_finite(numbers) else _named(printed))
+        for place in single:
+            fragments[place] = _like(fragments[place], left)
+    return fragments
 
 
-def _on_cpu(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Return ``tensors`` on the CPU; those of another device come over in one copy a dtype."""
-    if all(tensor.is_cpu for tensor in tensors):
-        return tensors
+def _on_cpu(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Return ``tensors`` with the small ones on the CPU, all of a dtype brought in one copy."""
     there = list(tensors)
+    alike: dict[tuple[torch.device, torch.dtype], list[int]] = {}
+    for place, tensor in enumerate(tensors):
+        if tensor is not None and 0 < tensor.numel() <= SMALL:
+            alike.setdefault((tensor.device, tensor.dtype), []).append(place)
     with torch.no_grad():
-        for dtype in {tensor.dtype for tensor in there}:
-            alike = [at for at, tensor in enumerate(there) if tensor.dtype == dtype]
-            originals = [there[at] for at in alike]
+        for places in alike.values():
+            originals = [tensors[place] for place in places]
             joined = laid_end_to_end(originals).cpu()  # type: ignore[no-untyped-call]
-            for at, tensor in zip(alike, taken_apart(joined, originals), strict=True):  # type: ignore[no-untyped-call]
-                there[at] = tensor
+            copies = taken_apart(joined, originals)  # type: ignore[no-untyped-call]
+            for place, copy in zip(places, copies, strict=True):
+                there[place] = copy
     return there
 
 

@@ -109,7 +109,7 @@ def main(control_fd: int, parent: int) -> None:
     if hello is None:
         return
     try:
-        job = load_job(hello.head["job"], hello.head["config"])
+        job = load_job(hello.head["job"], hello.head["config"] | {"alone": 1})
     except BaseException as error:  # noqa: BLE001  # whatever it is, the pool has to hear of it
         text = str(error).strip().splitlines()
         frames.send(
