@@ -341,5 +341,6 @@ def tensor_from_bytes(
         raise BadValue(
             f"byte {index} is {read[index]}, but the bytes of a bool are 0 or 1", pointer=field
         )
-    tensor.view(-1).view(torch.uint8).numpy()[:] = read
+    array = (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    array[...] = read.view(array.dtype).reshape(array.shape)
     return tensor

@@ -83,19 +83,24 @@ def _nested(tensor: Tensor) -> bytes:
 
 def base64_text(tensor: Tensor) -> str:
     """Return the tensor's row-major little-endian bytes in base64, of any dtype of the contract."""
-    return pybase64.b64encode_as_string(raw_bytes(tensor))
+    return pybase64.b64encode_as_string(_laid_out(tensor))
 
 
 def base64_fragment(tensor: Tensor) -> orjson.Fragment:
     """Return :func:`base64_text` for orjson, which need not look at each sign again."""
-    return orjson.Fragment(b'"%b"' % pybase64.b64encode(raw_bytes(tensor)))
+    return orjson.Fragment(b'"%b"' % pybase64.b64encode(_laid_out(tensor)))
 
 
 def raw_bytes(tensor: Tensor) -> memoryview:
     """Return the tensor's row-major little-endian bytes, without a copy where they lie so."""
+    return memoryview(_laid_out(tensor).reshape(-1).view(np.uint8))
+
+
+def _laid_out(tensor: Tensor) -> Any:
+    """Return the tensor as a C-contiguous array of the same bytes."""
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.detach().contiguous().view(torch.int16)
     if tensor.dim() > MAX_AXES:
         tensor = tensor.detach().reshape(-1)
-    array: Any = np.ascontiguousarray(tensor.numpy(force=True))
-    return memoryview(array.reshape(-1).view(np.uint8))
+    array: npt.NDArray[Any] = tensor.numpy(force=True)
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
