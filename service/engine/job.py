@@ -291,10 +291,11 @@ def write_json(traced: Traced, wanted: Wanted) -> bytes:
     """Return the TraceResponse as JSON.
 
     Raises:
-        MemoryError: there is no room for the text; orjson would end the process instead.
+        RuntimeError: there is no room for the text; orjson would end the process instead.
     """
     if traced.elements > MANY:
-        bytearray(traced.elements * TEXT_BYTES)  # taken and given back at once
+        # Taken and given back at once, and never written to.
+        torch.empty(traced.elements * TEXT_BYTES, dtype=torch.uint8)
     return orjson.dumps(as_document(traced, wanted), option=OPTIONS)
 
 

@@ -9,6 +9,7 @@ serve ── listen, start the pool beside it, answer
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import logging.config
 import signal
@@ -50,7 +51,10 @@ def run(settings: Settings, computer: Computer) -> int:
     """Serve with ``computer``, as :func:`serve` does with a pool."""
     logging.config.dictConfig(logging_config(settings.log))
     raise_file_limit()
-    return Server(settings, computer).run_to_the_end()
+    server = Server(settings, computer)
+    gc.collect()
+    gc.freeze()  # the app stays as long as the process: no collection need look at it again
+    return server.run_to_the_end()
 
 
 def pool_options(settings: Settings) -> PoolOptions:
