@@ -25,9 +25,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def started(arguments: Sequence[str], port: int, probe: str) -> Iterator[int]:
+def started(arguments: Sequence[str], port: int, probe: str, **settings: str) -> Iterator[int]:
     """Run a server until the block ends; yield its port once ``probe`` is answered with 200."""
-    environment = os.environ | {"GRADTRACE_LOG": "json", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"GRADTRACE_LOG": "json", "OMP_NUM_THREADS": "1"} | settings
     process = subprocess.Popen(
         [sys.executable, "-m", *arguments],
         env=environment,
@@ -58,13 +58,9 @@ def _wait(port: int, probe: str) -> None:
 def gradtrace(**settings: str) -> Iterator[int]:
     """Run the service."""
     port = free_port()
-    os.environ.update(settings)
-    try:
-        with started(["service", "serve", "--port", str(port)], port, "/readyz") as ready:
-            yield ready
-    finally:
-        for name in settings:
-            del os.environ[name]
+    arguments = ["service", "serve", "--port", str(port)]
+    with started(arguments, port, "/readyz", **settings) as ready:
+        yield ready
 
 
 @contextmanager
