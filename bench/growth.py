@@ -30,7 +30,7 @@ Row = tuple[float, ...]
 
 def main() -> None:
     """Print the three tables; draw them where a folder is named."""
-    engine = Engine(Limits(), threads=1)
+    engine = Engine(Limits(), threads=1, alone=True)  # as in a worker
     gc.freeze()
     gc.disable()  # as a worker does, which collects between requests
     tables = {

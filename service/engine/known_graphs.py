@@ -5,8 +5,8 @@ with other numbers in its leaves. What is kept is the plan, which never changes,
 of everything that it was made of; the text tells 1, 1.0 and true, and 0.0 and -0.0, apart. Nothing
 is kept of a leaf but its id, and nothing of a graph whose roots bring a gradient.
 
-Measured in turns: with the plan known, a seed graph takes 0.8 of the time, a chain of 2,000 ops
-0.75; writing the text that is looked for costs 3 us and 0.2 us an op.
+Measured in turns: with the plan known, the lesson's graph takes 0.85 of the time, a chain of 2,000
+ops 0.80, a small perceptron 0.91; writing the text that is looked for costs 1 us and 0.2 us an op.
 """
 
 from __future__ import annotations
