@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import pytest
@@ -21,8 +22,10 @@ ODD: list[Any] = [
 ]  # fmt: skip
 FIELDS = [
     "id", "op", "inputs", "attrs", "retain_grad", "requires_grad", "seed", "value", "value_base64",
-    "shape", "dtype", "leaves", "ops", "backward", "device", "encoding", "include", "other",
+    "shape", "dtype", "leaves", "ops", "backward", "device", "encoding", "include", "other", "node",
+    "gradient",
 ]  # fmt: skip
+PARTS = ("leaves", "ops", "backward")
 
 
 def pydantic_takes(request: Any) -> bool:
@@ -46,16 +49,17 @@ def test_whatever_the_quick_look_lets_pass_pydantic_lets_pass(
 ) -> None:
     request = copy.deepcopy(CASES[name]["request"])
     for number, field, value, drop in changes:
-        parts = [request, *request["leaves"], *(request.get("ops") or ())] if request else []
+        lists = (request["leaves"], request.get("ops"), request.get("backward"))
+        parts = [request, *itertools.chain(*(one or () for one in lists))]
         part = parts[number % len(parts)]
         if drop:
             part.pop(field, None)
         else:
             part[field] = copy.deepcopy(value)
-        if not all(isinstance(request.get(key) or [], list) for key in ("leaves", "ops")):
+        if not all(isinstance(request.get(key) or [], list) for key in PARTS):
             break
         if not request.get("leaves") or not all(
-            isinstance(one, dict) for key in ("leaves", "ops") for one in request.get(key) or []
+            isinstance(one, dict) for key in PARTS for one in request.get(key) or []
         ):
             break
     if is_well_formed(request):
