@@ -14,14 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from service.cli.demo import free_port
+
 READY_S = 120
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -200,25 +200,10 @@ class Engine:
         Raises:
             GradtraceError: whatever is wrong with the graph.
         """
-        if (caught := self._caught) is None:
-            with _record_warnings() as caught:
-                return self._compute(request, plan, tensors, wanted, watch, caught)
-        caught.clear()
-        return self._compute(request, plan, tensors, wanted, watch, caught)
-
-    def _compute(
-        self,
-        request: dict[str, Any],
-        plan: Plan,
-        tensors: Mapping[str, Tensor],
-        wanted: Wanted,
-        watch: Stopwatch,
-        caught: list[warnings.WarningMessage],
-    ) -> Traced:
         seed = request.get("seed") or 0
         device = _device(request.get("device") or "cpu")
-        torch.set_warn_always(True)
-        with torch.enable_grad(), _on(device):
+        with self._recording() as caught, torch.enable_grad(), _on(device):
+            torch.set_warn_always(True)
             leaves = self.leaves(plan, request.get("dtype") or "float32", tensors, device)
             watch.lap("plan")
             run = run_forward(plan, leaves, self.limits, seed)
@@ -239,6 +224,13 @@ class Engine:
                 diagnosis = diagnose(plan, leaves, self.limits, seed)
         count = check_size(nodes, wanted, self.limits, extra=count_elements(uses or ()))
         return Traced(nodes, uses, diagnosis, said, "cpu" if device is CPU else str(device), count)
+
+    def _recording(self) -> AbstractContextManager[list[warnings.WarningMessage]]:
+        """Return a context whose list gets the warnings."""
+        if self._caught is None:
+            return _record_warnings()
+        self._caught.clear()
+        return nullcontext(self._caught)
 
     def leaves(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from service.cli.demo import free_port
 from tests.conftest import missing, require_program
 
 if TYPE_CHECKING:
@@ -34,13 +34,6 @@ QUIET = [
     "--no-first-run",
 ]
 START_S = 60
-
-
-def free_port() -> int:
-    """Return a port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from service.engine import known_graphs
 from service.engine.job import JSON, Engine
 from service.engine.known_graphs import KnownGraphs, key_of
 from service.engine.plan import make_plan
+from tests.engine.changes import Change, changed, changes
 from tests.golden import CASES
 
 SEED: dict[str, Any] = {
@@ -24,18 +25,9 @@ SEED: dict[str, Any] = {
         {"id": "out", "op": "sum", "inputs": ["c"]},
     ],
 }
-ODD: list[Any] = [
-    None, True, 0, 1, 1.0, -0.0, "", "a", "a b", "float64", "int64", [], [1], ["a"], ["nobody"],
-    [{"node": "a"}], [{"node": "a", "gradient": [1.0]}], {}, {"other": 1}, {"other": 1.0},
-    {"other": True}, {"other": {"ref": "a"}}, "base64", ["grad"], 2**63,
-]  # fmt: skip
-FIELDS = [
-    "id", "op", "inputs", "attrs", "retain_grad", "requires_grad", "seed", "value", "value_base64",
-    "shape", "dtype", "leaves", "ops", "backward", "encoding", "include", "node", "other",
-]  # fmt: skip
 
 
-def changed(**parts: Any) -> dict[str, Any]:
+def seed_with(**parts: Any) -> dict[str, Any]:
     return copy.deepcopy(SEED) | parts
 
 
@@ -53,7 +45,9 @@ def said(engine: Engine, request: Any) -> tuple[int, Any]:
 def test_the_second_time_the_values_are_those_of_the_second_time() -> None:
     engine = Engine()
     said(engine, SEED)
-    _, document = said(engine, changed(leaves=[{"id": "a", "value": [3.0], "requires_grad": True}]))
+    _, document = said(
+        engine, seed_with(leaves=[{"id": "a", "value": [3.0], "requires_grad": True}])
+    )
     assert [node["value"] for node in document["nodes"]] == [[3.0], [5.0], [25.0], 25.0]
     assert document["nodes"][0]["grad"] == [10.0]
 
@@ -65,39 +59,19 @@ def test_the_second_time_the_values_are_those_of_the_second_time() -> None:
 )
 def test_flags_and_dtypes_are_those_of_the_second_time(leaf: dict[str, Any]) -> None:
     engine = Engine()
-    said(engine, changed(backward=[]))
-    request = changed(leaves=[leaf], backward=[])
+    said(engine, seed_with(backward=[]))
+    request = seed_with(leaves=[leaf], backward=[])
     assert said(engine, request) == said(Engine(), request)
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.sampled_from(sorted(CASES)),
-    st.lists(
-        st.tuples(st.integers(0, 9), st.sampled_from(FIELDS), st.sampled_from(ODD), st.booleans()),
-        max_size=3,
-    ),
-)
+@given(st.sampled_from(sorted(CASES)), changes)
 def test_whatever_is_changed_in_a_known_graph_it_is_answered_as_a_new_one(
-    name: str, changes: list[tuple[int, str, Any, bool]]
+    name: str, changes: list[Change]
 ) -> None:
-    request = copy.deepcopy(CASES[name]["request"])
     engine = Engine()
-    said(engine, request)
-    for number, field, value, drop in changes:
-        parts = [request]
-        for key in ("leaves", "ops", "backward"):
-            of_key = request.get(key)
-            parts += [part for part in of_key or () if isinstance(part, dict)]
-            if isinstance(of_key, dict):
-                return
-        part = parts[number % len(parts)]
-        if drop:
-            part.pop(field, None)
-        else:
-            part[field] = copy.deepcopy(value)
-        if any(isinstance(request.get(key), (int, float)) for key in ("leaves", "ops", "backward")):
-            break
+    said(engine, CASES[name]["request"])
+    request = changed(CASES[name]["request"], changes)
     assert said(engine, request) == said(Engine(), request)
 
 
@@ -110,10 +84,10 @@ def test_numbers_of_another_kind_make_another_graph() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        changed(retain_grad=True),
-        changed(backward=[]),
-        changed(backward=[{"node": "c"}]),
-        changed(leaves=[{"id": "x", "value": 1.0}]),
+        seed_with(retain_grad=True),
+        seed_with(backward=[]),
+        seed_with(backward=[{"node": "c"}]),
+        seed_with(leaves=[{"id": "x", "value": 1.0}]),
     ],
     ids=["retain_grad", "forward only", "another root", "another leaf"],
 )
@@ -122,8 +96,8 @@ def test_all_that_a_plan_depends_on_is_in_the_key(other: dict[str, Any]) -> None
 
 
 def test_values_are_not_in_the_key_and_gradients_of_roots_are_not_kept() -> None:
-    assert key_of(changed(leaves=[{"id": "a", "value": 7}])) == key_of(SEED)
-    assert key_of(changed(backward=[{"node": "c", "gradient": [[1, 2], [3, 4]]}])) is None
+    assert key_of(seed_with(leaves=[{"id": "a", "value": 7}])) == key_of(SEED)
+    assert key_of(seed_with(backward=[{"node": "c", "gradient": [[1, 2], [3, 4]]}])) is None
 
 
 @pytest.mark.parametrize("request_", [None, [], "x", {"leaves": 3}, {"leaves": [{}]}, {"ops": {1}}])

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
+from service.cli.demo import free_port
 from tests.conftest import REQUIRE_ALL
-from tests.web.harness import JSON, ROOT, Served, free_port
-from tests.workers.processes import descendants, wait_until
+from tests.processes import descendants, wait_until
+from tests.web.harness import JSON, ROOT, Served
 
 FULL = REQUIRE_ALL
 PATIENCE_S = 120.0

@@ -25,8 +25,8 @@ from tests.faults.harness import (
     trace,
     until_metric,
 )
+from tests.processes import open_files, wait_until
 from tests.web.harness import Served
-from tests.workers.processes import open_files, wait_until
 
 BUSY = 'gradtrace_workers{state="busy"}'
 IDLE = 'gradtrace_workers{state="idle"}'

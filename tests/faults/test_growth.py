@@ -8,8 +8,8 @@ import json
 import pytest
 
 from tests.faults.harness import FULL, NO_END, PATIENCE_S, SEED, raw_trace, serving, until_metric
+from tests.processes import descendants, open_files, resident_bytes, wait_until
 from tests.web.harness import JSON, Served
-from tests.workers.processes import descendants, open_files, resident_bytes, wait_until
 
 FEW = 100
 MANY = 10_000 if FULL else 1_500

@@ -19,7 +19,7 @@ from tests.faults.harness import (
     trace,
     until_metric,
 )
-from tests.workers.processes import fork_servers_of, kill, wait_until, workers_of
+from tests.processes import fork_servers_of, kill, wait_until, workers_of
 
 STORM_S = 30 if FULL else 5
 

@@ -21,8 +21,8 @@ from tests.faults.harness import (
     serving,
     until_metric,
 )
+from tests.processes import descendants, wait_until
 from tests.web.harness import JSON, Served
-from tests.workers.processes import descendants, wait_until
 
 BUSY = 'gradtrace_workers{state="busy"}'
 QUEUED = "gradtrace_queue_length"

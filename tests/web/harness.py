@@ -20,6 +20,7 @@ import httpx
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from service.cli.demo import free_port
 from service.contract.problem import PROBLEM_MEDIA_TYPE, Problem
 from service.settings import Settings
 from service.web.app import create_app
@@ -87,13 +88,6 @@ def problem(answer: httpx.Response, status: int, code: str) -> Problem:
     assert parsed.detail
     assert parsed.errors
     return parsed
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass

@@ -10,8 +10,8 @@ import pytest
 
 from service.workers.pool import Pool
 from service.workers.seam import PoolOptions
-from tests.workers import processes
-from tests.workers.processes import descendants
+from tests import processes
+from tests.processes import descendants
 
 StartPool = Callable[..., Awaitable[Pool]]
 

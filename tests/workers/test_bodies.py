@@ -9,8 +9,8 @@ import time
 import pytest
 
 from service.workers.body import CHUNK, INLINE, Body
+from tests.processes import open_files
 from tests.workers.conftest import StartPool
-from tests.workers.processes import open_files
 
 SIZES = [0, 1, INLINE - 1, INLINE, INLINE + 1, CHUNK, CHUNK + 1, 3_000_000]
 

@@ -7,9 +7,9 @@ import resource
 
 import pytest
 
+from tests.processes import descendants, workers_of
 from tests.workers.calls import ask, until
 from tests.workers.conftest import StartPool
-from tests.workers.processes import descendants, workers_of
 
 pytestmark = pytest.mark.anyio
 

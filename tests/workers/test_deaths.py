@@ -16,9 +16,7 @@ import pytest
 
 from service.contract.problem import GraphCrashed
 from service.workers.pool import Pool
-from tests.workers.calls import ask, ask_later, until
-from tests.workers.conftest import StartPool
-from tests.workers.processes import (
+from tests.processes import (
     descendants,
     fork_servers_of,
     kill,
@@ -27,6 +25,8 @@ from tests.workers.processes import (
     wait_until,
     workers_of,
 )
+from tests.workers.calls import ask, ask_later, until
+from tests.workers.conftest import StartPool
 
 pytestmark = pytest.mark.anyio
 
