@@ -65,7 +65,8 @@ bench: $(TOOLS)  ## Print the ratios against plain PyTorch
 conformance: $(TOOLS)  ## Hold every op against PyTorch's own sample database
 	$(BIN)/python -m tests.conformance
 
-openapi: $(STAMP)  ## Write openapi/openapi.json
+openapi: $(STAMP)  ## Write the examples and openapi/openapi.json
+	$(BIN)/python openapi/examples.py
 	$(BIN)/gradtrace openapi --output openapi/openapi.json
 
 sdk: $(TOOLS)  ## Generate the SDKs from openapi/openapi.json
