@@ -1,0 +1,88 @@
+"""The way to a worker and back, against the same job in this process.
+
+``python -m bench.pool`` prints what the pool adds: in microseconds for a small graph, and as a part
+of the request where 10 MB go each way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import orjson
+import torch
+
+from bench.graphs import SEED, leaf_of
+from service.engine.job import JSON, SAFETENSORS
+from service.engine.safetensors_file import write_file
+from service.jobs import create
+from service.workers.body import Body
+from service.workers.pool import Pool
+from service.workers.seam import PoolOptions
+
+ROUNDS_SMALL, ROUNDS_LARGE = 2_000, 25
+ELEMENTS = 1_250_000
+"""Of float32 in a leaf; its value and its gradient come back, so that 10 MB go out."""
+
+
+def large(encoding: str) -> tuple[str, bytes]:
+    """Return the media type and the body of a graph of one large leaf, summed."""
+    numbers = np.random.default_rng(0).standard_normal(ELEMENTS).astype(np.float32)
+    ops = {"ops": [{"id": "out", "op": "sum", "inputs": ["x"]}]}
+    if encoding == "safetensors":
+        request = orjson.dumps(leaf_of(None) | ops).decode()
+        return SAFETENSORS, write_file({"x": torch.from_numpy(numbers)}, {"request": request})
+    return JSON, orjson.dumps(leaf_of(numbers, encoding) | ops, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+async def times(pool: Pool, media_type: str, body: bytes, rounds: int) -> list[tuple[float, float]]:
+    """Return, for every round, the seconds through the pool and the seconds in this process."""
+    headers = {"job": "trace", "content-type": media_type, "accept": media_type}
+    handle = create({"alone": 1})
+    large = len(body) > 1 << 16
+
+    async def there() -> None:
+        sent = Body.spilled(body) if large else Body(body)
+        began = time.perf_counter()
+        answer = await pool.compute(headers, sent)
+        taken.append(time.perf_counter() - began)
+        assert answer.status == 200
+
+    def here(headers: Mapping[str, str] = headers) -> None:
+        began = time.perf_counter()
+        answer = handle(headers, body)
+        taken.append(time.perf_counter() - began)
+        assert answer.status == 200
+
+    pairs = []
+    for _ in range(rounds):
+        taken: list[float] = []
+        await there()
+        here()
+        pairs.append((taken[0], taken[1]))
+    return pairs[rounds // 10 :]
+
+
+async def main() -> None:
+    """Print a line for a small graph and one for each encoding of a large leaf."""
+    pool = Pool(PoolOptions(workers=1, spares=0))
+    await pool.start()
+    await pool.wait_ready()
+    try:
+        pairs = await times(pool, JSON, orjson.dumps(SEED), ROUNDS_SMALL)
+        added = statistics.median(there - here for there, here in pairs) * 1e6
+        print(f"{'seed graph':24} {added:8.0f} us more than in this process")
+        for encoding in ("json", "base64", "safetensors"):
+            pairs = await times(pool, *large(encoding), ROUNDS_LARGE)
+            share = statistics.median((there - here) / there for there, here in pairs)
+            took = statistics.median(there for there, _ in pairs) * 1e3
+            print(f"{'10 MB as ' + encoding:24} {share:8.1%} of {took:.0f} ms")
+    finally:
+        await pool.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
