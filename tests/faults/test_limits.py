@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.harness import NO_END, SEED, Crowd, metric, serving, trace
+from tests.faults.harness import NO_END, SEED, Crowd, metric, serving, trace, until_metric
 from tests.web.harness import Served
 
 LIMIT_S = 2
@@ -116,6 +116,7 @@ LONG_TEXT: dict[str, Any] = {
 def test_too_much_memory_is_a_problem_and_the_worker_stays(
     server: Served, graph: dict[str, Any]
 ) -> None:
+    until_metric(server, 'gradtrace_workers{state="idle"}', 3)  # those killed before are replaced
     spawned = metric(server, "gradtrace_spawned_total")
     with Crowd(server, clients=1) as bystander:
         status, problem = trace(server, graph)
