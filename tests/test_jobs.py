@@ -13,8 +13,8 @@ EXPORT = {"job": "export_python", "content-type": "application/json", "accept": 
 
 
 def export(request: dict[str, Any]) -> tuple[int, str]:
-    status, _, body = create({})(EXPORT, json.dumps(request).encode())
-    return status, bytes(body).decode()
+    answer = create({})(EXPORT, json.dumps(request).encode())
+    return answer.status, answer.body.decode()
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,13 @@ class Answer(NamedTuple):
 
     status: int
     headers: dict[str, str]
-    body: bytes
+    data: bytes | list[bytes | memoryview]
+    """The body, in one piece or in several."""
+
+    @property
+    def body(self) -> bytes:
+        """The body in one piece."""
+        return self.data if isinstance(self.data, bytes) else b"".join(self.data)
 
 
 class Stopwatch:
@@ -139,16 +145,15 @@ class Engine:
             nodes = count_nodes(request)
             wanted = Wanted.of(request, beside=accept == SAFETENSORS)
             traced = self.compute(request, plan, tensors, wanted, watch)
-            text = (
-                write_file(traced, wanted) if accept == SAFETENSORS else write_json(traced, wanted)
-            )
+            write = write_file if accept == SAFETENSORS else write_json
+            data = write(traced, wanted)
             watch.lap("encode")
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a problem
             refusal = problem_answer(explain(error, self.limits))
             refusal.headers.update({"server-timing": str(watch), "x-nodes": str(nodes)})
             return refusal
         headers = {"content-type": accept, "server-timing": str(watch), "x-nodes": str(nodes)}
-        return Answer(200, headers, text)
+        return Answer(200, headers, data)
 
     def read(
         self, content_type: str, body: bytes | memoryview
@@ -291,8 +296,8 @@ def write_json(traced: Traced, wanted: Wanted) -> bytes:
     return orjson.dumps(as_document(traced, wanted), option=OPTIONS)
 
 
-def write_file(traced: Traced, wanted: Wanted) -> bytes:
-    """Return the answer as a safetensors file."""
+def write_file(traced: Traced, wanted: Wanted) -> list[bytes | memoryview]:
+    """Return the answer as a safetensors file, in pieces."""
     grads = [grad_of(use) for use in traced.uses or ()]
     return write_answer(as_document(traced, wanted), traced.nodes, wanted.include, grads)
 

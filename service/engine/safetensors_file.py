@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
@@ -51,6 +51,10 @@ MAX_HEADER_BYTES = 100_000_000
 
 HERE = 0
 """Stands for the value of a leaf whose tensor is in the file."""
+
+
+SMALL = 1 << 16
+"""Bytes up to which a copy is quicker than a piece of its own."""
 
 
 class Entry(NamedTuple):
@@ -121,10 +125,11 @@ def write_answer(
     nodes: Iterable[TracedNode],
     include: Collection[str],
     edges: Sequence[Tensor | None] = (),
-) -> bytes:
+) -> list[bytes | memoryview]:
     """Return the file of ``answer``, a TraceResponse without tensors, and the tensors asked for.
 
-    What an edge contributes is ``edge/<its place in the list of edges>``.
+    It comes in pieces, as :func:`file_pieces` has it. What an edge contributes is
+    ``edge/<its place in the list of edges>``.
     """
     tensors = {f"edge/{place}": grad for place, grad in enumerate(edges) if grad is not None}
     for node in nodes:
@@ -133,7 +138,7 @@ def write_answer(
         if Include.GRAD in include and node.grad is not None:
             tensors[f"grad/{node.id}"] = node.grad
     response = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-    return write_file(tensors, {"response": response})
+    return file_pieces(tensors, {"response": response})
 
 
 def read_file(
@@ -210,10 +215,16 @@ def _tensor(raw: memoryview, entry: Entry, max_elements: int) -> Tensor:
 
 
 def write_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """Return ``tensors``, of any dtype of the contract, and ``metadata`` as a file.
+    """Return ``tensors``, of any dtype of the contract, and ``metadata`` as a file."""
+    return b"".join(file_pieces(tensors, metadata))
 
-    The widest dtypes come first, so that every tensor is aligned. Each is copied once, into the
-    file.
+
+def file_pieces(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> list[bytes | memoryview]:
+    """Return the bytes of :func:`write_file` in pieces; a large tensor's are its own memory.
+
+    The widest dtypes come first, so that every tensor is aligned.
     """
     header: dict[str, Any] = {METADATA: metadata}
     parts: list[bytes | memoryview] = []
@@ -235,4 +246,13 @@ def write_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> by
         parts.append(raw)
     text = orjson.dumps(header)
     text += b" " * (-len(text) % ALIGNMENT)
-    return b"".join([len(text).to_bytes(8, "little"), text, *parts])
+    return _few([len(text).to_bytes(8, "little"), text, *parts])
+
+
+def _few(parts: Iterable[bytes | memoryview]) -> list[bytes | memoryview]:
+    """Return ``parts`` with those that follow each other and are small joined."""
+    pieces: list[bytes | memoryview] = []
+    for small, run in groupby(parts, key=lambda part: len(part) < SMALL):
+        together = list(run)
+        pieces += [b"".join(together)] if small else together
+    return pieces

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 INLINE = 64 * 1024
@@ -19,6 +19,13 @@ CHUNK = 256 * 1024
 """Bytes read out of a memfd at once."""
 
 Buffer = bytes | bytearray | memoryview
+Data = Buffer | list[bytes | memoryview]
+"""The body of an answer as a job makes it, in one piece or in several."""
+
+
+def pieces_of(data: Data) -> Sequence[Buffer]:
+    """Return the pieces of ``data``."""
+    return data if isinstance(data, list) else [data]
 
 
 class Body:
@@ -43,11 +50,12 @@ class Body:
         return body
 
     @classmethod
-    def spilled(cls, data: Buffer) -> Self:
+    def spilled(cls, data: Data) -> Self:
         """Copy ``data`` into a memfd, whatever its size."""
         body = cls()
         body._spill()
-        body.append(data)
+        for piece in pieces_of(data):
+            body.append(piece)
         return body
 
     def append(self, chunk: Buffer) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from service.workers.body import INLINE, Body
+from service.workers.body import INLINE, Body, Data, pieces_of
 
 MAX_HEAD = 64 * 1024
 BUFFER = 4 + MAX_HEAD + INLINE
@@ -89,10 +89,11 @@ def receive(sock: socket.socket, buffer: bytearray) -> Frame | None:
         return Frame(head, bytes(view[end:size]), fds.tolist())
 
 
-def send_body(sock: socket.socket, head: Any, data: bytes | memoryview) -> None:
+def send_body(sock: socket.socket, head: Any, data: Data) -> None:
     """Send a message with a body of any size."""
-    if len(data) <= INLINE:
-        send(sock, encode(head, bytes(data)))
+    pieces = pieces_of(data)
+    if sum(map(len, pieces)) <= INLINE:
+        send(sock, encode(head, b"".join(pieces)))
         return
     body = Body.spilled(data)
     send(sock, encode(head), body.fds)

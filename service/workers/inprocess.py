@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from service.contract.problem import MemoryLimit, NotReady
-from service.workers.body import Body
+from service.workers.body import Body, pieces_of
 from service.workers.seam import Answer, Counters, Job, JobConfig, WorkerStates, load_job
 
 
@@ -61,7 +61,7 @@ class InProcess:
         except MemoryError as error:
             raise MemoryLimit("There is not enough memory.") from error
         self.counters.answered += 1
-        return Answer(status, answered, Body(data), 0.0)
+        return Answer(status, answered, Body(b"".join(pieces_of(data))), 0.0)
 
     async def drain(self, grace_s: float) -> None:  # noqa: ARG002  # nothing to wait for
         """Stop: nothing is ever under way between two calls."""

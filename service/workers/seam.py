@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, cast
 
-from service.workers.body import Body
+from service.workers.body import Body, Data
 
-Job = Callable[[Mapping[str, str], bytes | memoryview], tuple[int, dict[str, str], bytes]]
+Job = Callable[[Mapping[str, str], bytes | memoryview], tuple[int, dict[str, str], Data]]
 """``job(headers, body) -> (status, headers, body)``; every error it can name is an answer."""
 
 JobConfig = Mapping[str, int | str]

@@ -21,6 +21,6 @@ def engine() -> Ask:
 
     def ask(body: bytes) -> tuple[int, bytes]:
         answer = handle(HEADERS, body)
-        return answer[0], bytes(answer[2])
+        return answer.status, answer.body
 
     return ask

@@ -21,7 +21,13 @@ from service.contract.problem import (
     LimitExceeded,
 )
 from service.engine.dtypes import DTYPES
-from service.engine.safetensors_file import read_file, read_request, write_answer, write_file
+from service.engine.safetensors_file import (
+    file_pieces,
+    read_file,
+    read_request,
+    write_answer,
+    write_file,
+)
 from tests.engine.bits import bits, tensors
 
 MANY = 10**6
@@ -209,6 +215,18 @@ def test_an_answer_has_the_tensors_that_were_asked_for() -> None:
         ("value", "grad", "stats"): {"value/a", "value/b:0", "grad/b:0"},
     }
     for include, wanted in names.items():
-        body = write_answer({"nodes": [{"id": "a"}], "device": "cpu"}, nodes, include)
+        body = b"".join(write_answer({"nodes": [{"id": "a"}], "device": "cpu"}, nodes, include))
         assert set(safetensors.torch.load(body)) == wanted
         assert json.loads(read_file(body, MANY)[0]["response"])["device"] == "cpu"
+
+
+def test_a_large_tensor_is_a_piece_of_its_own_and_small_ones_are_joined() -> None:
+    large = torch.arange(100_000, dtype=torch.float64)
+    tensors = {"a": torch.ones(3), "b": large, "c": torch.zeros(2), "d": torch.zeros(1)}
+
+    pieces = file_pieces(tensors, {})
+
+    assert [len(piece) for piece in pieces[1:]] == [large.nbytes, 4 * (3 + 2 + 1)]
+    assert isinstance(pieces[1], memoryview)
+    read = safetensors.torch.load(b"".join(pieces))
+    assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())

@@ -16,9 +16,9 @@ BY_ID = {example["id"]: example for example in EXAMPLES}
 
 def answer(job: str, document: dict[str, Any]) -> dict[str, Any]:
     headers = {"job": job, "content-type": "application/json", "accept": "application/json"}
-    status, _, body = HANDLE(headers, json.dumps(document).encode())
-    assert status == 200, bytes(body)
-    return dict(json.loads(body))
+    answer = HANDLE(headers, json.dumps(document).encode())
+    assert answer.status == 200, answer.body
+    return dict(json.loads(answer.body))
 
 
 def traced(name: str) -> dict[str, dict[str, Any]]:

@@ -81,6 +81,11 @@ def big(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
     return b"x" * int(bytes(body))
 
 
+def in_pieces(headers: Mapping[str, str], body: bytes | memoryview) -> list[bytes | memoryview]:
+    view = memoryview(bytes(body))
+    return [b"", *(view[at : at + 1000] for at in range(0, len(view), 1000))]
+
+
 def fail(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
     raise RuntimeError("a bug")
 

@@ -65,6 +65,15 @@ async def test_every_size_goes_there_and_back(start_pool: StartPool, size: int) 
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("size", SIZES)
+async def test_an_answer_in_pieces_comes_as_one(start_pool: StartPool, size: int) -> None:
+    pool = await start_pool()
+    data = os.urandom(size)
+    answer = await pool.compute({"do": "in_pieces"}, data)
+    assert bytes(answer.body) == data
+
+
+@pytest.mark.anyio
 async def test_the_event_loop_goes_on_while_large_bodies_pass(start_pool: StartPool) -> None:
     pool = await start_pool()
     longest = 0.0
