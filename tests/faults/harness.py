@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -178,14 +177,3 @@ class Crowd:
                 self.answers[saw] += 1
                 self.slowest_s = max(self.slowest_s, time.perf_counter() - begun)
         connection.close()
-
-
-def read_all(connection: socket.socket) -> bytes:
-    """Return everything until the other side closes; a reset is an end too."""
-    received = b""
-    try:
-        while piece := connection.recv(1 << 20):
-            received += piece
-    except ConnectionResetError:
-        pass
-    return received

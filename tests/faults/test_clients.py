@@ -20,13 +20,12 @@ from tests.faults.harness import (
     ask,
     metric,
     raw_trace,
-    read_all,
     serving,
     trace,
     until_metric,
 )
 from tests.processes import open_files, wait_until
-from tests.web.harness import Served
+from tests.web.harness import Served, read_all
 
 BUSY = 'gradtrace_workers{state="busy"}'
 IDLE = 'gradtrace_workers{state="idle"}'

@@ -90,6 +90,17 @@ def problem(answer: httpx.Response, status: int, code: str) -> Problem:
     return parsed
 
 
+def read_all(connection: socket.socket) -> bytes:
+    """Return everything until the other side closes; a reset is an end too."""
+    received = b""
+    try:
+        while piece := connection.recv(1 << 20):
+            received += piece
+    except ConnectionResetError:
+        pass
+    return received
+
+
 @dataclass
 class Served:
     """A server in a process of its own."""

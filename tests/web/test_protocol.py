@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.web import protocol
 from service.web.protocol import MAX_HEAD, BoundedHttp
+from tests.web.harness import read_all
 
 LARGEST_READ = 256 * 1024
 """What the event loop reads at once; the piece in which a head begins is not counted."""
@@ -47,17 +48,6 @@ def connected(address: tuple[str, int]) -> socket.socket:
     return socket.create_connection(address, timeout=20)
 
 
-def all_of(connection: socket.socket) -> bytes:
-    """Return what comes until the other side is gone."""
-    text = b""
-    try:
-        while piece := connection.recv(1 << 16):
-            text += piece
-    except ConnectionResetError:
-        pass
-    return text
-
-
 def is_served(connection: socket.socket) -> bool:
     text = b""
     while not text.endswith(b"hello"):
@@ -78,7 +68,7 @@ def test_a_head_that_does_not_come_loses_its_connection(
     monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.1)
     with connected(address) as connection:
         connection.sendall(sent)
-        assert all_of(connection) == b""
+        assert read_all(connection) == b""
 
 
 def test_a_head_in_pieces_is_answered_within_its_time(address: tuple[str, int]) -> None:
@@ -96,7 +86,7 @@ def test_one_connection_too_many_is_refused_and_the_others_are_served(
         first.sendall(GET)
         assert is_served(first)
         with connected(address) as second:
-            refusal = all_of(second)
+            refusal = read_all(second)
         assert problem_of(refusal) == (429, "overloaded")
         assert b"retry-after: 1" in refusal
         first.sendall(GET)
@@ -109,10 +99,10 @@ def test_a_head_without_end_is_refused(address: tuple[str, int]) -> None:
         line = b"x-more: " + b"x" * 8000 + b"\r\n"
         for _ in range((LARGEST_READ + 2 * MAX_HEAD) // len(line)):
             connection.sendall(line)
-        assert problem_of(all_of(connection))[0] == 431
+        assert problem_of(read_all(connection))[0] == 431
 
 
 def test_what_is_not_http_is_refused_with_a_problem(address: tuple[str, int]) -> None:
     with connected(address) as connection:
         connection.sendall(b"HELO example.org\r\n\r\n")
-        assert problem_of(all_of(connection)) == (400, "invalid_request")
+        assert problem_of(read_all(connection)) == (400, "invalid_request")

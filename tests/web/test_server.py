@@ -27,7 +27,7 @@ def server() -> Iterator[Served]:
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """Return everything until the other side closes."""
+    """Return everything until the other side closes; a reset fails the test."""
     received = b""
     while piece := connection.recv(65536):
         received += piece
