@@ -24,6 +24,8 @@ from pydantic import (
 ID_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$"
 REFERENCE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}(:[A-Za-z0-9_]{1,100})?$"
 MAX_SEED = 2**63 - 1
+MAX_AXES = 64
+MAX_OP_NAME = 200
 
 NodeId = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 Reference = Annotated[str, StringConstraints(pattern=REFERENCE_PATTERN)]
@@ -93,7 +95,7 @@ class Leaf(RequestModel):
     )
     shape: list[Annotated[StrictInt, Field(ge=0, le=MAX_SEED)]] | None = Field(
         default=None,
-        max_length=64,
+        max_length=MAX_AXES,
         description="Needed with value_base64; with value it reshapes a flat list.",
         examples=[[2]],
     )
@@ -115,7 +117,7 @@ class Op(RequestModel):
     """A call of a PyTorch function or method."""
 
     id: NodeId = Field(description="The name of the result.", examples=["c"])
-    op: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
+    op: Annotated[str, StringConstraints(min_length=1, max_length=MAX_OP_NAME)] = Field(
         description=(
             "PyTorch's name without `torch.`, such as `pow`, `linalg.svd` or "
             "`nn.functional.cross_entropy`, or an exact overload such as `aten.add.Tensor`."

@@ -13,6 +13,8 @@ from typing import Any
 
 from service.contract.request import (
     ID_PATTERN,
+    MAX_AXES,
+    MAX_OP_NAME,
     MAX_SEED,
     REFERENCE_PATTERN,
     DType,
@@ -23,8 +25,6 @@ from service.contract.request import (
     TraceRequest,
 )
 
-MAX_OP_NAME = 200
-MAX_AXES = 64
 REQUEST_FIELDS = frozenset(TraceRequest.model_fields)
 LEAF_FIELDS = frozenset(Leaf.model_fields)
 OP_FIELDS = frozenset(Op.model_fields)

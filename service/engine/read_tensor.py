@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from service.contract.problem import BadValue, LimitExceeded, quote
+from service.contract.request import MAX_AXES
 from service.engine.dtypes import COMPLEX_PARTS, DTYPES, INTEGERS
 from service.engine.number_array import NumberArray
 
@@ -54,7 +55,6 @@ def _span(name: str) -> Span:
 SPANS: Final = {name: _span(name) for name in DTYPES}
 """Of every dtype. Beyond the largest float a number may still round to it; rounding decides."""
 
-MAX_AXES = 64
 EXACT_FLOATS = 2**53
 SMALL = 32
 """Up to so many elements Python's own functions are quicker than NumPy's."""
