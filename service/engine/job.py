@@ -141,8 +141,8 @@ class Engine:
         try:
             request, tensors = self.read(content_type, body)
             watch.lap("parse")
-            plan = self.plan(request)
             nodes = count_nodes(request)
+            plan = self.plan(request)
             wanted = Wanted.of(request, beside=accept == SAFETENSORS)
             traced = self.compute(request, plan, tensors, wanted, watch)
             write = write_file if accept == SAFETENSORS else write_json

@@ -18,8 +18,8 @@ import orjson
 
 from service.engine.plan import Plan
 
-MAX_STEPS: Final = 10_000
-"""Ops of all graphs that are kept, some 2 KiB each."""
+MAX_BYTES: Final = 1 << 20
+"""Of the text of all graphs that are kept; their plans take some 4 to 35 times as much memory."""
 
 
 class KnownGraphs:
@@ -27,7 +27,7 @@ class KnownGraphs:
 
     def __init__(self) -> None:
         self._plans: OrderedDict[bytes, Plan] = OrderedDict()
-        self._steps = 0
+        self._bytes = 0
 
     def find(self, key: bytes | None) -> Plan | None:
         """Return the plan, without leaves, of the graph that has this key, if it is known."""
@@ -37,14 +37,14 @@ class KnownGraphs:
         return plan
 
     def keep(self, key: bytes | None, plan: Plan) -> None:
-        """Remember ``plan`` without its leaves; without a key or with too many steps, do not."""
-        if key is None or key in self._plans or len(plan.steps) > MAX_STEPS:
+        """Remember ``plan`` without its leaves; without a key or with too long a one, do not."""
+        if key is None or key in self._plans or len(key) > MAX_BYTES:
             return
         self._plans[key] = plan.with_leaves(())
-        self._steps += 1 + len(plan.steps)
-        while self._steps > MAX_STEPS:
-            _, oldest = self._plans.popitem(last=False)
-            self._steps -= 1 + len(oldest.steps)
+        self._bytes += len(key)
+        while self._bytes > MAX_BYTES:
+            oldest, _ = self._plans.popitem(last=False)
+            self._bytes -= len(oldest)
 
 
 def key_of(request: Any) -> bytes | None:

@@ -36,7 +36,8 @@ def json_fragments(tensors: Sequence[Tensor | None]) -> list[Any]:
 
     That is what :func:`json_fragment` returns, or lists of numbers and the three strings.
     """
-    if any(tensor is not None and not tensor.is_cpu for tensor in tensors[:1]):
+    first = next((tensor for tensor in tensors if tensor is not None), None)
+    if first is not None and not first.is_cpu:
         tensors = _on_cpu(tensors)
     fragments: list[Any] = [None] * len(tensors)
     single: list[int] = []

@@ -114,9 +114,9 @@ def test_nothing_is_kept_of_a_leaf_but_its_id() -> None:
 
 
 def test_the_graph_that_is_longest_unused_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known_graphs, "MAX_STEPS", 10)
-    known = KnownGraphs()
     first, second, third = (with_exponent(exponent) for exponent in (1, 2, 3))
+    monkeypatch.setattr(known_graphs, "MAX_BYTES", 2 * len(key_of(first) or b""))
+    known = KnownGraphs()
     for request in (first, second):
         known.keep(key_of(request), make_plan(request))
     assert known.find(key_of(first)) is not None
@@ -126,8 +126,14 @@ def test_the_graph_that_is_longest_unused_goes_first(monkeypatch: pytest.MonkeyP
     assert known.find(key_of(third)) is not None
 
 
-def test_a_graph_of_too_many_ops_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known_graphs, "MAX_STEPS", 2)
+def test_a_graph_of_too_long_a_text_is_not_kept() -> None:
     known = KnownGraphs()
-    known.keep(key_of(SEED), make_plan(SEED))
-    assert known.find(key_of(SEED)) is None
+    few_ops = with_exponent(2)
+    few_ops["ops"][0] = {
+        "id": "b",
+        "op": "getitem",
+        "inputs": ["a"],
+        "attrs": {"index": [[0] * known_graphs.MAX_BYTES]},
+    }
+    known.keep(key_of(few_ops), make_plan(few_ops))
+    assert known.find(key_of(few_ops)) is None
