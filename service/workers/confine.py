@@ -94,20 +94,6 @@ class Memory:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-
-
-def keep_freed_memory() -> None:
-    """Have the C library keep some of what is freed, for the next request.
-
-    Else every tensor and text of some 100 KiB is mapped, filled with zeros page by page, and
-    unmapped anew: a tenth of the time of a request of that size.
-    """
-    if hasattr(_libc, "mallopt"):
-        _libc.mallopt(_M_MMAP_THRESHOLD, 8 * 2**20)
-        _libc.mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)
-
-
 def trim() -> None:
     """Have the C library give free memory back to the kernel."""
     if hasattr(_libc, "malloc_trim"):
