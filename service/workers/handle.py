@@ -1,7 +1,7 @@
 """One child process and, if it is a worker, the conversation with it, seen from the web process.
 
 A handle watches its worker's socket all the time, so an idle worker's death is known at once. What
-is learnt goes to the owner (the pool) by calls; the answer to a request by the future of `ask`.
+is learnt goes to the owner (the pool) by calls, at once.
 """
 
 from __future__ import annotations
@@ -80,8 +80,11 @@ class Owner(Protocol):
     def worker_ready(self, worker: Worker) -> None:
         """Hear that it has started and waits for its first request."""
 
-    def worker_gone(self, worker: Worker, was: State, *, killed: bool) -> None:
-        """Hear that it was ``killed`` by its handle or died, and in which state that met it."""
+    def worker_answered(self, worker: Worker, frame: frames.Frame) -> None:
+        """Hear what it answered; from now on it is idle."""
+
+    def worker_gone(self, worker: Worker, was: State, error: Exception | None) -> None:
+        """Hear that it died (WorkerDied) or was killed, why, and in which state that met it."""
 
 
 class Worker:
@@ -98,32 +101,25 @@ class Worker:
         self.child = child
         self.state = State.STARTING
         self.served = 0
-        self.since = loop.time()
-        """When it got the request it computes, by the loop's clock."""
         self.retiring = False
         """Whether it asked to be replaced."""
         self._sock = sock
         self._owner = owner
         self._loop = loop
         self._buffer = buffer
-        self._reply: asyncio.Future[frames.Frame] | None = None
         sock.setblocking(False)
         loop.add_reader(sock.fileno(), self._readable)
 
-    def ask(self, message: bytes, fds: tuple[int, ...]) -> asyncio.Future[frames.Frame]:
-        """Send a request; the future gives the answer or raises WorkerDied."""
-        reply = self._reply = self._loop.create_future()
-        if self.state is State.GONE:
-            reply.set_exception(WorkerDied(innocent=True))
-            return reply
+    def ask(self, message: bytes, fds: tuple[int, ...]) -> None:
+        """Send it a request. It must be idle; the owner hears of the answer, or that it is gone."""
+        self.state = State.BUSY
         try:
             frames.send(self._sock, message, fds)
         except OSError:
             self._lose(WorkerDied(innocent=True))
-        return reply
 
     def kill(self, error: Exception | None = None) -> None:
-        """Kill it; who waits for its answer gets ``error``."""
+        """Kill it, because of ``error`` or because nobody needs it."""
         self._lose(error)
 
     def retire(self) -> None:
@@ -149,8 +145,11 @@ class Worker:
                 self._owner.worker_ready(self)
             elif kind == frames.RETIRE:
                 self.retiring = True
-            elif self._reply and not self._reply.done():
-                self._reply.set_result(frame)
+            elif self.state is State.BUSY:
+                self.state = State.IDLE
+                self._owner.worker_answered(self, frame)
+            else:  # nobody asked
+                frame.body().close()
 
     def _lose(self, error: Exception | None) -> None:
         if self.state is State.GONE:
@@ -158,9 +157,7 @@ class Worker:
         was, self.state = self.state, State.GONE
         self._close()
         self.child.kill()
-        if error and self._reply and not self._reply.done():
-            self._reply.set_exception(error)
-        self._owner.worker_gone(self, was, killed=not isinstance(error, WorkerDied))
+        self._owner.worker_gone(self, was, error)
 
     def _close(self) -> None:
         self._loop.remove_reader(self._sock.fileno())

@@ -1,7 +1,8 @@
 """The pool: a queue in order of arrival, worker processes that may die, a deadline that kills.
 
-    compute ── admit ── lease a worker (or wait in the queue) ── ask it ── release it
-                                                                  └ it died: once more, fresh
+    compute ── admit ── wait in the queue ── a worker has it ── answered: the next, and only then
+                                                              │            this one's answer goes on
+                                                              └ died: once more, on a fresh worker
 
 Each worker computes one request at a time. Past the deadline, or when the task that awaits
 `compute` is cancelled, the worker is killed, not asked. One more worker than may compute is always
@@ -28,7 +29,7 @@ import contextlib
 import math
 import socket
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from service.contract.problem import (
     Draining,
@@ -54,6 +55,28 @@ SMOOTHING = 0.1
 """Weight of the newest service time in the running mean."""
 
 
+class Request:
+    """One request on its way through the pool."""
+
+    __slots__ = ("deaths", "fds", "message", "reply", "since", "timer", "waited_s", "worker")
+
+    def __init__(
+        self, message: bytes, fds: tuple[int, ...], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.message = message
+        self.fds = fds
+        self.reply: asyncio.Future[frames.Frame] = loop.create_future()
+        """Gets the answer, or what went wrong: WorkerDied where it died twice."""
+        self.since = loop.time()
+        """When it began to wait or, once a worker has it, to be computed, by the loop's clock."""
+        self.waited_s = 0.0
+        self.worker: Worker | None = None
+        """The one that computes it."""
+        self.deaths: list[Worker] = []
+        """Workers that died while they computed it."""
+        self.timer: asyncio.TimerHandle | None = None
+
+
 class Pool:
     """Computes requests in worker processes on this machine (a `seam.Computer`).
 
@@ -71,9 +94,9 @@ class Pool:
         self._open = 0
         self._workers: set[Worker] = set()
         self._idle: deque[Worker] = deque()
-        self._busy: set[Worker] = set()
-        self._queue: deque[asyncio.Future[Worker]] = deque()
-        self._again: deque[asyncio.Future[Worker]] = deque()
+        self._busy: dict[Worker, Request] = {}
+        self._queue: deque[Request] = deque()
+        self._again: deque[Request] = deque()
         self._stillborn = 0
         self._mean_s = 0.0
         self._buffer = bytearray(frames.BUFFER)
@@ -123,8 +146,17 @@ class Pool:
         try:
             if isinstance(body, bytes) and len(body) > INLINE:
                 body = await asyncio.to_thread(Body.spilled, body)
-            message, fds = _request(headers, body)
-            return await self._run(message, fds)
+            request = Request(*_message(headers, body), self._loop)
+            self._queue.append(request)
+            self._dispatch()
+            try:
+                frame = await request.reply
+            except asyncio.CancelledError:
+                self._abandon(request)
+                raise
+            except WorkerDied:
+                raise await _crashed(request.deaths) from None
+            return self._answer(frame, request.waited_s)
         finally:
             self._open -= 1
             if not self._open:
@@ -156,7 +188,7 @@ class Pool:
             raise Draining("The service is shutting down.", retry_after_s=1)
         if self._reason is not None:
             raise NotReady(self._reason, retry_after_s=1)
-        if len(self._queue) >= self.options.queue and not self._can_lease(fresh=False):
+        if len(self._queue) >= self.options.queue and not self._can_take(fresh=False):
             self.counters.rejected += 1
             raise Overloaded(
                 f"{len(self._queue)} requests are waiting already.",
@@ -166,66 +198,9 @@ class Pool:
     def _retry_after(self) -> int:
         """Return in how many seconds the queue of now will be worked off, at the pace of late."""
         now = self._loop.time()
-        ages = [now - worker.since for worker in self._busy]
+        ages = [now - request.since for request in self._busy.values()]
         pace = max(self._mean_s, sum(ages) / len(ages) if ages else 0.0)
         return max(1, math.ceil((len(self._queue) + 1) * pace / self.options.workers))
-
-    async def _run(self, message: bytes, fds: tuple[int, ...]) -> Answer:
-        waited = 0.0
-        deaths: list[Worker] = []
-        first = True
-        while True:
-            came = self._loop.time()
-            worker = await self._lease(fresh=bool(deaths), first=first)
-            waited += self._loop.time() - came
-            first = False
-            try:
-                frame = await self._ask(worker, message, fds)
-            except WorkerDied as death:
-                if death.innocent:
-                    continue
-                deaths.append(worker)
-                if len(deaths) > 1:
-                    raise await self._crashed(deaths) from None
-                self.counters.retries += 1
-            else:
-                return self._answer(frame, waited)
-
-    async def _ask(self, worker: Worker, message: bytes, fds: tuple[int, ...]) -> frames.Frame:
-        worker.since = self._loop.time()
-        reply = worker.ask(message, fds)
-        timer = self._loop.call_later(self.options.time_limit_s, self._time_is_up, worker)
-        try:
-            frame = await reply
-        except asyncio.CancelledError:
-            if worker.state is not State.GONE:
-                self.counters.abandoned += 1
-                worker.kill()
-            raise
-        finally:
-            timer.cancel()
-        self._mean_s += SMOOTHING * (self._loop.time() - worker.since - self._mean_s)
-        self._release(worker)
-        return frame
-
-    def _time_is_up(self, worker: Worker) -> None:
-        if worker.state is not State.GONE:
-            self.counters.time_limits += 1
-            limit = self.options.time_limit_s
-            worker.kill(
-                TimeLimit(
-                    f"The computation was stopped after {limit:g} s (GRADTRACE_TIME_LIMIT_S)."
-                )
-            )
-
-    async def _crashed(self, deaths: list[Worker]) -> GraphCrashed:
-        ended = [worker.child.ended for worker in deaths]
-        await asyncio.wait(ended, timeout=0.5)
-        first, second = (end.result() if end.done() else "unknown" for end in ended)
-        return GraphCrashed(
-            f"The process that computed this graph died ({first}), "
-            f"and so did a fresh one ({second})."
-        )
 
     def _answer(self, frame: frames.Frame, waited: float) -> Answer:
         match frame.head:
@@ -240,67 +215,64 @@ class Pool:
             case _:
                 raise Internal("The worker could not answer.")
 
-    # Leasing workers
+    def _abandon(self, request: Request) -> None:
+        """Forget a request that nobody waits for any more."""
+        if request.worker is not None:
+            self.counters.abandoned += 1
+            request.worker.kill()
+        for line in (self._again, self._queue):
+            if request in line:
+                line.remove(request)
 
-    def _can_lease(self, *, fresh: bool) -> bool:
+    # Requests and workers, brought together
+
+    def _can_take(self, *, fresh: bool) -> bool:
         if not self._idle or len(self._busy) >= self.options.workers:
             return False
         return not fresh or self._idle[0].served == 0
 
-    async def _lease(self, *, fresh: bool, first: bool) -> Worker:
-        """Return a worker that is this request's alone; a ``fresh`` one has served nobody yet."""
-        if self._can_lease(fresh=fresh) and not (first and self._queue):
-            return self._take(fresh=fresh)
-        waiter: asyncio.Future[Worker] = self._loop.create_future()
-        line = self._again if fresh else self._queue
-        if first:
-            line.append(waiter)
-        else:
-            line.appendleft(waiter)
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._release(waiter.result())
-            elif waiter in line:
-                line.remove(waiter)
-            raise
-
-    def _take(self, *, fresh: bool) -> Worker:
-        worker = self._idle.popleft() if fresh else self._idle.pop()
-        worker.state = State.BUSY
-        self._busy.add(worker)
-        return worker
-
-    def _release(self, worker: Worker) -> None:
-        if worker.state is State.GONE:
-            return
-        self._busy.discard(worker)
-        worker.served += 1
-        if worker.retiring or worker.served >= self.options.max_requests:
-            self.counters.retired += 1
-            self._workers.discard(worker)
-            worker.retire()
-            self._refill()
-        else:
-            worker.state = State.IDLE
-            self._idle.append(worker)
-        self._dispatch()
-
     def _dispatch(self) -> None:
         """Give the workers that are free to those who wait, the longest waiting first."""
-        for line, fresh in ((self._again, True), (self._queue, False)):
-            while line and self._can_lease(fresh=fresh):
-                waiter = line.popleft()
-                if not waiter.done():
-                    waiter.set_result(self._take(fresh=fresh))
+        while self._again and self._can_take(fresh=True):
+            self._give(self._again.popleft(), self._idle.popleft)
+        while self._queue and self._can_take(fresh=False):
+            self._give(self._queue.popleft(), self._idle.pop)
+
+    def _give(self, request: Request, take: Callable[[], Worker]) -> None:
+        if request.reply.done():  # nobody waits for it any more
+            return
+        worker = take()
+        now = self._loop.time()
+        request.waited_s += now - request.since
+        request.since = now
+        request.worker = worker
+        request.timer = self._loop.call_later(self.options.time_limit_s, self._time_is_up, worker)
+        self._busy[worker] = request
+        worker.ask(request.message, request.fds)
+
+    def _taken_back(self, worker: Worker) -> Request | None:
+        """Return the request that ``worker`` computes no longer; None where it had none."""
+        request = self._busy.pop(worker, None)
+        if request is None:
+            return None
+        if request.timer:
+            request.timer.cancel()
+        request.worker = None
+        return None if request.reply.done() else request
+
+    def _time_is_up(self, worker: Worker) -> None:
+        self.counters.time_limits += 1
+        limit = self.options.time_limit_s
+        worker.kill(
+            TimeLimit(f"The computation was stopped after {limit:g} s (GRADTRACE_TIME_LIMIT_S).")
+        )
 
     def _refuse_waiting(self, error: Exception) -> None:
         for line in (self._again, self._queue):
             while line:
-                waiter = line.popleft()
-                if not waiter.done():
-                    waiter.set_exception(error)
+                request = line.popleft()
+                if not request.reply.done():
+                    request.reply.set_exception(error)
 
     # What the nursery and the workers report
 
@@ -346,13 +318,35 @@ class Pool:
         self._idle.appendleft(worker)
         self._dispatch()
 
-    def worker_gone(self, worker: Worker, was: State, *, killed: bool) -> None:
-        """Replace a worker that is dead or about to be."""
-        self.counters.crashes += not killed
+    def worker_answered(self, worker: Worker, frame: frames.Frame) -> None:
+        """Pass an answer on, after the worker has got its next request: it shall not wait."""
+        request = self._taken_back(worker)
+        worker.served += 1
+        if worker.retiring or worker.served >= self.options.max_requests:
+            self.counters.retired += 1
+            self._workers.discard(worker)
+            worker.retire()
+            self._refill()
+        else:
+            self._idle.append(worker)
+        self._dispatch()
+        if request:
+            taken_s = self._loop.time() - request.since
+            self._mean_s += SMOOTHING * (taken_s - self._mean_s)
+            request.reply.set_result(frame)
+
+    def worker_gone(self, worker: Worker, was: State, error: Exception | None) -> None:
+        """Replace a worker that is dead or about to be; run its request again if it died."""
+        died = isinstance(error, WorkerDied)
+        self.counters.crashes += died
         self._workers.discard(worker)
-        self._busy.discard(worker)
-        if was is State.IDLE:
+        if was is State.IDLE and worker in self._idle:
             self._idle.remove(worker)
+        request = self._taken_back(worker)
+        if request and isinstance(error, WorkerDied):
+            self._try_again(request, worker, error)
+        elif request and error:
+            request.reply.set_exception(error)
         if was is not State.STARTING:
             self._refill()
             self._dispatch()
@@ -364,8 +358,30 @@ class Pool:
         else:
             self._refill()
 
+    def _try_again(self, request: Request, worker: Worker, death: WorkerDied) -> None:
+        request.since = self._loop.time()
+        if death.innocent:
+            line = self._again if request.deaths else self._queue
+            line.appendleft(request)
+            return
+        request.deaths.append(worker)
+        if len(request.deaths) > 1:
+            request.reply.set_exception(death)
+            return
+        self.counters.retries += 1
+        self._again.appendleft(request)
 
-def _request(headers: Mapping[str, str], body: Body | bytes) -> tuple[bytes, tuple[int, ...]]:
+
+async def _crashed(deaths: list[Worker]) -> GraphCrashed:
+    ended = [worker.child.ended for worker in deaths]
+    await asyncio.wait(ended, timeout=0.5)
+    first, second = (end.result() if end.done() else "unknown" for end in ended)
+    return GraphCrashed(
+        f"The process that computed this graph died ({first}), and so did a fresh one ({second})."
+    )
+
+
+def _message(headers: Mapping[str, str], body: Body | bytes) -> tuple[bytes, tuple[int, ...]]:
     """Return the message for a worker, and the descriptor that goes with it."""
     fds = body.fds if isinstance(body, Body) else ()
     message = frames.encode(dict(headers), b"" if fds else bytes(body))
