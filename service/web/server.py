@@ -27,6 +27,8 @@ from service.web.lifecycle import Lifecycle
 from service.web.logs import AccessLog, logging_config
 from service.web.openapi import build
 from service.web.protocol import BoundedHttp, raise_file_limit
+from service.workers.body import CHUNK
+from service.workers.confine import keep_freed
 from service.workers.inprocess import InProcess
 from service.workers.pool import Pool
 from service.workers.seam import Computer, PoolOptions
@@ -51,6 +53,7 @@ def run(settings: Settings, computer: Computer) -> int:
     """Serve with ``computer``, as :func:`serve` does with a pool."""
     logging.config.dictConfig(logging_config(settings.log))
     raise_file_limit()
+    keep_freed(4 * CHUNK)
     server = Server(settings, computer)
     gc.collect()
     gc.freeze()  # the app stays as long as the process: no collection need look at it again
