@@ -40,8 +40,8 @@ def json_fragments(tensors: Sequence[Tensor | None]) -> list[Any]:
     if first is not None and not first.is_cpu:
         tensors = _on_cpu(tensors)
     fragments: list[Any] = [None] * len(tensors)
-    single: list[int] = []
-    numbers: list[float] = []
+    scalars: list[int] = []
+    rows: list[list[Any]] = []
     for place, tensor in enumerate(tensors):
         if tensor is None:
             continue
@@ -55,16 +55,27 @@ def json_fragments(tensors: Sequence[Tensor | None]) -> list[Any]:
             fragments[place] = json_fragment(tensor)
             continue
         if dtype is torch.float32:
-            single.append(place)
-            numbers += _leaves(tree)
+            if tree.__class__ is list:
+                rows += _rows(tree)
+            else:
+                scalars.append(place)
         elif dtype is torch.float64 and not _all_finite(flat := _leaves(tree)):
             fragments[place] = _like(tree, iter(_named(flat)))
-    if single:
-        printed: list[Any] = list(np.array(numbers, np.float32))
-        left = iter(printed if _all_finite(numbers) else _named(printed))
-        for place in single:
-            fragments[place] = _like(fragments[place], left)
+    if rows or scalars:
+        _shorten(fragments, scalars, rows)
     return fragments
+
+
+def _shorten(fragments: list[Any], scalars: list[int], rows: list[list[Any]]) -> None:
+    """Give float32 numbers their own digits, in place: some ``fragments``, and all of ``rows``."""
+    numbers = [fragments[place] for place in scalars]
+    numbers += chain.from_iterable(rows)
+    printed: list[Any] = list(np.array(numbers, np.float32))
+    left = iter(printed if _all_finite(numbers) else _named(printed))
+    for place in scalars:
+        fragments[place] = next(left)
+    for row in rows:
+        row[:] = islice(left, len(row))
 
 
 def _on_cpu(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
@@ -95,13 +106,17 @@ def _named(numbers: list[Any]) -> list[Any]:
     return [number if isfinite(number) else NAMES[repr(float(number))] for number in numbers]
 
 
+def _rows(tree: list[Any]) -> list[list[Any]]:
+    """Return the innermost of nested lists, those of numbers, in their order."""
+    rows = [tree]
+    while rows[0][0].__class__ is list:
+        rows = list(chain.from_iterable(rows))
+    return rows
+
+
 def _leaves(tree: Any) -> list[Any]:
     """Return the numbers of nested lists in their order."""
-    if tree.__class__ is not list:
-        return [tree]
-    while tree[0].__class__ is list:
-        tree = list(chain.from_iterable(tree))
-    return tree  # type: ignore[no-any-return]
+    return list(chain.from_iterable(_rows(tree))) if tree.__class__ is list else [tree]
 
 
 def _like(tree: Any, numbers: Iterator[Any]) -> Any:
