@@ -27,6 +27,8 @@ MAX_HEAD = 64 * 1024
 """Bytes that a head may still have after the piece it began in (uvloop reads 256 KB at most)."""
 HEAD_TIMEOUT_S = 15.0
 """Seconds in which a request's head must come, once it began or the connection was made."""
+CONTINUE = STATUS_LINE[100]
+CHUNKED = b"\r\ntransfer-encoding: chunked\r\n"
 OFFER = (b"upgrade", b"http2-settings")
 SPARE_FILES = 256
 """Open files kept for everything but connections."""
@@ -43,6 +45,45 @@ def raise_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class HeadWithBody:
+    """What an answer is written to: its head waits for the first piece of its body.
+
+    uvicorn writes one after the other, and each write costs a system call and a packet, and wakes
+    the client. A body of unknown length may be long in coming, so its head goes out at once.
+    """
+
+    __slots__ = ("_held", "_started", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._started = False
+        self._held = b""
+
+    def write(self, data: bytes) -> None:
+        """Write ``data``: a head, a piece of a body, or that the body may come."""
+        if self._held:
+            head, self._held = self._held, b""
+            self._transport.writelines((head, data))
+        elif self._started or data.startswith(CONTINUE):
+            self._transport.write(data)
+        else:
+            self._started = True
+            if CHUNKED in data:
+                self._transport.write(data)
+            else:
+                self._held = data
+
+    def is_closing(self) -> bool:
+        """Return whether the connection is being closed, or is."""
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        """Close the connection when everything is sent."""
+        if self._held:
+            self.write(b"")
+        self._transport.close()
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -98,6 +139,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._offered = any(name == b"upgrade" for name, _ in self.headers)
         if not self._offered:
             super().on_headers_complete()
+            if self.cycle.scope["method"] != "HEAD":
+                self.cycle.transport = cast("asyncio.Transport", HeadWithBody(self.transport))
 
     def on_message_complete(self) -> None:
         """Tell the app that the body is whole."""

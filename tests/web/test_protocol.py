@@ -6,14 +6,14 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from service.web import protocol
-from service.web.protocol import MAX_HEAD, BoundedHttp
+from service.web.protocol import CONTINUE, MAX_HEAD, BoundedHttp, HeadWithBody
 from tests.web.harness import read_all
 
 LARGEST_READ = 256 * 1024
@@ -25,7 +25,12 @@ LENGTH = (b"content-length", b"5")
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": [LENGTH]})
+    headers = [] if scope["path"] == "/stream" else [LENGTH]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    if scope["path"] == "/stream":
+        await receive()  # the body, which comes when the client has read the head
+    if scope["path"] == "/failing":
+        raise RuntimeError
     await send({"type": "http.response.body", "body": b"hello"})
 
 
@@ -106,3 +111,50 @@ def test_what_is_not_http_is_refused_with_a_problem(address: tuple[str, int]) ->
     with connected(address) as connection:
         connection.sendall(b"HELO example.org\r\n\r\n")
         assert problem_of(read_all(connection)) == (400, "invalid_request")
+
+
+class Written(asyncio.Transport):
+    """Notes each write that would go out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.pieces.append(bytes(data))
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.write(b"".join(list_of_data))
+
+
+def test_a_head_goes_out_together_with_the_first_piece_of_its_body() -> None:
+    written = Written()
+    answer = HeadWithBody(written)
+    for piece in (CONTINUE, b"HTTP/1.1 200 OK\r\n\r\n", b"hel", b"lo"):
+        answer.write(piece)
+    assert written.pieces == [CONTINUE, b"HTTP/1.1 200 OK\r\n\r\nhel", b"lo"]
+
+
+def test_the_head_of_a_body_of_unknown_length_does_not_wait(address: tuple[str, int]) -> None:
+    with connected(address) as connection:
+        connection.sendall(b"POST /stream HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")
+        head = connection.recv(1 << 16)
+        assert b"transfer-encoding: chunked" in head
+        connection.sendall(b"!")
+        assert connection.recv(1 << 16).startswith(b"5\r\nhello")
+
+
+def test_a_head_without_a_body_is_sent_and_the_connection_kept(address: tuple[str, int]) -> None:
+    with connected(address) as connection:
+        connection.sendall(GET.replace(b"GET", b"HEAD"))
+        assert connection.recv(1 << 16).endswith(b"\r\n\r\n")
+        connection.sendall(GET)
+        assert is_served(connection)
+
+
+def test_a_head_whose_body_fails_is_sent_before_the_connection_is_closed(
+    address: tuple[str, int],
+) -> None:
+    with connected(address) as connection:
+        connection.sendall(GET.replace(b"/", b"/failing", 1))
+        assert read_all(connection).startswith(b"HTTP/1.1 200")
