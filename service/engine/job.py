@@ -56,6 +56,7 @@ from service.engine.tensors import leaf_tensor_of
 JSON = "application/json"
 SAFETENSORS = "application/x-safetensors"
 CPU = torch.device("cpu")
+NOTHING = nullcontext()
 MANY = 1 << 20
 TEXT_BYTES = 44
 """For an element: 22 signs, twice, because orjson doubles its buffer when it is full."""
@@ -207,7 +208,7 @@ class Engine:
         """
         seed = request.get("seed") or 0
         device = _device(request.get("device") or "cpu")
-        with self._recording() as caught, torch.enable_grad(), _on(device):
+        with self._recording() as caught, _tracking(), _on(device):
             torch.set_warn_always(True)
             leaves = self.leaves(plan, request.get("dtype") or "float32", tensors, device)
             watch.lap("plan")
@@ -319,9 +320,14 @@ def _device(name: str) -> torch.device:
     return device
 
 
+def _tracking() -> AbstractContextManager[object]:
+    """Return a context in which autograd tracks, whatever the caller has set."""
+    return NOTHING if torch.is_grad_enabled() else torch.enable_grad()
+
+
 def _on(device: torch.device) -> AbstractContextManager[object]:
     """Return a context in which ops that make tensors of nothing make them on ``device``."""
-    return nullcontext() if device is CPU else device
+    return NOTHING if device is CPU else device
 
 
 def explain(error: Exception, limits: Limits) -> GradtraceError:
