@@ -59,7 +59,7 @@ def parse_json(body: bytes | memoryview) -> Any:
         written = orjson.dumps(document)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
         _refuse(text, error)
-    if ESCAPED_COLON in text or text.count(b":") != written.count(b":"):
+    if not _has_each_key_once(text, written):
         _exact(text)
     return document
 
@@ -71,8 +71,14 @@ def _if_valid(text: bytes) -> Any:
         written = orjson.dumps(document)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
-    sure = ESCAPED_COLON not in text and text.count(b":") == written.count(b":")
-    return document if sure else None
+    return document if _has_each_key_once(text, written) else None
+
+
+def _has_each_key_once(text: bytes, written: bytes) -> bool:
+    """Return whether no key is given twice for sure, by what was ``written`` of the parsed text."""
+    if b"\\" in text and ESCAPED_COLON in text:  # one sign is found far quicker than several
+        return False
+    return text.count(b":") == written.count(b":")
 
 
 def _refuse(text: bytes, error: Exception) -> NoReturn:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from service.engine.number_array import NumberArray, read_number_array
 
-STRIDE = 1 << 14
+STRIDE = 1 << 12
 """A value shorter than this many bytes is not worth cutting out."""
 
 LIST_KEYS = (b'"value"', b'"gradient"')

@@ -23,7 +23,7 @@ from service.engine.notes import note
 from service.engine.run import Run
 from service.engine.small_tensors import json_fragments
 from service.engine.stats import tensor_stats
-from service.engine.tensors import DTYPE_NAMES, base64_fragment
+from service.engine.tensors import DTYPE_NAMES, base64_text
 
 Trace = dict[str, Any]
 """A NodeTrace or an Edge on its way to orjson."""
@@ -88,7 +88,7 @@ class Wanted(NamedTuple):
                 fill(traces, field, islice(texts, len(traces)))
         elif self.encoding == Encoding.BASE64:
             for field, tensors in columns.items():
-                coded = (None if tensor is None else base64_fragment(tensor) for tensor in tensors)
+                coded = (None if tensor is None else base64_text(tensor) for tensor in tensors)
                 fill(traces, f"{field}_base64", coded)
 
 

@@ -25,7 +25,6 @@ from service.engine.read_tensor import (
     tensor_from_bytes,
 )
 from service.engine.write_tensor import (
-    base64_fragment,
     base64_text,
     json_fragment,
     raw_bytes,
@@ -34,7 +33,6 @@ from service.engine.write_tensor import (
 __all__ = [
     "DTYPES",
     "DTYPE_NAMES",
-    "base64_fragment",
     "base64_text",
     "json_fragment",
     "leaf_tensor",

@@ -86,11 +86,6 @@ def base64_text(tensor: Tensor) -> str:
     return pybase64.b64encode_as_string(_laid_out(tensor))
 
 
-def base64_fragment(tensor: Tensor) -> orjson.Fragment:
-    """Return :func:`base64_text` for orjson, which need not look at each sign again."""
-    return orjson.Fragment(b'"%b"' % pybase64.b64encode(_laid_out(tensor)))
-
-
 def raw_bytes(tensor: Tensor) -> memoryview:
     """Return the tensor's row-major little-endian bytes, without a copy where they lie so."""
     return memoryview(_laid_out(tensor).reshape(-1).view(np.uint8))
