@@ -5,10 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from bench import engine, http
+from bench import engine, growth, http, pool
 from bench.harness import Figure
 
-PARTS = {"engine": engine.figures, "http": http.figures}
+PARTS = {
+    "engine": engine.figures,
+    "http": http.figures,
+    "pool": pool.figures,
+    "growth": growth.figures,
+}
 
 
 def figures(names: list[str]) -> Iterator[Figure]:
@@ -17,13 +22,13 @@ def figures(names: list[str]) -> Iterator[Figure]:
 
 
 def main() -> None:
-    """Print the table; name parts (engine, http) to run only those."""
+    """Print the table; name parts (engine, http, pool, growth) to run only those."""
     print(f"{'what':48} {'ratio':>8} {'goal':>8} {'ours us':>12} {'plain us':>12}")
     for figure in figures(sys.argv[1:]):
         sign = ">=" if figure.higher else "<="
         verdict = "" if figure.met else "  not met"
         print(
-            f"{figure.what:48} {figure.ratio:8.2f} {sign}{figure.goal:6.1f} "
+            f"{figure.what:48} {figure.ratio:8.2f} {sign}{figure.goal:6.4g} "
             f"{figure.ours_us:12.1f} {figure.plain_us:12.1f}{verdict}",
             flush=True,
         )

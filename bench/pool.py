@@ -1,7 +1,7 @@
 """The way to a worker and back, against the same job in this process.
 
-``python -m bench.pool`` prints what the pool adds: in microseconds for a small graph, and as a part
-of the request where 10 MB go each way.
+What the pool adds: in microseconds for a small graph, and as a part of the request where 10 MB go
+each way.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import orjson
 import torch
 
 from bench.graphs import SEED, leaf_of
+from bench.harness import Figure
 from service.engine.job import JSON, SAFETENSORS
 from service.engine.safetensors_file import write_file
 from service.jobs import create
@@ -65,23 +66,28 @@ async def times(pool: Pool, media_type: str, body: bytes, rounds: int) -> list[t
     return pairs[rounds // 10 :]
 
 
-async def main() -> None:
-    """Print a line for a small graph and one for each encoding of a large leaf."""
+def figures() -> Iterator[Figure]:
+    """Measure a small graph, and a large leaf in each encoding."""
+    yield from asyncio.run(_figures())
+
+
+async def _figures() -> list[Figure]:
     pool = Pool(PoolOptions(workers=1, spares=0))
     await pool.start()
     await pool.wait_ready()
     try:
         pairs = await times(pool, JSON, orjson.dumps(SEED), ROUNDS_SMALL)
         added = statistics.median(there - here for there, here in pairs) * 1e6
-        print(f"{'seed graph':24} {added:8.0f} us more than in this process")
+        found = [_figure("seed graph, us that the pool adds", added, 80, pairs)]
         for encoding in ("json", "base64", "safetensors"):
             pairs = await times(pool, *large(encoding), ROUNDS_LARGE)
-            share = statistics.median((there - here) / there for there, here in pairs)
-            took = statistics.median(there for there, _ in pairs) * 1e3
-            print(f"{'10 MB as ' + encoding:24} {share:8.1%} of {took:.0f} ms")
+            part = statistics.median((there - here) / there for there, here in pairs)
+            found.append(_figure(f"10 MB as {encoding}, the pool's part", part, 0.1, pairs))
+        return found
     finally:
         await pool.stop()
 
 
-if __name__ == "__main__":
-    asyncio.run(main())
+def _figure(what: str, ratio: float, goal: float, pairs: list[tuple[float, float]]) -> Figure:
+    there, here = (statistics.median(side) * 1e6 for side in zip(*pairs, strict=True))
+    return Figure(what, ratio, goal, there, here)

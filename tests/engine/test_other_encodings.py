@@ -12,6 +12,7 @@ import torch
 from safetensors import torch as library
 
 from service.contract.response import TraceResponse
+from service.engine import write_tensor
 from service.engine.job import JSON, SAFETENSORS
 from tests.engine.asking import ENGINE, leaf, nodes_of, op
 from tests.engine.test_golden import as_tensor
@@ -100,3 +101,21 @@ def test_a_file_that_is_none_is_a_problem(body: bytes) -> None:
     answer = ENGINE.trace(SAFETENSORS, SAFETENSORS, body)
     assert answer.status in (400, 422)
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("encoding", ["json", "base64"])
+def test_what_was_not_asked_for_is_not_written(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written(*_: object) -> None:
+        raise AssertionError("a tensor was written")
+
+    monkeypatch.setattr(write_tensor, "_array", written)
+    monkeypatch.setattr(write_tensor, "_laid_out", written)
+    x = leaf("x", [float(number) for number in range(100)], requires_grad=True)
+    request = {"leaves": [x], "ops": [op("out", "sum", "x")], "encoding": encoding}
+    with pytest.raises(AssertionError, match="was written"):
+        write_tensor.base64_text(torch.ones(1))
+    [told, _] = nodes_of(request | {"include": ["stats", "notes"]}).values()
+    assert told["stats"]["value"]["mean"] == 49.5
+    assert "value" not in told

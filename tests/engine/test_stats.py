@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -165,3 +165,21 @@ def test_every_layout_is_taken(layout: Callable[[], Tensor]) -> None:
     assert told["mean"] == pytest.approx(plain.mean())
     assert told["std"] == pytest.approx(plain.std())
     assert told["norm"] == pytest.approx(np.linalg.norm(plain))
+
+
+@pytest.mark.parametrize(("largest", "passes"), [(1.0, 2), (1e308, 3)])
+def test_memory_is_passed_over_twice_and_once_more_where_the_sum_overflows(
+    largest: float, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = 0
+    blocks = stats._blocks
+
+    def counted(flat: Tensor) -> Iterator[tuple[Tensor, stats.Numbers]]:
+        nonlocal read
+        for block, numbers in blocks(flat):
+            read += len(block)
+            yield block, numbers
+
+    monkeypatch.setattr(stats, "_blocks", counted)
+    assert tensor_stats(torch.full((6_400,), largest, dtype=torch.float64))["mean"] == largest
+    assert read == passes * 6_400
