@@ -96,7 +96,7 @@ class Jobs:
         asked = request.get("include") or ()
         wanted = Wanted(frozenset([*PICTURE_NEEDS, *asked]), Encoding.JSON)
         traced = self._engine.compute(request, plan, tensors, wanted, watch)
-        response = orjson.loads(write_json(traced, wanted))
+        response = orjson.loads(Answer(200, {}, write_json(traced, wanted)).body)
         text = PICTURES[accept](request, response, _output_names)
         watch.lap("encode")
         nodes = str(count_nodes(request))

@@ -10,6 +10,7 @@ Engine.trace
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 import traceback
 import warnings
@@ -51,7 +52,7 @@ from service.engine.run import (
     run_forward,
 )
 from service.engine.safetensors_file import read_request, write_answer
-from service.engine.tensors import leaf_tensor_of
+from service.engine.tensors import base64_bytes, leaf_tensor_of
 
 JSON = "application/json"
 SAFETENSORS = "application/x-safetensors"
@@ -60,6 +61,8 @@ NOTHING = nullcontext()
 MANY = 1 << 20
 TEXT_BYTES = 44
 """For an element: 22 signs, twice, because orjson doubles its buffer when it is full."""
+MARK = secrets.token_hex(16)
+"""What no client can write where a piece of the answer is to come."""
 logger = logging.getLogger(__name__)
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 NO_TENSORS: Mapping[str, Tensor] = {}
@@ -285,8 +288,8 @@ def as_document(traced: Traced, wanted: Wanted) -> dict[str, Any]:
     return document
 
 
-def write_json(traced: Traced, wanted: Wanted) -> bytes:
-    """Return the TraceResponse as JSON.
+def write_json(traced: Traced, wanted: Wanted) -> bytes | list[bytes | memoryview]:
+    """Return the TraceResponse as JSON, in pieces where it has long base64.
 
     Raises:
         RuntimeError: there is no room for the text; orjson would end the process instead.
@@ -294,7 +297,20 @@ def write_json(traced: Traced, wanted: Wanted) -> bytes:
     if traced.elements > MANY:
         # Taken and given back at once, and never written to.
         torch.empty(traced.elements * TEXT_BYTES, dtype=torch.uint8)
-    return orjson.dumps(as_document(traced, wanted), option=OPTIONS)
+    large: list[Tensor] = []
+
+    def mark(tensor: Tensor) -> str:
+        large.append(tensor)
+        return MARK
+
+    text = orjson.dumps(as_document(traced, wanted), mark, OPTIONS)
+    if not large:
+        return text
+    first, *others = text.split(MARK.encode())
+    pieces: list[bytes | memoryview] = [first]
+    for tensor, other in zip(large, others, strict=True):
+        pieces += base64_bytes(tensor), other
+    return pieces
 
 
 def write_file(traced: Traced, wanted: Wanted) -> list[bytes | memoryview]:

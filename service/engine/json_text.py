@@ -30,7 +30,7 @@ MAX_DEPTH = 254
 
 TOO_DEEP = f"lists and objects are nested more than {MAX_DEPTH} levels deep"
 
-LONG_TEXT = 1 << 16
+LONG_TEXT = 1 << 14
 """Bytes from which on a text is searched for long lists of numbers."""
 
 NON_FINITE = ("-Infinity", "Infinity", "NaN")

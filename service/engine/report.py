@@ -30,6 +30,8 @@ Trace = dict[str, Any]
 
 BESIDE = "beside"
 """The encoding in which tensors are no part of the JSON, as in a safetensors answer."""
+LARGE = 4096
+"""Elements from which on a tensor's base64 is not copied into the JSON around it."""
 DEFAULT: frozenset[str] = frozenset(DEFAULT_INCLUDE)
 
 
@@ -88,8 +90,14 @@ class Wanted(NamedTuple):
                 fill(traces, field, islice(texts, len(traces)))
         elif self.encoding == Encoding.BASE64:
             for field, tensors in columns.items():
-                coded = (None if tensor is None else base64_text(tensor) for tensor in tensors)
-                fill(traces, f"{field}_base64", coded)
+                fill(traces, f"{field}_base64", map(_coded, tensors))
+
+
+def _coded(tensor: Tensor | None) -> str | Tensor | None:
+    """Return the base64 of a small tensor; a large one is left for a piece of its own."""
+    if tensor is None or tensor.numel() >= LARGE:
+        return tensor
+    return base64_text(tensor)
 
 
 def fill(traces: list[Trace], field: str, column: Iterable[Any]) -> None:

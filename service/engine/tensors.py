@@ -25,6 +25,7 @@ from service.engine.read_tensor import (
     tensor_from_bytes,
 )
 from service.engine.write_tensor import (
+    base64_bytes,
     base64_text,
     json_fragment,
     raw_bytes,
@@ -33,6 +34,7 @@ from service.engine.write_tensor import (
 __all__ = [
     "DTYPES",
     "DTYPE_NAMES",
+    "base64_bytes",
     "base64_text",
     "json_fragment",
     "leaf_tensor",

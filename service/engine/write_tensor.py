@@ -86,6 +86,12 @@ def base64_text(tensor: Tensor) -> str:
     return pybase64.b64encode_as_string(_laid_out(tensor))
 
 
+def base64_bytes(tensor: Tensor) -> bytes:
+    """Return :func:`base64_text` in ASCII."""
+    coded: bytes = pybase64.b64encode(_laid_out(tensor))
+    return coded
+
+
 def raw_bytes(tensor: Tensor) -> memoryview:
     """Return the tensor's row-major little-endian bytes, without a copy where they lie so."""
     return memoryview(_laid_out(tensor).reshape(-1).view(np.uint8))

@@ -14,6 +14,7 @@ from safetensors import torch as library
 from service.contract.response import TraceResponse
 from service.engine import write_tensor
 from service.engine.job import JSON, SAFETENSORS
+from service.engine.report import LARGE
 from tests.engine.asking import ENGINE, leaf, nodes_of, op
 from tests.engine.test_golden import as_tensor
 from tests.golden import CASES
@@ -101,6 +102,26 @@ def test_a_file_that_is_none_is_a_problem(body: bytes) -> None:
     answer = ENGINE.trace(SAFETENSORS, SAFETENSORS, body)
     assert answer.status in (400, 422)
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_long_base64_is_a_piece_of_its_own_wherever_it_stands() -> None:
+    numbers = np.arange(LARGE, dtype=np.float32)
+    text = base64.b64encode(numbers.tobytes()).decode()
+    x = {"id": "x", "value_base64": text, "shape": [LARGE], "requires_grad": True}
+    ops = [op("h", "neg", "x"), op("out", "sum", "h")]
+    include = ["value", "grad", "edges"]
+    request = {"leaves": [x], "ops": ops, "encoding": "base64", "include": include}
+    answer = ENGINE.trace(JSON, JSON, orjson.dumps(request))
+    document = orjson.loads(answer.body)
+    TraceResponse.model_validate(document)
+    leaf_, h, _ = document["nodes"]
+    assert leaf_["value_base64"] == text
+    assert h["value_base64"] == base64.b64encode((-numbers).tobytes()).decode()
+    minus = base64.b64encode(np.full(LARGE, -1, np.float32).tobytes()).decode()
+    assert leaf_["grad_base64"] == document["edges"][0]["grad_base64"] == minus
+    assert h["grad_base64"] is None
+    assert isinstance(answer.data, list)
+    assert [bytes(piece) for piece in answer.data].count(minus.encode()) == 2
 
 
 @pytest.mark.parametrize("encoding", ["json", "base64"])
