@@ -13,6 +13,9 @@ from tests.playground.files import EXAMPLES
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
+PAUSE_MS = 1_500
+"""Time for what must not happen: the page reads 400 ms after the last key."""
+
 
 def node(page: Page, node_id: str) -> Locator:
     return page.locator(f'#picture [data-node="{node_id}"]')
@@ -207,6 +210,33 @@ def test_three_hundred_nodes_stay_usable(open_page: OpenPage) -> None:
     assert before is not None
     assert after is not None
     assert after["height"] < before["height"] / 5
+
+
+def test_what_was_typed_is_read_once_however_soon_run_is_clicked(open_page: OpenPage) -> None:
+    page = open_page()
+    until_status(page, "c", "not_retained")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.rpartition("/v1/")[2]))
+
+    write(page, source(page).replace("b ** 2", "b ** 3"))
+
+    page.wait_for_timeout(PAUSE_MS)
+    assert asked.count("import/python") == asked.count("trace") / 2 == 1, "trace and picture"
+
+
+def test_what_was_typed_is_read_before_the_editor_shows_it_in_other_words(
+    open_page: OpenPage,
+) -> None:
+    page = open_page()
+    until_status(page, "c", "not_retained")
+    page.fill("#source", source(page).replace("b ** 2", "b ** 3"))
+
+    page.click("#tab-json")
+
+    until_source(page, "{")
+    page.wait_for_timeout(PAUSE_MS)
+    assert '"exponent": 3' in source(page)
+    assert not page.is_visible("#problem")
 
 
 def test_a_large_graph_is_shown_as_a_summary(open_page: OpenPage) -> None:

@@ -44,21 +44,39 @@ let typing = 0;
 const editor = new Editor(byId("editor"), {
   changed(text) {
     clearTimeout(typing);
-    typing = setTimeout(() => session.read(text), TYPING_PAUSE_MS);
+    typing = setTimeout(readTyped, TYPING_PAUSE_MS);
     chooser.value = "";
     store.set({ text, undo: null });
   },
-  run() {
-    clearTimeout(typing);
-    session.read(store.get("text"));
-  },
+  run,
 });
+
+function run() {
+  clearTimeout(typing);
+  typing = 0;
+  return session.read(store.get("text"));
+}
+
+/** Read what was typed and not read yet, before anything else is done with it. */
+async function readTyped() {
+  if (typing) await run();
+}
 
 store.on(["text", "view"], ({ text, view }) => editor.show(text, view));
 store.on(["view"], ({ view }) => showTab(view));
-byId("run").addEventListener("click", () => session.read(store.get("text")));
+byId("run").addEventListener("click", run);
 
 const tabs = [...document.querySelectorAll("[role=tab]")];
+
+async function switchTo(view) {
+  await readTyped();
+  await session.switchTo(view);
+}
+
+async function toggle(id) {
+  await readTyped();
+  await session.toggle(id);
+}
 
 function showTab(view) {
   for (const tab of tabs) {
@@ -70,12 +88,12 @@ function showTab(view) {
 }
 
 for (const tab of tabs) {
-  tab.addEventListener("click", () => session.switchTo(tab.dataset.view));
+  tab.addEventListener("click", () => switchTo(tab.dataset.view));
   tab.addEventListener("keydown", (event) => {
     if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
     const other = tabs.find((item) => item !== tab);
     other.focus();
-    session.switchTo(other.dataset.view);
+    switchTo(other.dataset.view);
   });
 }
 
@@ -104,9 +122,9 @@ function problemParts(problem, undo) {
 // The picture.
 
 const picture = new Picture(byId("picture"), {
-  chosen(id, toggle) {
+  chosen(id, switched) {
     select(id);
-    if (toggle) session.toggle(id);
+    if (switched) toggle(id);
   },
   described(id) {
     const { request, response } = { request: store.get("request"), response: store.get("response") };
@@ -145,7 +163,7 @@ store.on(["message", "response", "problem"], ({ message, response, problem }) =>
 
 // The chosen node, the table, the diagnosis.
 
-const hooks = { toggle: (id) => session.toggle(id), select };
+const hooks = { toggle, select };
 
 store.on(["selected", "response", "request"], (fields) => {
   const focused = document.activeElement?.id === "switch";
@@ -213,6 +231,7 @@ chooser.append(
 
 async function open({ view, text }, about = "") {
   clearTimeout(typing);
+  typing = 0;
   picture.reset();
   byId("about").textContent = about;
   byId("about").hidden = !about;
