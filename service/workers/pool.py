@@ -213,10 +213,14 @@ class Pool:
                     f"{self.options.memory_limit_mb} MiB allowed (GRADTRACE_MEMORY_LIMIT_MB)."
                 )
             case _:
+                frame.body().close()
                 raise Internal("The worker could not answer.")
 
     def _abandon(self, request: Request) -> None:
-        """Forget a request that nobody waits for any more."""
+        """Forget a request that nobody waits for any more, and its answer if that has just come."""
+        reply = request.reply
+        if reply.done() and not reply.cancelled() and reply.exception() is None:
+            reply.result().body().close()
         if request.worker is not None:
             self.counters.abandoned += 1
             request.worker.kill()
@@ -334,6 +338,8 @@ class Pool:
             taken_s = self._loop.time() - request.since
             self._mean_s += SMOOTHING * (taken_s - self._mean_s)
             request.reply.set_result(frame)
+        else:
+            frame.body().close()
 
     def worker_gone(self, worker: Worker, was: State, error: Exception | None) -> None:
         """Replace a worker that is dead or about to be; run its request again if it died."""

@@ -9,6 +9,8 @@ import time
 import pytest
 
 from service.workers.body import CHUNK, INLINE, Body
+from service.workers.frames import Frame
+from service.workers.handle import Worker
 from tests.processes import open_files
 from tests.workers.conftest import StartPool
 
@@ -102,3 +104,27 @@ async def test_a_large_body_survives_a_death(start_pool: StartPool) -> None:
     os.kill(int(victim), 9)
     answer = await pool.compute({"do": "echo"}, data)
     assert bytes(answer.body) == data
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_large_answer_that_nobody_waits_for_any_more_is_given_back(
+    start_pool: StartPool, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = await start_pool(workers=1)
+    body = of(bytes(1_000_000), 65536)
+    before = open_files(os.getpid())
+    answered = pool.worker_answered
+
+    def cancelling(worker: Worker, frame: Frame) -> None:
+        if when == "before":
+            asked.cancel()
+        answered(worker, frame)
+        asked.cancel()
+
+    monkeypatch.setattr(pool, "worker_answered", cancelling)
+    asked = asyncio.create_task(pool.compute({"do": "echo"}, body))
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert open_files(os.getpid()) == before
+    assert pool.workers.busy == pool.counters.abandoned == 0
