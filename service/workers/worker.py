@@ -19,7 +19,7 @@ from service.workers.seam import Job
 
 KEPT = 0.25
 """Part of the memory budget that a worker may keep between requests; beyond it, it is replaced."""
-BLOCK = 4 * 2**20
+BLOCK = 2**20
 """Bytes of memory that are kept for the next request rather than given back and mapped again."""
 
 GARBAGE = 20_000

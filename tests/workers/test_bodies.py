@@ -12,6 +12,7 @@ from service.workers.body import CHUNK, INLINE, Body
 from service.workers.frames import Frame
 from service.workers.handle import Worker
 from tests.processes import open_files
+from tests.workers.calls import until
 from tests.workers.conftest import StartPool
 
 SIZES = [0, 1, INLINE - 1, INLINE, INLINE + 1, CHUNK, CHUNK + 1, 3_000_000]
@@ -112,6 +113,7 @@ async def test_a_large_answer_that_nobody_waits_for_any_more_is_given_back(
     start_pool: StartPool, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = await start_pool(workers=1)
+    await until(lambda: pool.workers.idle == 2 and pool._nursery._standby is not None)
     body = of(bytes(1_000_000), 65536)
     before = open_files(os.getpid())
     answered = pool.worker_answered
