@@ -1,7 +1,7 @@
 """The way to a worker and back, against the same job in this process.
 
-What the pool adds: in microseconds for a small graph, and as a part of the request where 10 MB go
-each way.
+What the pool adds, from the last byte of a request to the first of its answer: in microseconds for
+a small graph; where 10 MB go each way as a part of that time, and of the request over HTTP.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import orjson
@@ -17,6 +18,7 @@ import torch
 
 from bench.graphs import SEED, leaf_of
 from bench.harness import Figure
+from bench.servers import Connection, gradtrace, message_of
 from service.engine.job import JSON, SAFETENSORS
 from service.engine.safetensors_file import write_file
 from service.jobs import create
@@ -40,8 +42,19 @@ def large(encoding: str) -> tuple[str, bytes]:
     return JSON, orjson.dumps(leaf_of(numbers, encoding) | ops, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-async def times(pool: Pool, media_type: str, body: bytes, rounds: int) -> list[tuple[float, float]]:
-    """Return, for every round, the seconds through the pool and the seconds in this process.
+class Times(NamedTuple):
+    """Seconds that one round took."""
+
+    there: float
+    """Through the pool."""
+    here: float
+    """In this process."""
+    http: float
+    """Over HTTP, to the end of the answer."""
+
+
+async def times(pool: Pool, port: int, media_type: str, body: bytes, rounds: int) -> list[Times]:
+    """Ask the pool, this process and the service at ``port`` in turns.
 
     A small graph is sent ``BLOCK`` times in a row, as the client of a busy service does: where both
     processes have gone to sleep, the time to wake them is what is measured, twice or more of it.
@@ -56,6 +69,7 @@ async def times(pool: Pool, media_type: str, body: bytes, rounds: int) -> list[t
         answer = await pool.compute(headers, sent)
         taken.append(time.perf_counter() - began)
         assert answer.status == 200
+        answer.body.close()
 
     def here(headers: Mapping[str, str] = headers) -> None:
         began = time.perf_counter()
@@ -63,15 +77,26 @@ async def times(pool: Pool, media_type: str, body: bytes, rounds: int) -> list[t
         taken.append(time.perf_counter() - began)
         assert answer.status == 200
 
-    pairs = []
-    for _ in range(rounds):
-        taken: list[float] = []
-        for _ in range(block):
-            await there()
-        for _ in range(block):
-            here()
-        pairs.append((statistics.median(taken[:block]), statistics.median(taken[block:])))
-    return pairs[rounds // 10 :]
+    def over_http() -> None:
+        began = time.perf_counter()
+        status = connection.post(message)
+        taken.append(time.perf_counter() - began)
+        assert status == 200
+
+    found = []
+    message = message_of(body, media_type=media_type)
+    with Connection(port) as connection:
+        for _ in range(rounds):
+            taken: list[float] = []
+            for _ in range(block):
+                await there()
+            for _ in range(block):
+                here()
+            for _ in range(block):
+                over_http()
+            each = (taken[at : at + block] for at in range(0, 3 * block, block))
+            found.append(Times(*map(statistics.median, each)))
+    return found[rounds // 10 :]
 
 
 def figures() -> Iterator[Figure]:
@@ -84,18 +109,23 @@ async def _figures() -> list[Figure]:
     await pool.start()
     await pool.wait_ready()
     try:
-        pairs = await times(pool, JSON, orjson.dumps(SEED), ROUNDS_SMALL)
-        added = statistics.median(there - here for there, here in pairs) * 1e6
-        found = [_figure("seed graph, us that the pool adds", added, 80, pairs)]
-        for encoding in ("json", "base64", "safetensors"):
-            pairs = await times(pool, *large(encoding), ROUNDS_LARGE)
-            part = statistics.median((there - here) / there for there, here in pairs)
-            found.append(_figure(f"10 MB as {encoding}, the pool's part", part, 0.1, pairs))
+        with gradtrace() as port:
+            rounds = await times(pool, port, JSON, orjson.dumps(SEED), ROUNDS_SMALL)
+            added = statistics.median(r.there - r.here for r in rounds) * 1e6
+            found = [_figure("seed graph, us that the pool adds", added, 80, rounds, "there")]
+            for encoding in ("json", "base64", "safetensors"):
+                rounds = await times(pool, port, *large(encoding), ROUNDS_LARGE)
+                what = f"10 MB as {encoding}, the pool's part"
+                part = statistics.median((r.there - r.here) / r.there for r in rounds)
+                found.append(_figure(f"{what} of its time", part, 0.1, rounds, "there"))
+                part = statistics.median((r.there - r.here) / r.http for r in rounds)
+                found.append(_figure(f"{what} over HTTP", part, 0.1, rounds, "http"))
         return found
     finally:
         await pool.stop()
 
 
-def _figure(what: str, ratio: float, goal: float, pairs: list[tuple[float, float]]) -> Figure:
-    there, here = (statistics.median(side) * 1e6 for side in zip(*pairs, strict=True))
-    return Figure(what, ratio, goal, there, here)
+def _figure(what: str, ratio: float, goal: float, rounds: list[Times], whole: str) -> Figure:
+    ours = statistics.median(getattr(r, whole) for r in rounds)
+    plain = statistics.median(r.here for r in rounds)
+    return Figure(what, ratio, goal, ours * 1e6, plain * 1e6)

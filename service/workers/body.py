@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 INLINE = 64 * 1024
@@ -34,19 +34,29 @@ class Body:
     The memory is given back when the last reference goes, or at :meth:`close`.
     """
 
-    __slots__ = ("_fd", "_parts", "_size")
+    __slots__ = ("_closed", "_fd", "_parts", "_size")
 
     def __init__(self, data: bytes = b"") -> None:
         self._parts: list[Buffer] = [data] if data else []
         self._size = len(data)
         self._fd: int | None = None
+        self._closed: Callable[[], None] | None = None
 
     @classmethod
-    def adopt(cls, fd: int) -> Self:
-        """Take over a memfd that a worker filled."""
+    def adopt(
+        cls, fd: int, size: int | None = None, closed: Callable[[], None] | None = None
+    ) -> Self:
+        """Take over a memfd that another process filled.
+
+        Args:
+            fd: becomes the body's own; not so the memory behind it, if ``closed`` is given.
+            size: how many bytes of it are the body; None for all.
+            closed: called once the body has been closed, after which the memory may change.
+        """
         body = cls()
         body._fd = fd
-        body._size = os.fstat(fd).st_size
+        body._size = os.fstat(fd).st_size if size is None else size
+        body._closed = closed
         return body
 
     @classmethod
@@ -90,7 +100,7 @@ class Body:
             yield from (bytes(part) for part in self._parts)
             return
         for start in range(0, self._size, CHUNK):
-            yield os.pread(self._fd, CHUNK, start)
+            yield os.pread(self._fd, min(CHUNK, self._size - start), start)
 
     def __bytes__(self) -> bytes:
         if len(self._parts) == 1 and isinstance(self._parts[0], bytes):
@@ -116,6 +126,8 @@ class Body:
         fd, self._fd, self._size = self._fd, None, 0
         if fd is not None:
             os.close(fd)
+            if self._closed:
+                self._closed()
 
     def __del__(self) -> None:
         self.close()

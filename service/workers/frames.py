@@ -1,9 +1,13 @@
 """One message between the web process, a fork server and a worker.
 
 Every pair of processes talks over a Unix socket of type SOCK_SEQPACKET: one send is one receive,
-nothing is ever half there. A message is the length of its head (4 bytes), the head as JSON, and a
-small body as it is; a large body goes along as the descriptor of a memfd. What comes from a worker
-is JSON and never pickle, because a worker that a graph has corrupted must not reach further.
+nothing is ever half there. A message is two numbers, the head as JSON, and a small body as it is; a
+large body goes along as the descriptor of a memfd. What comes from a worker is JSON and never
+pickle, because a worker that a graph has corrupted must not reach further.
+
+The first number is the length of the head (4 bytes). The second (8 bytes) is the length of a large
+body in a memfd that the sender wants to write again once the body is read; in all other cases it is
+0 and the memfd is the receiver's for good.
 """
 
 from __future__ import annotations
@@ -11,23 +15,25 @@ from __future__ import annotations
 import array
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
 
-from service.workers.body import INLINE, Body, Data, pieces_of
+from service.workers.body import INLINE, Body
 
 MAX_HEAD = 64 * 1024
-BUFFER = 4 + MAX_HEAD + INLINE
+BUFFER = 12 + MAX_HEAD + INLINE
 """Bytes of the longest message."""
 
 READY = "ready"
 RETIRE = "retire"
 ANSWER = "answer"
+READ = "read"
 NO_MEMORY = "no_memory"
 FAILED = "failed"
 
-_LENGTH = struct.Struct("<I")
+_LENGTHS = struct.Struct("<IQ")
 _FDS = 4
 _ANCILLARY = socket.CMSG_SPACE(_FDS * array.array("i").itemsize)
 
@@ -38,10 +44,18 @@ class Frame(NamedTuple):
     head: Any
     inline: bytes
     fds: list[int]
+    lent: int
+    """Bytes of a body in memory that the sender wants back; 0 where there is no such body."""
 
-    def body(self) -> Body:
-        """Return the body, which takes over the memfd where there is one."""
-        return Body.adopt(self.fds[0]) if self.fds else Body(self.inline)
+    def body(self, read: Callable[[], None] | None = None) -> Body:
+        """Return the body, which takes over the memfd where there is one.
+
+        Args:
+            read: called when the body is closed, if its memory is lent.
+        """
+        if not self.fds:
+            return Body(self.inline)
+        return Body.adopt(self.fds[0], *((self.lent, read) if self.lent else ()))
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -52,10 +66,10 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return ends
 
 
-def encode(head: Any, inline: bytes = b"") -> bytes:
-    """Return the bytes of a message."""
+def encode(head: Any, inline: bytes = b"", lent: int = 0) -> bytes:
+    """Return the bytes of a message; for ``inline`` and ``lent`` see :class:`Frame`."""
     text = orjson.dumps(head)
-    return b"".join((_LENGTH.pack(len(text)), text, inline))
+    return b"".join((_LENGTHS.pack(len(text), lent), text, inline))
 
 
 def send(sock: socket.socket, message: bytes, fds: tuple[int, ...] = ()) -> None:
@@ -83,18 +97,8 @@ def receive(sock: socket.socket, buffer: bytearray) -> Frame | None:
         fds.frombytes(data)
     if size == 0:
         return None
-    end = _LENGTH.size + _LENGTH.unpack_from(buffer)[0]
+    length, lent = _LENGTHS.unpack_from(buffer)
+    end = _LENGTHS.size + length
     with memoryview(buffer) as view:
-        head = orjson.loads(view[_LENGTH.size : end])
-        return Frame(head, bytes(view[end:size]), fds.tolist())
-
-
-def send_body(sock: socket.socket, head: Any, data: Data) -> None:
-    """Send a message with a body of any size."""
-    pieces = pieces_of(data)
-    if sum(map(len, pieces)) <= INLINE:
-        send(sock, encode(head, b"".join(pieces)))
-        return
-    body = Body.spilled(data)
-    send(sock, encode(head), body.fds)
-    body.close()
+        head = orjson.loads(view[_LENGTHS.size : end])
+        return Frame(head, bytes(view[end:size]), fds.tolist(), lent)

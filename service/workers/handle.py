@@ -13,9 +13,12 @@ import signal
 import socket
 from collections.abc import Callable
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from service.workers import frames
+from service.workers.body import Body
+
+_READ = frames.encode([frames.READ])
 
 
 class WorkerDied(Exception):
@@ -80,7 +83,7 @@ class Owner(Protocol):
     def worker_ready(self, worker: Worker) -> None:
         """Hear that it has started and waits for its first request."""
 
-    def worker_answered(self, worker: Worker, frame: frames.Frame) -> None:
+    def worker_answered(self, worker: Worker, head: Any, body: Body) -> None:
         """Hear what it answered; from now on it is idle."""
 
     def worker_gone(self, worker: Worker, was: State, error: Exception | None) -> None:
@@ -103,6 +106,8 @@ class Worker:
         self.served = 0
         self.retiring = False
         """Whether it asked to be replaced."""
+        self._has_read = False
+        """Whether what it lent has been read, and it does not know yet."""
         self._sock = sock
         self._owner = owner
         self._loop = loop
@@ -114,6 +119,11 @@ class Worker:
         """Send it a request. It must be idle; the owner hears of the answer, or that it is gone."""
         self.state = State.BUSY
         try:
+            if self._has_read:
+                # Not before: a worker that dies with something unread in its socket has not taken
+                # its request, so nothing may ever come behind a request.
+                self._has_read = False
+                frames.send(self._sock, _READ)
             frames.send(self._sock, message, fds)
         except OSError:
             self._lose(WorkerDied(innocent=True))
@@ -147,9 +157,12 @@ class Worker:
                 self.retiring = True
             elif self.state is State.BUSY:
                 self.state = State.IDLE
-                self._owner.worker_answered(self, frame)
+                self._owner.worker_answered(self, frame.head, frame.body(self._note_read))
             else:  # nobody asked
                 frame.body().close()
+
+    def _note_read(self) -> None:
+        self._has_read = True
 
     def _lose(self, error: Exception | None) -> None:
         if self.state is State.GONE:

@@ -30,6 +30,7 @@ import math
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from service.contract.problem import (
     Draining,
@@ -65,7 +66,7 @@ class Request:
     ) -> None:
         self.message = message
         self.fds = fds
-        self.reply: asyncio.Future[frames.Frame] = loop.create_future()
+        self.reply: asyncio.Future[tuple[Any, Body]] = loop.create_future()
         """Gets the answer, or what went wrong: WorkerDied where it died twice."""
         self.since = loop.time()
         """When it began to wait or, once a worker has it, to be computed, by the loop's clock."""
@@ -150,13 +151,13 @@ class Pool:
             self._queue.append(request)
             self._dispatch()
             try:
-                frame = await request.reply
+                head, answer = await request.reply
             except asyncio.CancelledError:
                 self._abandon(request)
                 raise
             except WorkerDied:
                 raise await _crashed(request.deaths) from None
-            return self._answer(frame, request.waited_s)
+            return self._answer(head, answer, request.waited_s)
         finally:
             self._open -= 1
             if not self._open:
@@ -202,25 +203,25 @@ class Pool:
         pace = max(self._mean_s, sum(ages) / len(ages) if ages else 0.0)
         return max(1, math.ceil((len(self._queue) + 1) * pace / self.options.workers))
 
-    def _answer(self, frame: frames.Frame, waited: float) -> Answer:
-        match frame.head:
+    def _answer(self, head: Any, body: Body, waited: float) -> Answer:
+        match head:
             case [frames.ANSWER, int(status), dict(headers)]:
                 self.counters.answered += 1
-                return Answer(status, headers, frame.body(), waited)
+                return Answer(status, headers, body, waited)
             case [frames.NO_MEMORY]:
                 raise MemoryLimit(
                     "The answer needs more memory than the "
                     f"{self.options.memory_limit_mb} MiB allowed (GRADTRACE_MEMORY_LIMIT_MB)."
                 )
             case _:
-                frame.body().close()
+                body.close()
                 raise Internal("The worker could not answer.")
 
     def _abandon(self, request: Request) -> None:
         """Forget a request that nobody waits for any more, and its answer if that has just come."""
         reply = request.reply
         if reply.done() and not reply.cancelled() and reply.exception() is None:
-            reply.result().body().close()
+            reply.result()[1].close()
         if request.worker is not None:
             self.counters.abandoned += 1
             request.worker.kill()
@@ -322,7 +323,7 @@ class Pool:
         self._idle.appendleft(worker)
         self._dispatch()
 
-    def worker_answered(self, worker: Worker, frame: frames.Frame) -> None:
+    def worker_answered(self, worker: Worker, head: Any, body: Body) -> None:
         """Pass an answer on, after the worker has got its next request: it shall not wait."""
         request = self._taken_back(worker)
         worker.served += 1
@@ -337,9 +338,9 @@ class Pool:
         if request:
             taken_s = self._loop.time() - request.since
             self._mean_s += SMOOTHING * (taken_s - self._mean_s)
-            request.reply.set_result(frame)
+            request.reply.set_result((head, body))
         else:
-            frame.body().close()
+            body.close()
 
     def worker_gone(self, worker: Worker, was: State, error: Exception | None) -> None:
         """Replace a worker that is dead or about to be; run its request again if it died."""

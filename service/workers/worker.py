@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from service.workers import confine, frames
+from service.workers.outbox import Outbox
 from service.workers.seam import Job
 
 KEPT = 0.25
@@ -50,8 +51,12 @@ def run(sock: socket.socket, task: Task, parent: int) -> None:
     gc.disable()  # it would interrupt requests; between them it keeps nobody waiting
     buffer = bytearray(frames.BUFFER)
     frames.send(sock, frames.encode([frames.READY]))
+    outbox = Outbox(sock)
     while frame := _next(sock, buffer):
-        _answer(sock, task.job, frame)
+        if frame.head == [frames.READ]:
+            outbox.read()
+            continue
+        _answer(outbox, task.job, frame)
         del frame
         if gc.get_count()[0] > GARBAGE:
             gc.collect()
@@ -76,14 +81,14 @@ def _still_above(kept: int, memory: confine.Memory) -> bool:
     return memory.used() > kept
 
 
-def _answer(sock: socket.socket, job: Job, frame: frames.Frame) -> None:
+def _answer(outbox: Outbox, job: Job, frame: frames.Frame) -> None:
     try:
         body = frame.body()
         status, headers, data = job(frame.head, body.view())
         body.close()
-        frames.send_body(sock, [frames.ANSWER, status, headers], data)
+        outbox.send([frames.ANSWER, status, headers], data)
     except MemoryError:
-        frames.send(sock, frames.encode([frames.NO_MEMORY]))
+        outbox.send([frames.NO_MEMORY], b"")
     except Exception as error:  # noqa: BLE001  # a bug of the job's must not end the worker
         traceback.print_exc()
-        frames.send(sock, frames.encode([frames.FAILED, type(error).__name__]))
+        outbox.send([frames.FAILED, type(error).__name__], b"")

@@ -40,6 +40,11 @@ def segfault(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
     return b""
 
 
+def segfault_soon(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
+    time.sleep(0.2)
+    return segfault(headers, body)
+
+
 def leave(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
     os._exit(int(bytes(body)))
 

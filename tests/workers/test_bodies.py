@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
+import signal
 import time
+from typing import Any
 
 import pytest
 
+from service.contract.problem import GraphCrashed
 from service.workers.body import CHUNK, INLINE, Body
-from service.workers.frames import Frame
 from service.workers.handle import Worker
+from service.workers.outbox import KEPT
+from service.workers.pool import Pool
 from tests.processes import open_files
 from tests.workers.calls import until
 from tests.workers.conftest import StartPool
@@ -118,10 +123,10 @@ async def test_a_large_answer_that_nobody_waits_for_any_more_is_given_back(
     before = open_files(os.getpid())
     answered = pool.worker_answered
 
-    def cancelling(worker: Worker, frame: Frame) -> None:
+    def cancelling(worker: Worker, head: Any, answer: Body) -> None:
         if when == "before":
             asked.cancel()
-        answered(worker, frame)
+        answered(worker, head, answer)
         asked.cancel()
 
     monkeypatch.setattr(pool, "worker_answered", cancelling)
@@ -130,3 +135,80 @@ async def test_a_large_answer_that_nobody_waits_for_any_more_is_given_back(
         await asked
     assert open_files(os.getpid()) == before
     assert pool.workers.busy == pool.counters.abandoned == 0
+
+
+async def echoed(pool: Pool, data: bytes) -> Body:
+    return (await pool.compute({"do": "echo"}, data)).body
+
+
+@pytest.mark.anyio
+async def test_a_worker_writes_large_answers_into_the_same_memory(start_pool: StartPool) -> None:
+    pool = await start_pool(workers=1, spares=0)
+    files = set()
+    for _ in range(5):
+        data = os.urandom(1_000_000)
+        answer = await echoed(pool, data)
+        assert bytes(answer) == data
+        files.add(os.fstat(answer.fds[0]).st_ino)
+        answer.close()
+    assert len(files) == 1
+
+
+@pytest.mark.anyio
+async def test_an_answer_stays_as_it_is_until_it_is_closed(start_pool: StartPool) -> None:
+    """Whatever is open, closed and asked for meanwhile: one worker, answers of many sizes."""
+    pool = await start_pool(workers=1, spares=0)
+    chance = random.Random(20)  # noqa: S311
+    sizes = [INLINE, INLINE + 1, 300_000, 2_000_000]
+    kept: list[tuple[bytes, Body]] = []
+    for _ in range(200):
+        if len(kept) == 4 or (kept and chance.random() < 0.5):
+            data, answer = kept.pop(chance.randrange(len(kept)))
+            assert bytes(answer) == data
+            answer.close()
+        data = chance.randbytes(chance.choice(sizes))
+        kept.append((data, await echoed(pool, data)))
+    assert all(bytes(answer) == data for data, answer in kept)
+    assert pool.counters.spawned == 1
+
+
+@pytest.mark.anyio
+async def test_an_answer_can_be_read_when_its_worker_is_dead(start_pool: StartPool) -> None:
+    pool = await start_pool(workers=1)
+    data = os.urandom(1_000_000)
+    (await echoed(pool, data)).close()
+    answer = await echoed(pool, data)
+    victim = int(bytes((await pool.compute({"do": "pid"}, b"")).body))
+    os.kill(victim, signal.SIGKILL)
+    await until(lambda: pool.counters.crashes == 1)
+    answer_of_another = await echoed(pool, bytes(1_000_000))
+    assert bytes(answer) == data
+    answer.close()
+    assert bytes(answer_of_another) == bytes(1_000_000)
+
+
+@pytest.mark.anyio
+async def test_what_a_worker_keeps_for_its_answers_has_a_bound(start_pool: StartPool) -> None:
+    pool = await start_pool(workers=1, spares=0)
+    files = []
+    for size in (KEPT, KEPT + 1, KEPT + 1, KEPT):
+        answer = await echoed(pool, bytes(size))
+        assert len(answer) == size
+        files.append(os.fstat(answer.fds[0]).st_ino)
+        answer.close()
+    assert files[0] == files[3]
+    assert len(set(files)) == 3
+
+
+@pytest.mark.anyio
+async def test_a_request_that_kills_is_not_excused_by_an_answer_read_meanwhile(
+    start_pool: StartPool,
+) -> None:
+    pool = await start_pool(workers=1)
+    first = await echoed(pool, bytes(1_000_000))
+    asked = asyncio.create_task(pool.compute({"do": "segfault_soon"}, b""))
+    await asyncio.sleep(0.1)
+    first.close()
+    with pytest.raises(GraphCrashed):
+        await asked
+    assert pool.counters.crashes == 2
