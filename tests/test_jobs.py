@@ -53,3 +53,11 @@ def test_a_long_leaf_and_a_long_gradient_are_exported() -> None:
     status, script = export({"leaves": [leaf], "backward": [{"node": "a", "gradient": numbers}]})
     assert status == 200
     assert script.count("49999.0") == 2
+
+
+def test_an_integer_beyond_64_bits_is_imported_where_pytorch_wants_a_float() -> None:
+    script = "import torch\nx = torch.nn.functional.layer_norm(torch.ones(2), (2,), eps=2**70)"
+    headers = {"job": "import_python", "content-type": "application/json"}
+    answer = create({})(headers, json.dumps({"source": script}).encode())
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    assert json.loads(answer.body)["ops"][1]["attrs"]["eps"] == 2**70

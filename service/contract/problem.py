@@ -30,6 +30,8 @@ from typing import ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_ERRORS = 20
+MAX_POINTER = 1000
+"""Characters of a JSON Pointer; the keys in it are the client's."""
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
@@ -107,6 +109,11 @@ def quote(text: object, limit: int = 60) -> str:
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in cut)
 
 
+def _within_bounds(place: str) -> str:
+    """Return the JSON Pointer ``place``, or one to what is around it where it quotes too much."""
+    return place if len(place) <= MAX_POINTER else place[:MAX_POINTER].rpartition("/")[0]
+
+
 def pointer(*parts: str | int) -> str:
     """Return the JSON Pointer (RFC 6901) of ``parts``, with ``~`` and ``/`` escaped."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
@@ -142,7 +149,9 @@ class GradtraceError(Exception):
         self.detail = detail
         self.retry_after_s = retry_after_s
         self.errors = list(errors[:MAX_ERRORS]) or [
-            ProblemError(pointer=pointer, code=self.code, message=detail, node=node)
+            ProblemError(
+                pointer=_within_bounds(pointer), code=self.code, message=detail, node=node
+            )
         ]
 
     def __str__(self) -> str:
@@ -151,7 +160,7 @@ class GradtraceError(Exception):
     def at(self, prefix: str, node: str | None = None) -> Self:
         """Put ``prefix`` before every pointer, ``node`` where none is named; return self."""
         for error in self.errors:
-            error.pointer = prefix + error.pointer
+            error.pointer = _within_bounds(prefix + error.pointer)
             error.node = error.node or node
         return self
 

@@ -14,7 +14,7 @@ import difflib
 import inspect
 import re
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
@@ -79,6 +79,12 @@ class Operation:
         return "; ".join(self.name + signature.text for signature in self.signatures)
 
 
+def _has(words: Iterable[str], text: str) -> bool:
+    """Return whether ``text`` holds all of ``words``, which are in lower case."""
+    lower = text.lower()
+    return all(word in lower for word in words)
+
+
 class Catalogue:
     """All ops, by name."""
 
@@ -118,15 +124,15 @@ class Catalogue:
         return operation
 
     def search(self, text: str = "") -> list[Operation]:
-        """Return the ops whose name or summary holds ``text``, in alphabetical order.
+        """Return the ops whose name or summary holds each word of ``text``, in alphabetical order.
 
         Exact overloads are searched by name, where ``text`` begins with `aten`.
         """
-        wanted = text.strip().lower()
-        if wanted.startswith("aten"):
-            return [self.find(name) for name in self.exact_names if wanted in name.lower()]
+        words = text.lower().split()
+        if words and words[0].startswith("aten"):
+            return [self.find(name) for name in self.exact_names if _has(words, name)]
         found = (self._public[name] for name in self.names)
-        return [one for one in found if wanted in one.name.lower() or wanted in one.summary.lower()]
+        return [one for one in found if _has(words, f"{one.name}\n{one.summary}")]
 
     def near(self, name: str) -> list[str]:
         """Return up to five names that look like ``name``."""

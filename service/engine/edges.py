@@ -64,9 +64,9 @@ def _split(step: Step, plan: Plan, uses: dict[int, list[Use]]) -> Step:
     return replace(step, call=call_with_views)
 
 
-def count_elements(uses: Sequence[Use]) -> int:
+def count_elements(uses: Sequence[Use], wanted: Wanted) -> int:
     """Return how many elements the edges of an answer carry."""
-    return sum(grad.numel() for use in uses if (grad := grad_of(use)) is not None)
+    return sum(wanted.count(grad) for use in uses if (grad := grad_of(use)) is not None)
 
 
 def grad_of(use: Use) -> Tensor | None:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from service.contract.request import MAX_AXES
 from service.contract.response import GradStatus
 from service.engine.limits import Limits
 from service.engine.plan import Plan, Step
@@ -95,11 +96,16 @@ def _execution_order(plan: Plan, nodes: Sequence[_Diagnosed]) -> list[int]:
 
 
 def _is_finite(tensor: Tensor | None) -> bool:
-    return tensor is None or bool(torch.isfinite(tensor).all())
+    return tensor is None or bool(torch.isfinite(_flat(tensor)).all())
 
 
 def _kind(tensor: Tensor) -> str:
-    return "NaN" if bool(torch.isnan(tensor).any()) else "Infinity"
+    return "NaN" if bool(torch.isnan(_flat(tensor)).any()) else "Infinity"
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """Return ``tensor``, on one axis where it has more than PyTorch reduces over."""
+    return tensor if tensor.dim() <= MAX_AXES else tensor.reshape(-1)
 
 
 def _named(nodes: Sequence[_Diagnosed], places: Iterable[int]) -> list[str]:
@@ -227,7 +233,7 @@ def _dead_relus(nodes: Sequence[_Diagnosed]) -> list[dict[str, Any]]:
         units = active if value.dim() < 2 else active.transpose(0, 1).flatten(1).any(dim=1)
         dead_units = int((~units).sum())
         if dead_units:
-            inactive = 1.0 - float(active.to(torch.float64).mean())
+            inactive = 1.0 - float(_flat(active).to(torch.float64).mean())
             dead.append(
                 {
                     "node": one.node.id,

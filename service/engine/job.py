@@ -35,7 +35,7 @@ from service.engine.edges import Use, count_elements, grad_of, trace_uses, write
 from service.engine.health import diagnose
 from service.engine.json_text import parse_json
 from service.engine.known_graphs import KnownGraphs, key_of
-from service.engine.limits import Limits
+from service.engine.limits import Limits, allocation_failed, memory_limit
 from service.engine.plan import Plan, make_plan
 from service.engine.report import (
     Node,
@@ -44,13 +44,7 @@ from service.engine.report import (
     describe,
     write_nodes,
 )
-from service.engine.run import (
-    allocation_failed,
-    memory_limit,
-    retain_grads,
-    run_backward,
-    run_forward,
-)
+from service.engine.run import retain_grads, run_backward, run_forward
 from service.engine.safetensors_file import read_request, write_answer
 from service.engine.tensors import base64_bytes, leaf_tensor_of
 
@@ -231,7 +225,7 @@ class Engine:
                 uses = trace_uses(plan, leaves, self.limits, seed)
             if Include.HEALTH in wanted.include:
                 diagnosis = diagnose(plan, leaves, self.limits, seed)
-        count = check_size(nodes, wanted, self.limits, extra=count_elements(uses or ()))
+        count = check_size(nodes, wanted, self.limits, extra=count_elements(uses or (), wanted))
         return Traced(nodes, uses, diagnosis, said, "cpu" if device is CPU else str(device), count)
 
     def _recording(self) -> AbstractContextManager[list[warnings.WarningMessage]]:

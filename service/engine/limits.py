@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from service.contract.problem import LimitExceeded
+from service.contract.problem import LimitExceeded, MemoryLimit, quote
+
+ALLOCATION_FAILED = ("can't allocate memory", "not enough memory", "CUDA out of memory")
+"""What PyTorch says where memory runs out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,5 +34,20 @@ class Limits:
         limit: int = getattr(self, name)
         if count > limit:
             raise LimitExceeded(
-                f"{what}: {count}, but {name} (GRADTRACE_{name.upper()}) is {limit}"
+                f"{what}: {quote(count)}, but {name} (GRADTRACE_{name.upper()}) is {limit}"
             )
+
+
+def allocation_failed(error: BaseException) -> bool:
+    """Return whether ``error`` says that memory ran out."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in ALLOCATION_FAILED)
+    )
+
+
+def memory_limit(limits: Limits) -> MemoryLimit:
+    """Return the problem that says how much memory there is."""
+    return MemoryLimit(
+        f"the graph needs more than memory_limit_mb (GRADTRACE_MEMORY_LIMIT_MB) "
+        f"of {limits.memory_limit_mb} MiB"
+    )

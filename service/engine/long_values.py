@@ -12,6 +12,8 @@ import secrets
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from service.engine.number_array import NumberArray, read_number_array
 
 STRIDE = 1 << 12
@@ -84,7 +86,7 @@ def _long_values(text: bytes) -> Iterator[tuple[int, int, LongValue]]:
             before = text.rfind(b'"', 0, at) + 1
             if _follows(text, before - 1, BASE64_KEYS):
                 string = text[before:after]
-                if string.isascii() and b"\\" not in string:
+                if string.isascii() and b"\\" not in string and _has_no_controls(string):
                     yield before - 1, after + 1, string.decode("ascii")
             elif _follows(text, start := text.find(b"[", before, after), LIST_KEYS):
                 brace = text.find(b"}", start, after)
@@ -93,6 +95,11 @@ def _long_values(text: bytes) -> Iterator[tuple[int, int, LongValue]]:
                 if array is not None:
                     yield start, start + len(inside), array
         at = after + STRIDE
+
+
+def _has_no_controls(string: bytes) -> bool:
+    """Return whether no character of ``string`` has to be escaped in JSON (quotes aside)."""
+    return bool(np.frombuffer(string, np.uint8).min() >= ord(" "))
 
 
 def _follows(text: bytes, start: int, keys: tuple[bytes, ...]) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from service.contract.response import GradStatus
 
 LEAF_NOT_ON_PATH = (
-    "{id} requires grad, but no root depends on it through autograd, so backward never reaches it "
-    "and its .grad stays None; use it on the way to a root."
+    "{id} requires grad, but no gradient reached it, so its .grad stays None: no root depends on "
+    "it through autograd, or the ops between pass it none; use it on the way to a root."
 )
 
 NOTES: dict[GradStatus, str] = {
@@ -19,9 +19,8 @@ NOTES: dict[GradStatus, str] = {
         "through it."
     ),
     GradStatus.NOT_RETAINED: (
-        "{id} requires grad and a gradient passed through it, but it is not a leaf, and PyTorch "
-        "keeps the gradient of a non-leaf only after retain_grad(); set retain_grad to true to "
-        "see it."
+        "{id} requires grad and is on the way to a root, but it is not a leaf, and PyTorch keeps "
+        "the gradient of a non-leaf only after retain_grad(); set retain_grad to true to see it."
     ),
     GradStatus.NOT_ON_PATH: (
         "{id} requires grad, but no gradient reached it from a root: no root depends on it through "

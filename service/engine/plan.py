@@ -301,11 +301,11 @@ def _in_order(steps: list[Step], names: _Names) -> list[Step]:
             if not missing[user]:
                 heapq.heappush(ready, user)
     if len(order) < len(steps):
-        _raise_cycle(steps, waits_for, set(range(len(steps))) - set(order))
+        _raise_cycle(steps, maker, set(range(len(steps))) - set(order))
     return [steps[index] for index in order]
 
 
-def _raise_cycle(steps: Sequence[Step], waits_for: Sequence[set[int]], stuck: set[int]) -> None:
+def _raise_cycle(steps: Sequence[Step], maker: Sequence[int], stuck: set[int]) -> None:
     """Walk backwards through ops that wait until one comes again: that is a cycle."""
     seen: dict[int, int] = {}
     path: list[int] = []
@@ -313,16 +313,17 @@ def _raise_cycle(steps: Sequence[Step], waits_for: Sequence[set[int]], stuck: se
     while index not in seen:
         seen[index] = len(path)
         path.append(index)
-        index = min(waits_for[index] & stuck)
+        index = min({maker[slot] for slot in steps[index].uses} & stuck)
     cycle = path[seen[index] :][::-1]
     start = cycle.index(min(cycle))
     cycle = cycle[start:] + cycle[:start]
     names = [steps[index].node for index in cycle]
     shown = names if len(names) <= MAX_OUTPUTS_NAMED else [*names[:MAX_OUTPUTS_NAMED], "…"]
     first = steps[cycle[0]]
+    use = [maker[slot] for slot in first.uses].index(cycle[-1])
     raise Cycle(
         f"these ops wait for each other: {' -> '.join([*shown, names[0]])}",
-        pointer=f"/ops/{first.index}/inputs",
+        pointer=f"/ops/{first.index}{first.template.pointer(use)}",
         node=first.node,
     )
 

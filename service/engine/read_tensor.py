@@ -28,6 +28,7 @@ from torch import Tensor
 from service.contract.problem import BadValue, LimitExceeded, quote
 from service.contract.request import MAX_AXES
 from service.engine.dtypes import COMPLEX_PARTS, DTYPES, INTEGERS
+from service.engine.limits import allocation_failed
 from service.engine.number_array import NumberArray
 
 NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -131,7 +132,7 @@ def empty(shape: Sequence[int], dtype: str, max_elements: int) -> Tensor:
     try:
         return torch.empty(tuple(shape), dtype=DTYPES[dtype])
     except (RuntimeError, TypeError) as error:
-        if "alloc" in str(error):
+        if allocation_failed(error):
             raise
         raise BadValue(
             f"no tensor can have the shape {quote(list(shape))}", pointer="/shape"
@@ -142,7 +143,7 @@ def check_elements(count: int, max_elements: int) -> None:
     """Raise LimitExceeded where ``count`` elements are too many for one tensor."""
     if count > max_elements:
         raise LimitExceeded(
-            f"the tensor has {count} elements, but max_elements (GRADTRACE_MAX_ELEMENTS) "
+            f"the tensor has {quote(count)} elements, but max_elements (GRADTRACE_MAX_ELEMENTS) "
             f"is {max_elements}"
         )
 
@@ -151,7 +152,7 @@ def _reshaped(sizes: Sequence[int], shape: Sequence[int], field: str) -> Sequenc
     count, wanted = math.prod(sizes), math.prod(shape)
     if count != wanted:
         raise BadValue(
-            f"the shape {quote(list(shape))} has {wanted} elements, the value has {count}",
+            f"the shape {quote(list(shape))} has {quote(wanted)} elements, the value has {count}",
             pointer=field,
         )
     return shape
@@ -341,6 +342,7 @@ def tensor_from_bytes(
         raise BadValue(
             f"byte {index} is {read[index]}, but the bytes of a bool are 0 or 1", pointer=field
         )
-    array = (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
-    array[...] = read.view(array.dtype).reshape(array.shape)
+    flat = tensor.view(-1)  # NumPy has fewer axes than PyTorch
+    array = (flat.view(torch.int16) if tensor.dtype == torch.bfloat16 else flat).numpy()
+    array[:] = read.view(array.dtype)
     return tensor

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -81,6 +81,12 @@ class Wanted(NamedTuple):
             DEFAULT if include is None else frozenset(include),
             BESIDE if beside else request.get("encoding") or Encoding.JSON,
         )
+
+    def count(self, tensor: Tensor) -> int:
+        """Return how many elements ``tensor`` is to an answer: (9, 2, 0) has none, but 18 `[]`."""
+        if self.encoding != Encoding.JSON:
+            return tensor.numel()
+        return tensor.numel() or math.prod(takewhile(bool, tensor.shape))
 
     def put(self, traces: list[Trace], columns: Mapping[str, list[Tensor | None]]) -> None:
         """Put tensors into the traces, a column of them for each field, as they were asked for."""
@@ -169,18 +175,9 @@ def check_size(nodes: Iterable[Node], wanted: Wanted, limits: Limits, extra: int
     value, gradient = Include.VALUE in include, Include.GRAD in include
     count = extra
     for node in nodes:
-        numel = node.tensor.numel() or _empty_lists(node.tensor)
-        count += numel * (value + (gradient and node.grad is not None))
+        count += wanted.count(node.tensor) * (value + (gradient and node.grad is not None))
     limits.check("max_result_elements", count, "the answer has too many elements")
     return count
-
-
-def _empty_lists(tensor: Tensor) -> int:
-    """Return what a tensor without elements counts for: (9, 2, 0) still has 18 `[]`.
-
-    Sizes behind the first 0 count as well, because NumPy has a limit for all of them.
-    """
-    return math.prod(filter(None, tensor.shape))
 
 
 def write_nodes(nodes: Sequence[Node], wanted: Wanted) -> list[Trace]:

@@ -23,15 +23,15 @@ from service.contract.problem import (
     BadArguments,
     BadRoot,
     GradtraceError,
-    MemoryLimit,
     OpFailed,
     UnknownReference,
 )
-from service.engine.limits import Limits
+from service.engine.limits import Limits, allocation_failed, memory_limit
 from service.engine.plan import Plan, PlannedRoot, Step, outputs_of
 from service.engine.tensors import DTYPE_NAMES, root_gradient
 
-ALLOCATION_FAILED = ("can't allocate memory", "not enough memory", "CUDA out of memory")
+MAX_WORDS = 10_000
+"""Characters of a message of PyTorch's."""
 
 
 @dataclass(slots=True)
@@ -151,21 +151,6 @@ def _track(step: Step, nodes: Sequence[Tensor], slots: Sequence[Tensor]) -> None
         node.requires_grad_()
 
 
-def allocation_failed(error: BaseException) -> bool:
-    """Return whether ``error`` says that memory ran out."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(text in str(error) for text in ALLOCATION_FAILED)
-    )
-
-
-def memory_limit(limits: Limits) -> MemoryLimit:
-    """Return the problem that says how much memory there is."""
-    return MemoryLimit(
-        f"the graph needs more than memory_limit_mb (GRADTRACE_MEMORY_LIMIT_MB) "
-        f"of {limits.memory_limit_mb} MiB"
-    )
-
-
 def _raise_for(error: Exception, step: Step, limits: Limits) -> NoReturn:
     place = f"/ops/{step.index}"
     if isinstance(error, UnknownReference):
@@ -178,8 +163,12 @@ def _raise_for(error: Exception, step: Step, limits: Limits) -> NoReturn:
 
 
 def words_of(error: Exception) -> str:
-    """Return PyTorch's own message, or the kind of error where it has none."""
-    return str(error) or type(error).__name__
+    """Return PyTorch's own message, or the kind of error where it has none.
+
+    Only what is echoed of the request can make it longer than ``MAX_WORDS``.
+    """
+    words = str(error) or type(error).__name__
+    return words if len(words) <= MAX_WORDS else words[: MAX_WORDS - 1] + "…"
 
 
 def retain_grads(run: Run) -> None:
@@ -200,10 +189,15 @@ def run_backward(run: Run, limits: Limits, *, retain_graph: bool = False) -> Non
     """
     if not run.roots:
         return
-    gradients = [
-        _gradient(index, root, tensor, limits)
-        for index, (root, tensor) in enumerate(zip(run.plan.roots, run.roots, strict=True))
-    ]
+    pairs = list(zip(run.plan.roots, run.roots, strict=True))
+    gradients = [_gradient(root, tensor, limits) for root, tensor in pairs]
+    for index, (root, tensor) in enumerate(pairs):
+        if not tensor.requires_grad:
+            raise BadRoot(
+                f"element {index} of tensors does not require grad and does not have a grad_fn",
+                pointer=root.pointer,
+                node=root.node,
+            )
     try:
         torch.autograd.backward(run.roots, gradients, retain_graph=retain_graph)
     except Exception as error:
@@ -212,17 +206,14 @@ def run_backward(run: Run, limits: Limits, *, retain_graph: bool = False) -> Non
         raise BackwardFailed(words_of(error)) from error
 
 
-def _gradient(index: int, root: PlannedRoot, tensor: Tensor, limits: Limits) -> Tensor | None:
+def _gradient(root: PlannedRoot, tensor: Tensor, limits: Limits) -> Tensor | None:
     """Return the gradient to start from, None for the implicit 1 (torch.autograd.backward)."""
     try:
         gradient = root_gradient(root.spec, tensor, limits.max_elements)
-        if not tensor.requires_grad:
-            raise BadRoot(
-                f"element {index} of tensors does not require grad and does not have a grad_fn"
-            )
-        if gradient is None and tensor.numel() != 1:
+        implicit = gradient is None and tensor.requires_grad
+        if implicit and tensor.numel() != 1:
             raise BadRoot("grad can be implicitly created only for scalar outputs")
-        if gradient is None and not tensor.dtype.is_floating_point:
+        if implicit and not tensor.dtype.is_floating_point:
             raise BadRoot(
                 "grad can be implicitly created only for real scalar outputs but got "
                 f"{tensor.dtype}"

@@ -9,7 +9,7 @@ wire
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -110,7 +110,9 @@ def root_gradient(root: Mapping[str, Any], node: Tensor, max_elements: int) -> T
     if text is not None:
         gradient = tensor_from_base64(text, node.shape, dtype, max_elements, "/gradient_base64")
     elif value is not None:
-        shape = node.shape if value == [] else None
+        shape: Sequence[int] | None = None
+        if value == []:  # of every dtype and, where the node is empty, of the node's shape
+            shape = [0] if node.numel() else node.shape
         gradient = leaf_tensor(value, shape, dtype, max_elements, "/gradient")
     else:
         return None

@@ -133,7 +133,8 @@ def _item(kind: Kind, value: Any, place: Place, uses: Uses) -> Any:
 
 
 def _expected(kind: Kind, value: Any) -> Mismatch:
-    return Mismatch(f"must be {kind.text}, not {describe(value)}")
+    or_number = " or a number" if kind.base == "Tensor" and kind.number_too else ""
+    return Mismatch(f"must be {kind.text}{or_number}, not {describe(value)}")
 
 
 def _int(kind: Kind, value: Any) -> int:
@@ -147,16 +148,9 @@ def _int(kind: Kind, value: Any) -> int:
 def _float(kind: Kind, value: Any) -> float:
     if isinstance(value, str) and value in NONFINITE:
         return NONFINITE[value]
-    if isinstance(value, float):
-        return value
-    if not isinstance(value, int) or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise _expected(kind, value)
-    if -(2**63) <= value < 2**63:
-        return value
-    try:
-        return float(value)
-    except OverflowError:
-        raise Mismatch("must be a number that a float can hold") from None
+    return value
 
 
 def _number(kind: Kind, value: Any) -> bool | int | float | complex:

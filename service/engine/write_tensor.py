@@ -7,6 +7,7 @@ nulls are replaced, in order, by the three strings.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -32,6 +33,8 @@ def json_fragment(tensor: Tensor) -> Any:
     dtype of the contract; a complex element is ``[re, im]``, a float that is not finite one of
     "NaN", "Infinity" and "-Infinity".
     """
+    if not tensor.numel():
+        return orjson.Fragment(_empty(tensor.shape))
     if tensor.dim() > MAX_AXES:
         return orjson.Fragment(_nested(tensor))
     array = _array(tensor)
@@ -43,6 +46,14 @@ def json_fragment(tensor: Tensor) -> Any:
         return array
     text = orjson.dumps(array, option=OPTIONS)
     return orjson.Fragment(_with_names(text, array) if b"null" in text else text)
+
+
+def _empty(sizes: Sequence[int]) -> bytes:
+    """Return the text of a tensor without elements: the sizes behind the first 0 have no lists."""
+    text = b"[]"
+    for size in reversed(sizes[: sizes.index(0)]):
+        text = b"[" + b",".join([text] * size) + b"]"
+    return text
 
 
 MAX_AXES = 63
@@ -101,7 +112,7 @@ def _laid_out(tensor: Tensor) -> Any:
     """Return the tensor as a C-contiguous array of the same bytes."""
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.detach().contiguous().view(torch.int16)
-    if tensor.dim() > MAX_AXES:
+    if tensor.dim() > MAX_AXES or not tensor.numel():
         tensor = tensor.detach().reshape(-1)
     array: npt.NDArray[Any] = tensor.numpy(force=True)
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)

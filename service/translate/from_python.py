@@ -71,7 +71,7 @@ def parse(source: str) -> ast.Module:
         InvalidRequest: it is no Python.
     """
     try:
-        return ast.parse(source)
+        return ast.parse(source.removeprefix("\ufeff"))  # as Python does with a file
     except SyntaxError as error:
         at = f"line {error.lineno or 1}, column {max(error.offset or 1, 1)}"
         raise InvalidRequest(f"{at}: {error.msg}", pointer="/source") from error

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from service.translate.arguments import PYTHON_DTYPES, describe, dtype_name, literal
-from service.translate.folding import is_number
+from service.translate.folding import attempt, check_items, is_number
 from service.translate.kinds import kind_of
 from service.translate.operations import add
 from service.translate.reading import Reading
@@ -83,11 +83,12 @@ def leaf(reading: Reading, items: Any, dtype: str | None) -> Tensor:
     """Append a leaf of nested lists of numbers; without ``dtype`` PyTorch's rule says it."""
     if isinstance(items, Tensor):
         raise Unreadable("this is a tensor already; use .detach().clone()")
+    default = reading.graph.dtype
     if isinstance(items, Array):
-        dtype = dtype or items.dtype or _inferred(items.items, "float64")
-        items = items.items
+        dtype, items, default = dtype or items.dtype, items.items, "float64"
     shape = shape_of(items)
-    dtype = dtype or _inferred(items, reading.graph.dtype)
+    check_items(math.prod(filter(None, shape)))
+    dtype = dtype or _inferred(items, default)
     fields: dict[str, Any] = {"value": _as_json(items, dtype), "dtype": dtype}
     if math.prod(shape) == 0:
         fields |= {"value": [], "shape": list(shape)}
@@ -126,8 +127,12 @@ def reshaped(made: Tensor, sizes: Sequence[Any]) -> bool:
     return True
 
 
-def shape_of(items: Any) -> tuple[int, ...]:
+def shape_of(items: Any, known: dict[int, tuple[int, ...]] | None = None) -> tuple[int, ...]:
     """Return the shape of nested lists.
+
+    Args:
+        items: numbers in lists; the same list may stand in many places.
+        known: the shapes of the lists that have been looked at, by their identity.
 
     Raises:
         Unreadable: they are ragged, or hold something that is no number.
@@ -138,10 +143,13 @@ def shape_of(items: Any) -> tuple[int, ...]:
             hint = "; torch.stack keeps the graph" if isinstance(items, Tensor) else ""
             raise Unreadable(reason + hint)
         return ()
-    shapes = {shape_of(item) for item in items}
-    if len(shapes) > 1:
-        raise Unreadable("the rows of this list differ in length or depth")
-    return (len(items), *(shapes.pop() if shapes else ()))
+    known = {} if known is None else known
+    if id(items) not in known:
+        shapes = {shape_of(item, known) for item in items}
+        if len(shapes) > 1:
+            raise Unreadable("the rows of this list differ in length or depth")
+        known[id(items)] = (len(items), *(shapes.pop() if shapes else ()))
+    return known[id(items)]
 
 
 def _flat(items: Any) -> Iterator[Any]:
@@ -169,13 +177,15 @@ def _as_json(items: Any, dtype: str) -> Any:
     if kind == "bool":
         return bool(items)
     if kind == "complex":
-        return [_float(part, dtype) for part in (float(items.real), float(items.imag))]
+        return [_float(attempt(float, part), dtype) for part in (items.real, items.imag)]
     if isinstance(items, complex):
         raise Unreadable(f"a complex number does not fit {dtype}")
     if kind == "int":
         if isinstance(items, float) and not math.isfinite(items):
             raise Unreadable(f"{items} does not fit {dtype}")
-        return int(items)
+        if not -(2**63) <= (number := int(items)) < 2**63:
+            raise Unreadable("Overflow when unpacking long long")
+        return number
     return _float(items, dtype)
 
 
@@ -184,7 +194,7 @@ def _float(number: float, dtype: str) -> Any:
     if isinstance(number, int) and abs(number) <= EXACT_INTEGERS:
         number = int(number)
     else:
-        number = float(number)
+        number = attempt(float, number)
     if abs(number) >= TURNS_INFINITE.get(dtype, math.inf):
         number = math.copysign(math.inf, number)
     return literal(number)

@@ -217,6 +217,9 @@ def test_search_looks_in_names_and_summaries() -> None:
     assert {"svd", "linalg.svd", "linalg.svdvals"} <= set(names)
     assert names == sorted(names, key=str.lower)
     assert "nn.functional.gelu" in {operation.name for operation in catalogue().search("GELU")}
+    for words in ("linalg svd", "SVD  linalg"):
+        found = [operation.name for operation in catalogue().search(words)]
+        assert found == ["linalg.svd", "linalg.svdvals"]
     assert catalogue().search("there is nothing of that kind") == []
     assert [operation.name for operation in catalogue().search("")] == NAMES
     assert [operation.name for operation in catalogue().search("aten.add.")] == [

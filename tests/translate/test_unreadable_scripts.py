@@ -63,6 +63,14 @@ CASES: list[tuple[str, int, int, str, ProblemCode]] = [
     ("ä = 1; é = ü", 2, 12, "not defined", INVALID),
     ("x = torch.manual_seed(-1)", 2, 5, "seed", INVALID),
     (DOUBLES, 4, 5, "default dtype", INVALID),
+    ("x = torch.tensor(2**64)", 2, 5, "Overflow when unpacking long long", INVALID),
+    ("x = torch.tensor([1, -2**63 - 1])", 2, 5, "Overflow when unpacking", INVALID),
+    ("x = torch.tensor([1.5, 10**400])", 2, 5, "too large to convert to float", INVALID),
+    ("x = torch.tensor([1j, 10**400])", 2, 5, "too large to convert to float", INVALID),
+    ("x = torch.ones(2) * 2**64", 2, 5, "64 bits", ProblemCode.BAD_ARGUMENTS),
+    ("x = torch.tensor([[0] * 10**4] * 10**4)", 2, 5, "more than 1000000 items", INVALID),
+    ("x = torch.tensor([[]] * 10**6).sum() + torch.tensor([[[]] * 2000] * 2000)", 2, 40,
+     "more than 1000000 items", INVALID),
     (TWICE, 9, 1, "split the script", INVALID),
 ]  # fmt: skip
 
@@ -88,6 +96,10 @@ def test_deep_expressions_are_refused_or_read_but_never_overflow() -> None:
     for source in ("x = " + "(" * 5000 + ")" * 5000, "x = " + "-" * 50_000 + "1", "x = [" * 900):
         with pytest.raises(GradtraceError, match="line 1"):
             from_python(source)
+
+
+def test_a_byte_order_mark_is_passed_over_as_in_a_file() -> None:
+    assert len(from_python("\ufeffimport torch\nx = torch.ones(2)")["ops"]) == 1
 
 
 def test_a_null_byte_is_no_python() -> None:

@@ -1,0 +1,285 @@
+"""Integers of any length, tensors of many axes or of none: what PyTorch takes, or a problem."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from service.contract.problem import BadRoot
+from service.engine.job import SAFETENSORS, Engine
+from service.engine.json_text import LONG_TEXT
+from service.engine.safetensors_file import read_file, write_file
+from service.engine.tensors import root_gradient
+from tests.engine.asking import ENGINE, leaf, nodes_of, op, problem, trace
+
+INTEGERS = {"id": "i", "value": [1, 2, 3], "dtype": "int64"}
+FLOATS = {"id": "f", "value": [1.0, 2.0]}
+BEYOND = [2**64, -(2**63) - 1, 10**30, -(10**300)]
+DIGITS = [310, 4300, 4301, 20_000]
+
+
+def body(request: dict[str, Any], **numbers: str) -> bytes:
+    """Return JSON text with numbers of any spelling in the place of strings."""
+    text = json.dumps(request)
+    for name, number in numbers.items():
+        text = text.replace(f'"{name}"', number)
+    return text.encode()
+
+
+def call(kind: str, **attrs: Any) -> dict[str, Any]:
+    return {"leaves": [INTEGERS], "ops": [op("y", kind, "i", **attrs)], "backward": []}
+
+
+CALLS: dict[str, dict[str, Any]] = {
+    "add": {"other": "N"},
+    "mul": {"other": "N"},
+    "pow": {"exponent": "N"},
+    "eq": {"other": "N"},
+    "clamp": {"max": "N"},
+    "full_like": {"fill_value": "N"},
+    "sum": {"dim": "N"},
+    "aten.add.Scalar": {"other": "N"},
+    "getitem": {"index": ["N"]},
+    "nn.functional.pad": {"pad": ["N", 0]},
+}
+
+
+@pytest.mark.parametrize("number", BEYOND)
+@pytest.mark.parametrize("kind", CALLS)
+def test_an_integer_beyond_64_bits_is_no_float_to_an_op(kind: str, number: int) -> None:
+    told = problem(body(call(kind, **CALLS[kind]), N=str(number)))
+    assert told.code in ("bad_arguments", "op_failed")
+    assert told.errors[0].node == "y"
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64, 10**30])
+def test_where_pytorch_wants_a_float_it_takes_such_an_integer(number: int) -> None:
+    request = {
+        "leaves": [FLOATS],
+        "ops": [op("y", "nn.functional.layer_norm", "f", normalized_shape=[2], eps="N")],
+        "backward": [],
+    }
+    answer = ENGINE.trace("application/json", "application/json", body(request, N=str(number)))
+    [_, y] = json.loads(answer.body)["nodes"]
+    expected = torch.nn.functional.layer_norm(torch.tensor([1.0, 2.0]), (2,), eps=number)
+    assert torch.equal(torch.tensor(y["value"]), expected)
+
+
+def test_a_float_that_is_as_large_stays_a_float() -> None:
+    request = {"leaves": [FLOATS], "ops": [op("y", "mul", "f", other=2.0**64)], "backward": []}
+    assert trace(request)["nodes"][1]["value"] == [1.8446744e19, 3.689349e19]
+
+
+def test_the_same_graph_with_the_integer_is_another_graph() -> None:
+    request = call("mul", other="N")
+    assert (
+        ENGINE.trace("application/json", "application/json", body(request, N="1e30")).status == 200
+    )
+    assert problem(body(request, N=f"1{'0' * 30}")).code == "bad_arguments"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
+def test_a_leaf_of_floats_takes_such_an_integer(dtype: str) -> None:
+    """JavaScript spells 1e20 so."""
+    value: Any = ["N", 0] if dtype == "complex64" else "N"
+    request = {"leaves": [leaf("a", value, dtype=dtype)], "backward": []}
+    answer = ENGINE.trace("application/json", "application/json", body(request, N="1" + "0" * 20))
+    [node] = json.loads(answer.body)["nodes"]
+    assert node["value"] == ([1e20, 0] if dtype == "complex64" else 1e20)
+
+
+@pytest.mark.parametrize("digits", DIGITS)
+@pytest.mark.parametrize("long", [False, True])
+def test_a_number_of_many_digits_is_a_bad_value_where_it_stands(digits: int, long: bool) -> None:
+    number = "1" * digits
+    filler = ["x" * 50] * (LONG_TEXT // 50) if long else []
+    places: dict[str, dict[str, Any]] = {
+        "/leaves/0/value": {"leaves": [leaf("a", "N", note=filler)]},
+        "/leaves/0/value/1": {"leaves": [leaf("a", [0.5, "N"])], "ops": filler},
+        "/ops/0/attrs/other": {"leaves": [FLOATS], "ops": [op("a", "add", "f", other="N")]},
+        "/backward/0/gradient": {"leaves": filler, "backward": [{"node": "f", "gradient": "N"}]},
+    }
+    for place, request in places.items():
+        told = problem(body(request, N=number))
+        assert (told.code, told.errors[0].pointer) == ("bad_value", place)
+        assert told.errors[0].node == (None if "backward" in place else "a")
+        assert len(told.model_dump_json()) < 1000
+    told = problem(body({"leaves": [FLOATS], "seed": "N"}, N=number))
+    assert (told.code, told.errors[0].pointer) == ("invalid_request", "/seed")
+    told = problem(f"[{number}]".encode())
+    assert told.code == "invalid_request"
+
+
+def test_many_digits_behind_the_point_are_a_number_like_others() -> None:
+    numbers = ["0." + "12345678901234567890" * 3, "0.00000000000000000000000001", "-3.0" + "0" * 30]
+    request = {"leaves": [leaf("a", list("NMK"), dtype="float64")], "backward": []}
+    answer = ENGINE.trace(
+        "application/json",
+        "application/json",
+        body(request, N=numbers[0], M=numbers[1], K=numbers[2]),
+    )
+    assert json.loads(answer.body)["nodes"][0]["value"] == [float(number) for number in numbers]
+
+
+def test_a_safetensors_header_with_such_a_number_is_refused() -> None:
+    header = b'{"a":{"dtype":"F32","shape":[%b],"data_offsets":[0,4]}}' % (b"1" * 5000)
+    file = len(header).to_bytes(8, "little") + header + bytes(4)
+    answer = ENGINE.trace(SAFETENSORS, SAFETENSORS, file)
+    assert json.loads(answer.body)["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize("shape", [[0, 2**63], [0, 2**62, 8], [0, 2**63 - 1, 2**63 - 1]])
+def test_a_shape_that_no_tensor_can_have_is_a_bad_value(shape: list[int]) -> None:
+    header = json.dumps({"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}).encode()
+    file = len(header).to_bytes(8, "little") + header
+    answer = ENGINE.trace(SAFETENSORS, SAFETENSORS, file)
+    assert json.loads(answer.body)["code"] == "bad_value"
+
+
+MANY_AXES = {
+    "leaves": [leaf("a", [1.5])],
+    "ops": [op("b", "reshape", "a", shape=[1] * 70)],
+}
+
+
+@pytest.mark.parametrize("encoding", ["json", "base64"])
+def test_more_axes_than_numpy_has_are_traced(encoding: str) -> None:
+    includes = ["value", "grad", "stats", "edges", "notes", "health"]
+    answer = trace(MANY_AXES | {"include": includes, "encoding": encoding, "retain_grad": True})
+    assert answer["nodes"][1]["shape"] == [1] * 70
+    assert answer["nodes"][0]["stats"]["grad"]["max"] == 1.0
+    assert answer["health"]["nonfinite_value"] is None
+
+
+def test_a_nan_in_many_axes_is_found() -> None:
+    request = {"leaves": [leaf("a", ["NaN"])], "ops": [op("b", "reshape", "a", shape=[1] * 70)]}
+    health = trace(request | {"include": ["health"]})["health"]
+    assert health["nonfinite_value"]["kind"] == "NaN"
+
+
+def test_a_relu_of_many_axes_is_diagnosed() -> None:
+    request = {
+        "leaves": [leaf("a", [-1.0])],
+        "ops": [op("b", "reshape", "a", shape=[1] * 70), op("c", "relu", "b")],
+    }
+    [dead] = trace(request | {"include": ["health"]})["health"]["dead_relus"]
+    assert (dead["node"], dead["inactive_fraction"]) == ("c", 1.0)
+
+
+def test_a_root_of_many_axes_takes_a_gradient() -> None:
+    roots = [{"node": "b", "gradient_base64": "AAAAQA=="}]
+    assert nodes_of(MANY_AXES | {"backward": roots})["a"]["grad"] == [2.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.bool])
+def test_a_file_takes_tensors_of_many_axes(dtype: torch.dtype) -> None:
+    tensor = torch.ones([1] * 70, dtype=dtype)
+    _, read = read_file(write_file({"a": tensor}, {}), 10)
+    assert torch.equal(read["a"], tensor)
+
+
+@pytest.mark.parametrize(
+    ("shape", "text"),
+    [
+        ([0, 10**8], []),
+        ([2, 0, 10**8], [[], []]),
+        ([1, 2, 0, 10**12, 3], [[[], []]]),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["json", "base64"])
+def test_sizes_behind_a_zero_are_no_elements(shape: list[int], text: Any, encoding: str) -> None:
+    request = {"leaves": [leaf("a", [], shape=shape)], "backward": [], "encoding": encoding}
+    [node] = trace(request, Engine())["nodes"]
+    assert node["shape"] == shape
+    if encoding == "json":
+        assert node["value"] == text
+    else:
+        assert node["value_base64"] == ""
+
+
+def test_as_many_empty_lists_as_an_answer_may_have_elements() -> None:
+    request = {"leaves": [leaf("a", [], shape=[10**8, 0])], "backward": []}
+    assert problem(request).code == "limit_exceeded"
+    roots = [{"node": "a", "gradient": []}]
+    assert problem(request | {"include": ["grad"], "backward": roots}).code == "limit_exceeded"
+    roots = [{"node": "b", "gradient": []}]
+    edges = {"include": ["edges"], "ops": [op("b", "neg", "a")], "backward": roots}
+    assert problem(request | edges).code == "limit_exceeded"
+    assert trace(request | {"encoding": "base64"})["nodes"][0]["value_base64"] == ""
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_an_empty_gradient_for_a_node_that_is_not_empty_has_the_wrong_shape(
+    dtype: torch.dtype,
+) -> None:
+    with pytest.raises(BadRoot, match=r"the gradient has the shape \[0\], the node has \[3\]"):
+        root_gradient({"node": "a", "gradient": []}, torch.ones(3, dtype=dtype), 10)
+
+
+def test_roots_are_refused_in_pytorchs_order() -> None:
+    """It makes the implicit gradients of all roots before it looks who requires grad."""
+    request = {
+        "leaves": [leaf("x", [1.0, 2.0]), leaf("k", 1.0, requires_grad=False)],
+        "ops": [op("y", "neg", "x")],
+    }
+    told = problem(request | {"backward": [{"node": "k"}, {"node": "y"}]})
+    assert told.detail == "grad can be implicitly created only for scalar outputs"
+    assert told.errors[0].pointer == "/backward/1"
+    told = problem(request | {"backward": [{"node": "x", "gradient": [1, 1]}, {"node": "k"}]})
+    assert told.detail.startswith("element 1 of tensors does not require grad")
+    assert (told.errors[0].pointer, told.errors[0].node) == ("/backward/1", "k")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"leaves": [FLOATS], "ops": [op("a", "add", "f", **{"k" * 100_000: 1})]},
+        {"leaves": [FLOATS], "ops": [op("a", "add", "f", other={"ref": {"k" * 100_000: 1}})]},
+        {
+            "leaves": [leaf("f", [1.0])],
+            "ops": [op("a", "nn.functional.mse_loss", "f", "f", reduction="k" * 100_000)],
+        },
+        {"leaves": [{"id": "a", "value_base64": "", "shape": [2**62] * 64}]},
+    ],
+)
+def test_what_came_is_not_sent_back_at_length(request_: dict[str, Any]) -> None:
+    assert len(problem(request_).model_dump_json()) < 25_000
+
+
+def test_a_key_given_twice_below_a_long_key_is_told_in_short() -> None:
+    told = problem(b'{"%b":{"a":1,"a":2}}' % (b"k" * 100_000))
+    assert told.code == "invalid_json"
+    assert len(told.model_dump_json()) < 1000
+
+
+def test_a_control_character_in_long_base64_is_no_json() -> None:
+    request = {"leaves": [{"id": "a", "value_base64": "N", "shape": [10_000]}], "backward": []}
+    for sign in ("\n", "\x01"):
+        text = "A" * 20_000 + sign + "A" * 33_333
+        assert problem(body(request, N=f'"{text}"')).code == "invalid_json"
+        escaped = text.replace(sign, f"\\u{ord(sign):04x}")
+        assert problem(body(request, N=f'"{escaped}"')).code == "bad_value"
+
+
+def test_a_cycle_is_told_where_the_reference_stands() -> None:
+    by_attribute = op("b", "add", "a", other={"ref": "b"})
+    told = problem({"leaves": [leaf("a", 1.0)], "ops": [by_attribute]})
+    assert (told.code, told.errors[0].pointer) == ("cycle", "/ops/0/attrs/other/ref")
+    ops = [op("b", "add", "a", "c"), op("c", "neg", "b")]
+    told = problem({"leaves": [leaf("a", 1.0)], "ops": ops})
+    assert told.errors[0].pointer == "/ops/0/inputs/1"
+
+
+def test_a_note_says_nothing_that_autograd_does_not_do() -> None:
+    """`norm` with p 0 is on the way to its input, and passes it no gradient."""
+    request = {
+        "leaves": [leaf("x", [1.0, 2.0, 3.0])],
+        "ops": [op("h", "mul", "x", other=1), op("n", "norm", "h", p=0)],
+        "include": ["notes"],
+    }
+    notes = {name: node["note"] for name, node in nodes_of(request).items()}
+    assert "passed" not in notes["h"]
+    assert "the ops between pass it none" in notes["x"]
