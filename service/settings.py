@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,22 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEGABYTE = 2**20
 CGROUP = Path("/sys/fs/cgroup")
+
+# The largest values are far beyond what serves anybody, and all of them work: a number too large
+# for a clock, a kernel limit or 64 bits would be found out by every request instead.
+YEAR_S = 365 * 24 * 60 * 60
+MOST_WORKERS = 1024
+MOST_THREADS = 1024
+MOST_MEGABYTES = 10**9
+MOST_ELEMENTS = 10**15
+
+ORIGIN = re.compile(
+    r"(?!https:.*:443$|http:.*:80$)"  # a browser leaves out the port that the scheme implies
+    r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
+)
+"""An origin, as a browser sends it."""
+PREFIX = re.compile(r"(/([\w.~!$&'()*+,;=:@-]|%[0-9a-fA-F]{2})+)*", re.ASCII)
+"""The path of a URL (RFC 3986) that does not end with a slash."""
 
 
 def usable_cpus(cgroup: Path = CGROUP) -> int:
@@ -62,38 +79,60 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0: any free.")
     workers: int = Field(
-        default_factory=usable_cpus, ge=1, le=1024, description="Computing processes."
+        default_factory=usable_cpus, ge=1, le=MOST_WORKERS, description="Computing processes."
     )
-    queue: int = Field(default=64, ge=0, description="Requests that wait; the next one gets 429.")
+    queue: int = Field(
+        default=64, ge=0, le=10**9, description="Requests that wait; the next one gets 429."
+    )
     time_limit_s: float = Field(
         default=10.0,
         gt=0,
+        le=YEAR_S,
         allow_inf_nan=False,
         description="Computing time of one request, queueing not counted.",
     )
-    torch_threads: int = Field(default=1, ge=1, description="Torch threads in each worker.")
+    torch_threads: int = Field(
+        default=1, ge=1, le=MOST_THREADS, description="Torch threads in each worker."
+    )
     memory_limit_mb: int = Field(
-        default=2048, ge=16, description="What one request may take beyond a fresh worker."
+        default=2048,
+        ge=16,
+        le=MOST_MEGABYTES,
+        description="What one request may take beyond a fresh worker.",
     )
     max_body_mb: float = Field(
-        default=64.0, gt=0, allow_inf_nan=False, description="Size of a body, or of one line."
+        default=64.0,
+        gt=0,
+        le=MOST_MEGABYTES,
+        allow_inf_nan=False,
+        description="Size of a body, or of one line.",
     )
     body_timeout_s: float = Field(
         default=30.0,
         gt=0,
+        le=YEAR_S,
         allow_inf_nan=False,
         description="Silence while a body is being sent, or an answer read.",
     )
-    max_nodes: int = Field(default=100_000, ge=1, description="Leaves and ops of one request.")
+    max_nodes: int = Field(
+        default=100_000, ge=1, le=10**9, description="Leaves and ops of one request."
+    )
     max_elements: int = Field(
-        default=67_108_864, ge=1, description="Elements of any one tensor, views too."
+        default=67_108_864,
+        ge=1,
+        le=MOST_ELEMENTS,
+        description="Elements of any one tensor, views too.",
     )
     max_result_elements: int = Field(
-        default=33_554_432, ge=1, description="Elements that one answer may carry."
+        default=33_554_432,
+        ge=1,
+        le=MOST_ELEMENTS,
+        description="Elements that one answer may carry.",
     )
     drain_s: float = Field(
         default=10.0,
         ge=0,
+        le=YEAR_S,
         allow_inf_nan=False,
         description="How long requests are served after the signal to stop.",
     )
@@ -111,9 +150,12 @@ class Settings(BaseSettings):
     @field_validator("api_keys", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+        if not isinstance(value, str):
+            return value
+        parts = tuple(part.strip() for part in value.split(",") if part.strip())
+        if value and not parts:  # keys that got lost on the way must not open the service
+            raise ValueError("there is nothing between the commas; unset it for none")
+        return parts
 
     @field_validator("api_keys")
     @classmethod
@@ -124,11 +166,24 @@ class Settings(BaseSettings):
                 raise ValueError("a key is printable ASCII without spaces")
         return keys
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if all(origin in ("*", "null") or ORIGIN.fullmatch(origin) for origin in origins):
+            return origins
+        raise ValueError(
+            "an origin is written as a browser sends it, such as https://app.example: in lower "
+            "case, without the scheme's own port, a path or a slash at the end"
+        )
+
     @field_validator("root_path")
     @classmethod
     def _prefix(cls, value: str) -> str:
         stripped = value.strip("/")
-        return f"/{stripped}" if stripped else ""
+        prefix = f"/{stripped}" if stripped else ""
+        if not PREFIX.fullmatch(prefix):
+            raise ValueError("a prefix is the path of a URL, such as /gradtrace")
+        return prefix
 
     @property
     def max_body_bytes(self) -> int:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -17,6 +18,11 @@ from service.cli.demo import LESSON, free_port, running
 from tests.golden import CASES
 
 SEED = CASES["seed_retained"]["request"]
+SCRIPT = (
+    "import torch\n"
+    "a = torch.ones(2, 2, requires_grad=True)\n"
+    "b = a + 2\nc = b ** 2\nout = c.sum()\nout.backward()\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +31,11 @@ def url() -> Iterator[str]:
         yield address
 
 
-def gradtrace(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    quiet = {**os.environ, "GRADTRACE_WORKERS": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+def gradtrace(
+    *arguments: str, stdin: str = "", **settings: str
+) -> subprocess.CompletedProcess[str]:
+    alone = {"GRADTRACE_WORKERS": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+    quiet = {**os.environ, **alone, **{f"GRADTRACE_{name}": settings[name] for name in settings}}
     return subprocess.run(
         [sys.executable, "-m", "service", *arguments],
         input=stdin,
@@ -177,6 +186,7 @@ def test_a_service_that_is_not_there_exits_with_1() -> None:
         ["serve", "--workers", "0"],
         ["nonsense"],
         ["trace", "pyproject.toml", "--nonsense"],
+        ["ops", "pow", "--search", "power"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
@@ -184,6 +194,138 @@ def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what is in the box of wrong usage, on one line."""
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return " ".join(done.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve"],
+        ["trace", "seed.json"],
+        ["trace", "seed.ndjson"],
+        ["import", "seed.json"],
+        ["export", "seed.json"],
+        ["ops"],
+        ["health"],
+        ["demo"],
+    ],
+    ids=" ".join,
+)
+def test_a_bad_setting_is_named_as_the_variable_that_it_is(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    command = [each.replace("seed", f"{tmp_path}/seed") for each in arguments]
+    for kind in ("json", "ndjson"):
+        written(tmp_path / f"seed.{kind}", SEED)
+    told = refusal(gradtrace(*command, QUEUE="many", API_KEYS="open sesame"))
+    assert "GRADTRACE_QUEUE: Input should be a valid integer" in told
+    assert "GRADTRACE_API_KEYS: a key is printable ASCII without spaces" in told
+    assert "pydantic" not in told
+    assert "sesame" not in told
+
+
+def test_an_option_overrides_a_bad_variable_and_is_named_where_it_is_bad_itself() -> None:
+    told = refusal(gradtrace("serve", "--workers", "1025", WORKERS="0"))
+    assert "--workers" in told
+    assert "GRADTRACE_WORKERS" in refusal(gradtrace("serve", WORKERS="0"))
+    told = refusal(gradtrace("serve", "--workers", "1", WORKERS="0", PORT="x"))
+    assert "GRADTRACE_WORKERS" not in told
+
+
+def test_a_graph_is_traced_under_the_largest_settings(tmp_path: Path) -> None:
+    year = str(365 * 24 * 60 * 60)
+    done = gradtrace(
+        "trace",
+        written(tmp_path / "seed.json", SEED),
+        TIME_LIMIT_S=year,
+        TORCH_THREADS="1024",
+        MEMORY_LIMIT_MB=str(10**9),
+        MAX_NODES=str(10**9),
+        MAX_ELEMENTS=str(10**15),
+        MAX_RESULT_ELEMENTS=str(10**15),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "[[6.0, 6.0], [6.0, 6.0]]" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "options"),
+    [
+        ("one.json", ["--output", "answers"]),
+        ("one.json", ["--resume"]),
+        ("one.py", ["--output", "answers"]),
+        ("many.ndjson", ["--svg", "picture"]),
+        ("many.ndjson", ["--health"]),
+        ("many.ndjson", ["--notes"]),
+    ],
+)
+def test_an_option_that_does_not_apply_is_refused(
+    tmp_path: Path, file: str, options: list[str]
+) -> None:
+    lines_of(tmp_path / file, 1)
+    told = refusal(gradtrace("trace", str(tmp_path / file), *options))
+    assert f"{options[0]} is for" in told
+
+
+def test_the_help_says_what_standard_input_is_read_as() -> None:
+    for command in ("trace", "export"):
+        told = " ".join(gradtrace(command, "--help").stdout.replace("│", " ").split())
+        assert "- for a graph as JSON on standard input" in told
+    told = " ".join(gradtrace("import", "--help").stdout.replace("│", " ").split())
+    assert "A .py file; - for a script on standard input" in told
+    assert "json" not in told
+
+
+@pytest.mark.parametrize("command", ["trace", "import", "export"])
+def test_a_script_that_is_not_utf_8_is_refused_in_words(
+    url: str, tmp_path: Path, command: str
+) -> None:
+    script = tmp_path / "bin.py"
+    script.write_bytes(b"\xff\xfe")
+    done = gradtrace(command, str(script), "--url", url)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "bin.py is not UTF-8" in done.stderr
+
+
+def test_a_script_may_begin_with_a_byte_order_mark(url: str, tmp_path: Path) -> None:
+    script = tmp_path / "windows.py"
+    script.write_text(SCRIPT, encoding="utf-8-sig")
+    done = gradtrace("trace", str(script), "--url", url)
+    assert "[[6.0, 6.0], [6.0, 6.0]]" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["openapi", "--output", "/nonexistent/file"],
+        ["openapi", "--output", "/"],
+        ["trace", "one.json", "--svg", "/nonexistent/file"],
+        ["trace", "one.ndjson", "--output", "/nonexistent/file"],
+        ["trace", "one.ndjson", "--output", "/", "--resume"],
+        ["import", "/nonexistent/file"],
+        ["export", "/"],
+    ],
+    ids=" ".join,
+)
+def test_a_file_that_cannot_be_read_or_written_is_no_traceback(
+    url: str, tmp_path: Path, arguments: list[str]
+) -> None:
+    command = [each.replace("one", f"{tmp_path}/one") for each in arguments[:2]] + arguments[2:]
+    for kind in ("json", "ndjson"):
+        lines_of(tmp_path / f"one.{kind}", 1)
+    where = [] if command[0] == "openapi" else ["--url", url]
+    done = gradtrace(*command, *where)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("gradtrace: [Errno ")
 
 
 def test_ops_are_found_and_described(url: str) -> None:
@@ -206,11 +348,7 @@ def test_the_openapi_document_is_printed_or_written(tmp_path: Path) -> None:
 
 def test_a_script_becomes_a_graph_and_a_graph_a_script(url: str, tmp_path: Path) -> None:
     script = tmp_path / "lesson.py"
-    script.write_text(
-        "import torch\n"
-        "a = torch.ones(2, 2, requires_grad=True)\n"
-        "b = a + 2\nc = b ** 2\nout = c.sum()\nout.backward()\n"
-    )
+    script.write_text(SCRIPT)
     graph = gradtrace("import", str(script), "--url", url)
     assert [op["id"] for op in json.loads(graph.stdout)["ops"]][-3:] == ["b", "c", "out"]
     assert "[[6.0, 6.0], [6.0, 6.0]]" in gradtrace("trace", str(script), "--url", url).stdout
@@ -243,6 +381,11 @@ def test_an_exported_model_becomes_a_graph(url: str, tmp_path: Path) -> None:
     refused = gradtrace("from-export", "pyproject.toml")
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
+    with ZipFile(tmp_path / "other.zip", "w") as other:
+        other.writestr("readme", "an archive of something else")
+    refused = gradtrace("from-export", str(tmp_path / "other.zip"))
+    assert refused.returncode == 1
+    assert "other.zip cannot be loaded" in refused.stderr
 
 
 def test_a_conforming_service_passes_the_golden_cases(url: str) -> None:

@@ -10,14 +10,11 @@ import json
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from service import __version__
-
-if TYPE_CHECKING:
-    from service.settings import Settings
 
 app = typer.Typer(
     name="gradtrace",
@@ -34,7 +31,9 @@ Key = Annotated[
     str | None,
     typer.Option(envvar="GRADTRACE_KEY", help="The service's bearer key.", show_envvar=True),
 ]
-File = Annotated[Path, typer.Argument(help="A .json, .ndjson or .py file; - for standard input.")]
+Graph = Annotated[
+    Path, typer.Argument(help="A .json or .py file; - for a graph as JSON on standard input.")
+]
 
 
 def _version(wanted: bool) -> None:
@@ -66,33 +65,36 @@ def _run(work: Coroutine[Any, Any, int | None]) -> None:
     raise typer.Exit(code or 0)
 
 
-def _settings(**given: Any) -> Settings:
-    from service.settings import Settings
-
-    return Settings(**{name: value for name, value in given.items() if value is not None})
+def _refuse(given: dict[str, bool], reason: str) -> None:
+    """Stop where one of the options is given, rather than ignore it."""
+    for option, there in given.items():
+        if there:
+            _usage(f"{option} {reason}")
 
 
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Computing processes.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Computing processes.")
+    ] = None,
 ) -> None:
     """Start the service. Settings come from GRADTRACE_* variables; the options override them."""
-    from pydantic import ValidationError
-
+    from service.cli.environment import settings
     from service.web.server import serve as start
 
-    try:
-        settings = _settings(host=host, port=port, workers=workers)
-    except ValidationError as error:
-        _usage(str(error))
-    raise typer.Exit(start(settings))
+    raise typer.Exit(start(settings(host=host, port=port, workers=workers)))
 
 
 @app.command()
 def trace(
-    file: File,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A .json, .ndjson or .py file; - for a graph as JSON on standard input."
+        ),
+    ],
     url: Url = None,
     key: Key = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as it came.")] = False,
@@ -110,11 +112,15 @@ def trace(
     if file.suffix == ".ndjson":
         from service.cli.stream import trace_lines
 
+        shown = {"--svg": svg is not None, "--health": health, "--notes": notes}
+        _refuse(shown, "is for one graph, not for a stream of them")
         if resume and output is None:
             _usage("--resume needs --output")
         if output is not None and output.exists() and not resume:
             _usage(f"{output} is there already: --resume goes on behind its last line")
         _run(trace_lines(file, output, url, key))
+    streamed = {"--output": output is not None, "--resume": resume}
+    _refuse(streamed, "is for .ndjson files; --json prints the answer to one graph")
     from service.cli.graph import View, trace_graph
 
     _run(trace_graph(file, url, key, View(as_json, svg, health, notes)))
@@ -130,6 +136,8 @@ def ops(
     """List the ops of the catalogue, or describe one with its signatures."""
     from service.cli.catalogue import describe_op, list_ops
 
+    if name is not None:
+        _refuse({"--search": bool(search)}, "looks through all ops, not in one")
     _run(list_ops(search, url, key) if name is None else describe_op(name, url, key))
 
 
@@ -138,17 +146,23 @@ def openapi(
     output: Annotated[Path | None, typer.Option(help="Write it here.")] = None,
 ) -> None:
     """Print the OpenAPI document."""
+    from service.cli.failures import shown
     from service.web.server import openapi_document
 
     text = json.dumps(openapi_document(), indent=2, ensure_ascii=False) + "\n"
-    if output is None:
-        sys.stdout.write(text)
-    else:
-        output.write_text(text, encoding="utf-8")
+    with shown():
+        if output is None:
+            sys.stdout.write(text)
+        else:
+            output.write_text(text, encoding="utf-8")
 
 
 @app.command("import")
-def import_(file: File, url: Url = None, key: Key = None) -> None:
+def import_(
+    file: Annotated[Path, typer.Argument(help="A .py file; - for a script on standard input.")],
+    url: Url = None,
+    key: Key = None,
+) -> None:
     """Turn a Python script into the graph that it means; nothing is executed."""
     from service.cli.graph import import_python
 
@@ -156,7 +170,7 @@ def import_(file: File, url: Url = None, key: Key = None) -> None:
 
 
 @app.command()
-def export(file: File, url: Url = None, key: Key = None) -> None:
+def export(file: Graph, url: Url = None, key: Key = None) -> None:
     """Turn a graph into a stand-alone Python script that prints the same numbers."""
     from service.cli.graph import export_python
 
@@ -202,7 +216,9 @@ def health(
 def demo() -> None:
     """Start a service, trace the lesson's graph, print the table, stop the service."""
     from service.cli.demo import demonstrate
+    from service.cli.environment import settings
     from service.cli.failures import shown
 
+    settings(workers=1)
     with shown():
         demonstrate()

@@ -69,7 +69,11 @@ def model_graph(model: Path) -> str:
         raise InvalidRequest(f"{model} is no file that torch.export.save wrote")
     from service.translate.from_export import from_export_file
 
-    return calls.graph_json(from_export_file(model)).decode() + "\n"
+    try:
+        graph = from_export_file(model)
+    except RuntimeError as error:  # an archive of something else, or a damaged one
+        raise InvalidRequest(f"{model} cannot be loaded: {error}") from None
+    return calls.graph_json(graph).decode() + "\n"
 
 
 def read(file: Path) -> bytes:
@@ -82,8 +86,16 @@ async def _graph(file: Path, ask: Ask) -> bytes:
 
 
 async def _imported(file: Path, ask: Ask) -> bytes:
-    script = json.dumps({"source": read(file).decode()}).encode()
+    script = json.dumps({"source": _script(file)}).encode()
     return await ask(post("/v1/import/python", script))
+
+
+def _script(file: Path) -> str:
+    """Return the script in ``file``, which may begin with a byte order mark, as for Python."""
+    try:
+        return read(file).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def _request(graph: bytes, view: View) -> bytes:

@@ -25,6 +25,6 @@ def ready(url: str | None = None, quiet: bool = False) -> int:
 
 
 def _own_url() -> str:
-    from service.settings import Settings
+    from service.cli.environment import settings
 
-    return f"http://127.0.0.1:{Settings().port}"
+    return f"http://127.0.0.1:{settings().port}"

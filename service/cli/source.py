@@ -36,10 +36,10 @@ async def source(url: str | None, key: str | None, workers: int = 1) -> AsyncIte
         async with AsyncClient(url, key) as client:
             yield client.send
         return
-    from service.settings import Settings
+    from service.cli.environment import settings
     from service.workers.pool import Pool
 
-    pool = Pool(_options(Settings(), workers))
+    pool = Pool(_options(settings(), workers))
     await pool.start()
     try:
         await pool.wait_ready()

@@ -33,11 +33,11 @@ async def trace_lines(file: Path, output: Path | None, url: str | None, key: str
     Returns:
         the exit code: 1 where any line was answered with a problem.
     """
-    from service.settings import Settings
+    from service.cli.environment import settings
 
     total = sum(1 for _ in _lines(file))
     done = 0 if output is None else _whole_lines(output)
-    workers = Settings().workers
+    workers = settings().workers
     refused = 0
     with _progress(total, done) as progress, _sink(output) as sink:
         async with source(url, key, workers) as ask:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -9,6 +10,21 @@ from pydantic import ValidationError
 from service.settings import Settings, usable_cpus
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+YEAR_S = 365 * 24 * 60 * 60
+LARGEST: dict[str, Any] = {
+    "port": 65535,
+    "workers": 1024,
+    "queue": 10**9,
+    "time_limit_s": YEAR_S,
+    "torch_threads": 1024,
+    "memory_limit_mb": 10**9,
+    "max_body_mb": 10**9,
+    "body_timeout_s": YEAR_S,
+    "max_nodes": 10**9,
+    "max_elements": 10**15,
+    "max_result_elements": 10**15,
+    "drain_s": YEAR_S,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +81,19 @@ def test_settings_cannot_be_changed_once_made() -> None:
         ("GRADTRACE_MAX_BODY_MB", "inf"),
         ("GRADTRACE_LOG", "xml"),
         ("GRADTRACE_QUEUE", "many"),
+        ("GRADTRACE_CORS_ORIGINS", "not an origin"),
+        ("GRADTRACE_CORS_ORIGINS", "a.example"),
+        ("GRADTRACE_CORS_ORIGINS", "https://a.example/"),
+        ("GRADTRACE_CORS_ORIGINS", "https://A.example"),
+        ("GRADTRACE_CORS_ORIGINS", "https://a.example:443"),
+        ("GRADTRACE_CORS_ORIGINS", "https://*.example"),
+        ("GRADTRACE_CORS_ORIGINS", "https://a.example,https://b.example/page"),
+        ("GRADTRACE_CORS_ORIGINS", ","),
+        ("GRADTRACE_ROOT_PATH", "http://x y/?"),
+        ("GRADTRACE_ROOT_PATH", "http://a.example/b"),
+        ("GRADTRACE_ROOT_PATH", "/a?b"),
+        ("GRADTRACE_ROOT_PATH", "/größe"),
+        ("GRADTRACE_ROOT_PATH", "/50%"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused(
@@ -73,6 +102,54 @@ def test_a_setting_that_makes_no_sense_is_refused(
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError):
         Settings()
+
+
+@pytest.mark.parametrize("name", LARGEST)
+@pytest.mark.parametrize("value", ["1e308", "99999999999999999999", "inf", "nan"])
+def test_a_number_that_is_larger_than_could_serve_anybody_is_refused(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"GRADTRACE_{name.upper()}", value)
+    with pytest.raises(ValidationError):
+        Settings()
+
+
+@pytest.mark.parametrize(("name", "largest"), LARGEST.items())
+def test_a_number_is_refused_above_its_bound(name: str, largest: Any) -> None:
+    assert getattr(Settings(**{name: largest}), name) == largest
+    with pytest.raises(ValidationError):
+        Settings(**{name: largest + 1})
+
+
+def test_every_number_has_a_bound() -> None:
+    fields = Settings.model_fields.items()
+    assert {name for name, each in fields if each.annotation in (int, float)} == set(LARGEST)
+
+
+@pytest.mark.parametrize("keys", [",", " ", " , ,", "\n"])
+def test_keys_that_got_lost_do_not_open_the_service(
+    keys: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADTRACE_API_KEYS", keys)
+    with pytest.raises(ValidationError, match="nothing between the commas"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "*",
+        "null",
+        "http://localhost:3000",
+        "https://app.example",
+        "https://a.example:80",
+        "http://[::1]:8080",
+        "http://[::80]",
+        "chrome-extension://abcdefghijklmnop",
+    ],
+)
+def test_origins_are_taken_as_browsers_send_them(origin: str) -> None:
+    assert Settings(cors_origins=origin).cors_origins == (origin,)
 
 
 def test_keys_are_in_no_text_about_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +164,16 @@ def test_keys_are_in_no_text_about_the_settings(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"), [("", ""), ("/", ""), ("a", "/a"), ("/a/", "/a"), ("a/b", "/a/b")]
+    ("given", "kept"),
+    [
+        ("", ""),
+        ("/", ""),
+        ("a", "/a"),
+        ("/a/", "/a"),
+        ("a/b", "/a/b"),
+        ("/user/a@b.example/x%20y", "/user/a@b.example/x%20y"),
+        ("/services/https:name:8443/proxy", "/services/https:name:8443/proxy"),
+    ],
 )
 def test_a_prefix_begins_with_a_slash_and_ends_without(given: str, kept: str) -> None:
     assert Settings(root_path=given).root_path == kept
