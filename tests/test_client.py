@@ -265,6 +265,15 @@ def reluctant() -> Iterator[str]:
         thread.join()
 
 
+def test_a_key_of_other_letters_is_sent_all_the_same(reluctant: str) -> None:
+    """No service has such a key, and says so."""
+    with Client(reluctant, key="schlüssel") as client:
+        client.trace(LESSON)
+    [sent] = Reluctant.keys
+    assert sent is not None
+    assert sent.encode("latin-1").decode() == "Bearer schlüssel"
+
+
 def test_a_full_service_is_asked_again_a_bounded_number_of_times(reluctant: str) -> None:
     Reluctant.refusals = 2
     with Client(reluctant, key="secret", retries=2) as client:

@@ -32,7 +32,7 @@ class _Settings:
         self.options: dict[str, Any] = {
             "base_url": url.rstrip("/"),
             "timeout": timeout_s,
-            "headers": {"authorization": f"Bearer {key}"} if key else {},
+            "headers": {"authorization": f"Bearer {key}".encode()} if key else {},
         }
         self.retries = retries
 

@@ -149,9 +149,7 @@ class GradtraceError(Exception):
         self.detail = detail
         self.retry_after_s = retry_after_s
         self.errors = list(errors[:MAX_ERRORS]) or [
-            ProblemError(
-                pointer=_within_bounds(pointer), code=self.code, message=detail, node=node
-            )
+            ProblemError(pointer=_within_bounds(pointer), code=self.code, message=detail, node=node)
         ]
 
     def __str__(self) -> str:
@@ -227,7 +225,7 @@ class NotAcceptable(GradtraceError):
     title = "No media type that the client accepts"
     description = (
         "None of the media types in the Accept header can be sent from here. An Accept that is "
-        "missing, or takes anything, is answered with JSON."
+        "missing, or takes anything, is never refused."
     )
 
 

@@ -103,6 +103,7 @@ def read_request(
     request = parse_json(metadata["request"].encode())
     leaves = request.get("leaves") if isinstance(request, dict) else None
     unknown = set(tensors)
+    missing: list[tuple[int, str]] = []
     for index, leaf in enumerate(leaves if isinstance(leaves, list) else ()):
         name = leaf.get("id") if isinstance(leaf, dict) else None
         if isinstance(name, str) and name in tensors:
@@ -115,8 +116,16 @@ def read_request(
                         node=name,
                     )
             leaf["value"] = HERE
+        elif isinstance(name, str) and leaf.get("value") is leaf.get("value_base64") is None:
+            missing.append((index, quote(name)))
     if unknown:
         raise InvalidRequest(f"no leaf has the id of the tensor {quote(min(unknown))}")
+    for index, name in missing:
+        raise InvalidRequest(
+            f"the file has no tensor {name}, and the leaf has no value of its own",
+            pointer=pointer("leaves", index),
+            node=name,
+        )
     return request, tensors
 
 

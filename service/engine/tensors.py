@@ -84,6 +84,12 @@ def _given(
     pairs = tensor.dtype == torch.float64 and tensor.shape[-1:] == (2,)
     if (dtype or default) == "complex128" and pairs:
         tensor = torch.view_as_complex(tensor)
+    if dtype == "complex128" and tensor.dtype == torch.float64:
+        raise BadValue(
+            "a complex128 tensor travels as float64 with a last axis of two, but the shape is "
+            f"{quote([*tensor.shape])}",
+            pointer="/shape",
+        )
     if dtype is not None and tensor.dtype != DTYPES[dtype]:
         raise BadValue(
             f"the leaf says {dtype}, its tensor is {DTYPE_NAMES[tensor.dtype]}", pointer="/dtype"

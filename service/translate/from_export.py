@@ -71,9 +71,14 @@ def from_export_file(path: Path | str) -> dict[str, Any]:
     Loading may unpickle: only for files that you trust.
 
     Raises:
-        InvalidRequest: the program cannot be said as a graph.
+        InvalidRequest: the file cannot be loaded, or its program cannot be said as a graph.
     """
-    return from_export(torch.export.load(str(path)))
+    try:
+        program = torch.export.load(str(path))
+    except Exception as error:
+        kind = type(error).__name__
+        raise InvalidRequest(f"{path} cannot be loaded: {kind}: {error}") from error
+    return from_export(program)
 
 
 def from_export(

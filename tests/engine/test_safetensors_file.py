@@ -21,6 +21,7 @@ from service.contract.problem import (
     LimitExceeded,
 )
 from service.engine.dtypes import DTYPES
+from service.engine.job import SAFETENSORS
 from service.engine.safetensors_file import (
     file_pieces,
     read_file,
@@ -28,6 +29,7 @@ from service.engine.safetensors_file import (
     write_answer,
     write_file,
 )
+from tests.engine.asking import ENGINE
 from tests.engine.bits import bits, tensors
 
 MANY = 10**6
@@ -230,3 +232,23 @@ def test_a_large_tensor_is_a_piece_of_its_own_and_small_ones_are_joined() -> Non
     assert isinstance(pieces[1], memoryview)
     read = safetensors.torch.load(b"".join(pieces))
     assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
+
+
+def refused(leaf: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[str, str]:
+    request = json.dumps({"leaves": [leaf], "backward": []})
+    answer = ENGINE.trace(SAFETENSORS, SAFETENSORS, write_file(tensors, {"request": request}))
+    told = json.loads(answer.body)
+    assert (answer.status, told["errors"][0]["node"]) == (422, "a")
+    return told["errors"][0]["pointer"], told["detail"]
+
+
+def test_a_leaf_without_tensor_or_value_is_told_what_is_missing() -> None:
+    place, words = refused({"id": "a"}, {})
+    assert place == "/leaves/0"
+    assert words == "the file has no tensor a, and the leaf has no value of its own"
+
+
+def test_how_complex128_travels_is_said_where_it_came_in_another_way() -> None:
+    place, words = refused({"id": "a", "dtype": "complex128"}, {"a": torch.ones(3).double()})
+    assert place == "/leaves/0/shape"
+    assert "float64 with a last axis of two, but the shape is [3]" in words
