@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from service.settings import Settings
@@ -21,10 +20,12 @@ from service.web.lifecycle import Lifecycle
 from service.web.logs import AccessLog
 from service.web.metrics import Metrics
 from service.web.middleware import (
+    CrossMiddleware,
     DirectMiddleware,
     HeadMiddleware,
     KeyMiddleware,
     ObserveMiddleware,
+    Observer,
     UnreadMiddleware,
 )
 from service.web.openapi import add_openapi
@@ -41,11 +42,12 @@ def create_app(
 ) -> FastAPI:
     """Return the app. Its lifespan starts the computer, and stops it at the end.
 
-    ``app.state.lifecycle`` is what the server tells the app about its end.
+    ``app.state.lifecycle`` is what the server tells the app about its end, and
+    ``app.state.observer`` what it tells of requests that do not reach the app.
     """
     lifecycle = Lifecycle()
     metrics = Metrics(computer, lifecycle)
-    log = access_log or AccessLog(settings.log)
+    observer = Observer(access_log or AccessLog(settings.log), metrics)
     direct: dict[str, Route] = {}
 
     @asynccontextmanager
@@ -59,7 +61,7 @@ def create_app(
     app = FastAPI(
         title="Gradtrace",
         lifespan=lifespan,
-        middleware=_middleware(settings, lifecycle, metrics, log, direct),
+        middleware=_middleware(settings, lifecycle, observer, direct),
         redirect_slashes=False,
         openapi_url=None,
         docs_url=None,
@@ -73,6 +75,7 @@ def create_app(
         },
     )
     app.state.lifecycle = lifecycle
+    app.state.observer = observer
     add_routes(app, settings, computer)
     add_streams(app, settings, computer)
     add_catalogue(app, settings, computer)
@@ -88,19 +91,18 @@ def create_app(
 def _middleware(
     settings: Settings,
     lifecycle: Lifecycle,
-    metrics: Metrics,
-    access_log: AccessLog,
+    observer: Observer,
     direct: Mapping[str, Route],
 ) -> list[Middleware]:
     """Return what every request passes, the outermost first."""
     layers = [
-        Middleware(ObserveMiddleware, lifecycle=lifecycle, access_log=access_log, metrics=metrics),
+        Middleware(ObserveMiddleware, lifecycle=lifecycle, observer=observer),
         Middleware(HeadMiddleware),
     ]
     if settings.cors_origins:
         layers.append(
             Middleware(
-                CORSMiddleware,
+                CrossMiddleware,
                 allow_origins=settings.cors_origins,
                 allow_methods=["GET", "POST"],
                 allow_headers=["authorization", "content-type", "x-request-id"],
@@ -108,7 +110,7 @@ def _middleware(
                 max_age=3600,
             )
         )
-    layers += [Middleware(UnreadMiddleware), Middleware(ProblemMiddleware)]
+    layers += [Middleware(UnreadMiddleware), Middleware(ProblemMiddleware, lifecycle=lifecycle)]
     if settings.api_keys:
         layers.append(Middleware(KeyMiddleware, keys=settings.api_keys))
     return [*layers, Middleware(DirectMiddleware, routes=direct)]

@@ -36,7 +36,8 @@ def check_encoding(exchange: Exchange) -> None:
 
 def too_large(limit: int) -> BodyTooLarge:
     """Return the problem that a body of more than ``limit`` bytes is."""
-    return BodyTooLarge(f"The body may have {limit / MEGABYTE:g} MB (GRADTRACE_MAX_BODY_MB).")
+    size = f"{limit / MEGABYTE:g} MB" if limit >= MEGABYTE else f"{limit} bytes"
+    return BodyTooLarge(f"The body may have {size} (GRADTRACE_MAX_BODY_MB).")
 
 
 async def chunks(receive: Receive, silence: Timers) -> AsyncIterator[bytes]:

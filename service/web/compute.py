@@ -27,6 +27,8 @@ from service.workers.seam import Answer, Computer
 
 ABORT = "gradtrace.abort"
 """ASGI extension: a function that cuts the connection, whatever is still to be sent."""
+CLOSE = "gradtrace.close"
+"""ASGI extension that the app sets where the rest of a body is not worth waiting for."""
 
 Media = Mapping[str, tuple[str, ...]]
 """What a route reads, and for each of it what it can answer with, the default first."""

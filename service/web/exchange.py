@@ -18,6 +18,7 @@ from service.workers.seam import Answer
 
 KEY = "gradtrace.exchange"
 NO_ROUTE = "unknown"
+NO_METHOD = "unknown"
 CLIENT_GONE = 499
 SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
@@ -108,6 +109,12 @@ def _parse_timing(text: str) -> list[tuple[str, float]]:
         except ValueError:
             continue
     return phases
+
+
+def path_of(scope: Scope) -> str:
+    """Return the path without the prefix that a proxy has stripped and the server put back."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 def exchange_of(scope: Scope) -> Exchange:

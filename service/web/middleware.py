@@ -2,7 +2,7 @@
 
     ObserveMiddleware   headers that every answer has; log, metrics
     HeadMiddleware      HEAD is GET without the body
-    CORSMiddleware      Starlette's, only where origins are set
+    CrossMiddleware     CORS: Starlette's, only where origins are set
     ProblemMiddleware   what no route answered becomes a problem (see problems.py)
     UnreadMiddleware    an answer to a client that is still sending reaches it
     KeyMiddleware       bearer keys under /v1
@@ -16,17 +16,22 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 
 from pydantic import SecretStr
-from starlette.routing import Route
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.contract.problem import Unauthorized
+from service.contract.problem import InvalidRequest, Unauthorized
 from service.web.body import linger
-from service.web.exchange import KEY, Exchange, exchange_of
+from service.web.exchange import KEY, Exchange, exchange_of, path_of
 from service.web.lifecycle import Lifecycle
 from service.web.logs import AccessLog
 from service.web.metrics import Metrics
+from service.web.problems import problem_response
 
 LINGER_S = 2.0
 """How long a client that is refused may go on sending before its connection is closed."""
@@ -45,16 +50,36 @@ CONTENT_POLICY = (
 )
 
 
+class Observer:
+    """Tells log and metrics what became of a request."""
+
+    def __init__(self, access_log: AccessLog, metrics: Metrics) -> None:
+        self.access_log = access_log
+        self.metrics = metrics
+
+    def over(self, exchange: Exchange) -> None:
+        """Note a request that is over."""
+        seconds = time.perf_counter() - exchange.started
+        self.access_log.write(exchange, seconds)
+        self.metrics.observe(exchange, seconds)
+
+
+def headers_of_all(exchange: Exchange) -> list[tuple[bytes, bytes]]:
+    """Return the headers that every answer has, but for the content policy."""
+    return [
+        *SECURITY_HEADERS,
+        (b"x-request-id", exchange.id.encode()),
+        (b"server-timing", exchange.server_timing().encode("latin-1")),
+    ]
+
+
 class ObserveMiddleware:
     """Gives every answer its id and headers, and tells log and metrics what became of it."""
 
-    def __init__(
-        self, app: ASGIApp, lifecycle: Lifecycle, access_log: AccessLog, metrics: Metrics
-    ) -> None:
+    def __init__(self, app: ASGIApp, lifecycle: Lifecycle, observer: Observer) -> None:
         self.app = app
         self.lifecycle = lifecycle
-        self.access_log = access_log
-        self.metrics = metrics
+        self.observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -67,12 +92,7 @@ class ObserveMiddleware:
         async def observed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    *SECURITY_HEADERS,
-                    (b"x-request-id", exchange.id.encode()),
-                    (b"server-timing", exchange.server_timing().encode("latin-1")),
-                ]
+                message["headers"] = [*message.get("headers", ()), *headers_of_all(exchange)]
                 if CONTENT_POLICY[0] not in dict(message["headers"]):
                     message["headers"].append(CONTENT_POLICY)
                 if lifecycle.draining:
@@ -88,9 +108,7 @@ class ObserveMiddleware:
             lifecycle.in_flight -= 1
             if route := scope.get("route"):
                 exchange.route = route.path
-            seconds = time.perf_counter() - exchange.started
-            self.access_log.write(exchange, seconds)
-            self.metrics.observe(exchange, seconds)
+            self.observer.over(exchange)
 
 
 class HeadMiddleware:
@@ -115,6 +133,26 @@ class HeadMiddleware:
             await self.app(as_get, receive, without_body)
         finally:
             scope["route"] = as_get.get("route")
+
+
+class CrossMiddleware(CORSMiddleware):
+    """Starlette's; what it refuses to a browser that asks first is a problem."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Answer a browser that asks whether it may call."""
+        answer = super().preflight_response(request_headers)
+        if answer.status_code < 400:
+            return answer
+        return _RefusedPreflight(answer.body, answer.status_code, answer.headers)
+
+
+class _RefusedPreflight(Response):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = InvalidRequest(f"{bytes(self.body).decode()}.")
+        of_text = ("content-type", "content-length")
+        headers = {name: value for name, value in self.headers.items() if name not in of_text}
+        answer = problem_response(error, scope, headers, self.status_code)
+        await answer(scope, receive, send)
 
 
 class UnreadMiddleware:
@@ -176,6 +214,8 @@ class KeyMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] == "http" and _is_api(scope) and not self._knows(exchange_of(scope)):
+            if route := _route_of(scope):
+                scope["route"] = route
             raise Unauthorized("Send a key as `Authorization: Bearer KEY`.")
         await self.app(scope, receive, send)
 
@@ -199,7 +239,7 @@ class DirectMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        route = self.routes.get(_path(scope)) if scope["type"] == "http" else None
+        route = self.routes.get(path_of(scope)) if scope["type"] == "http" else None
         if route is None or scope["method"] != "POST" or "fastapi.telemetry" in scope:
             await self.app(scope, receive, send)
             return
@@ -207,12 +247,13 @@ class DirectMiddleware:
         await route.app(scope, receive, send)
 
 
-def _path(scope: Scope) -> str:
-    """Return the path without the prefix that a proxy has stripped and the server put back."""
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))
+def _route_of(scope: Scope) -> BaseRoute | None:
+    """Return the route that the request would have come to, for log and metrics."""
+    matches = [(route.matches(scope)[0].value, route) for route in scope["app"].routes]
+    best, route = max(matches, key=itemgetter(0))
+    return route if best else None
 
 
 def _is_api(scope: Scope) -> bool:
-    path = _path(scope)
+    path = path_of(scope)
     return path == "/v1" or path.startswith("/v1/")

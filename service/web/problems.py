@@ -7,6 +7,7 @@ kind.
 
 from __future__ import annotations
 
+import asyncio
 import html
 import logging
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.contract import problem as contract
 from service.contract.problem import (
     PROBLEM_MEDIA_TYPE,
+    Draining,
     GradtraceError,
     Internal,
     InvalidRequest,
@@ -32,7 +34,8 @@ from service.contract.problem import (
 )
 from service.web import examples
 from service.web.describe import ANSWER_HEADERS, OPEN, TEXT, answers
-from service.web.exchange import CLIENT_GONE, exchange_of
+from service.web.exchange import CLIENT_GONE, exchange_of, path_of
+from service.web.lifecycle import Lifecycle
 from service.web.models import ProblemKind
 from service.web.negotiate import HTML, JSON, negotiate
 
@@ -43,13 +46,18 @@ class ClientDisconnected(Exception):
     """The client is gone: there is nobody to answer."""
 
 
-def problem_body(error: GradtraceError) -> bytes:
-    """Return the problem as JSON text."""
-    return error.problem().model_dump_json().encode()
+def problem_body(error: GradtraceError, status: int | None = None) -> bytes:
+    """Return the problem as JSON text; ``status`` where it is not the one of its kind."""
+    problem = error.problem()
+    problem.status = status or error.status
+    return problem.model_dump_json().encode()
 
 
 def problem_response(
-    error: GradtraceError, scope: Scope, headers: Mapping[str, str] | None = None
+    error: GradtraceError,
+    scope: Scope,
+    headers: Mapping[str, str] | None = None,
+    status: int | None = None,
 ) -> Response:
     """Return the answer that ``error`` is, with the headers its status calls for."""
     exchange_of(scope).code = error.code
@@ -61,7 +69,10 @@ def problem_response(
     if error.status == contract.BodyTimeout.status:
         extra["connection"] = "close"  # the rest of the body would be waited for again
     return Response(
-        problem_body(error), status_code=error.status, headers=extra, media_type=PROBLEM_MEDIA_TYPE
+        problem_body(error, status),
+        status_code=status or error.status,
+        headers=extra,
+        media_type=PROBLEM_MEDIA_TYPE,
     )
 
 
@@ -111,7 +122,7 @@ def add_problems(app: FastAPI) -> None:
 
 
 def _http_problem(request: Request, error: HTTPException) -> Response:
-    path = quote(request.url.path)
+    path = quote(path_of(request.scope))
     if error.status_code == MethodNotAllowed.status:
         allow = _with_head((error.headers or {}).get("Allow", ""))
         detail = f"{path} takes {allow}, not {quote(exchange_of(request.scope).method, 20)}."
@@ -143,8 +154,9 @@ def _validation_problem(error: RequestValidationError) -> GradtraceError:
 class ProblemMiddleware:
     """Answers what no route did: a bug is a 500, and a client that is gone gets nothing."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, lifecycle: Lifecycle) -> None:
         self.app = app
+        self.lifecycle = lifecycle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -162,11 +174,15 @@ class ProblemMiddleware:
             await self.app(scope, receive, watched)
         except ClientDisconnected:
             exchange_of(scope).status = CLIENT_GONE
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             if started:
                 raise
             if isinstance(error, GradtraceError):
                 answer = error
+            elif isinstance(error, asyncio.CancelledError):
+                if not self.lifecycle.draining:
+                    raise
+                answer = Draining("The service is shutting down.", retry_after_s=1)
             else:
                 log.exception("a bug, request %s", exchange_of(scope).id)
                 answer = Internal("This is a bug in the service, not in the request.")
@@ -184,8 +200,9 @@ def describe(code: str, accept: str) -> Response:
         raise NotFound(f"There is no problem {quote(code)}; there are {', '.join(kinds)}.")
     kind = kinds[code]
     media_type = negotiate(accept, (JSON, HTML))
+    vary = {"vary": "accept"}
     if media_type == HTML:
-        return HTMLResponse(_page(kind))
+        return HTMLResponse(_page(kind), headers=vary)
     return JSONResponse(
         {
             "type": f"/problems/{kind.code}",
@@ -193,7 +210,8 @@ def describe(code: str, accept: str) -> Response:
             "title": kind.title,
             "status": kind.status,
             "description": kind.description,
-        }
+        },
+        headers=vary,
     )
 
 

@@ -19,14 +19,20 @@ from service.contract.problem import (
     GradtraceError,
     InvalidRequest,
     Overloaded,
+    quote,
 )
-from service.web.compute import ABORT
-from service.web.middleware import LINGER_S
+from service.web.compute import ABORT, CLOSE
+from service.web.exchange import NO_METHOD, Exchange
+from service.web.middleware import CONTENT_POLICY, LINGER_S, Observer, headers_of_all
+from service.web.problems import problem_body
 
 MAX_HEAD = 64 * 1024
 """Bytes that a head may still have after the piece it began in (uvloop reads 256 KB at most)."""
 HEAD_TIMEOUT_S = 15.0
-"""Seconds in which a request's head must come, once it began or the connection was made."""
+"""Seconds in which a request's head must come, once it began or the connection was made.
+
+So long may also what is left of a body take that nobody reads, since the answer is sent.
+"""
 CONTINUE = STATUS_LINE[100]
 CHUNKED = b"\r\ntransfer-encoding: chunked\r\n"
 OFFER = (b"upgrade", b"http2-settings")
@@ -89,8 +95,9 @@ class HeadWithBody:
 class BoundedHttp(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, observer: Observer, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._observer = observer
         self._in_head = False
         self._refused = False
         self._head_bytes = 0
@@ -134,21 +141,33 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Hand the request to the app."""
-        self._in_head = False
         self._head_came()
         self._offered = any(name == b"upgrade" for name, _ in self.headers)
         if not self._offered:
             super().on_headers_complete()
             if self.cycle.scope["method"] != "HEAD":
                 self.cycle.transport = cast("asyncio.Transport", HeadWithBody(self.transport))
+        self._in_head = False
 
     def on_message_complete(self) -> None:
         """Tell the app that the body is whole."""
+        self._head_came()
         if not self._offered:
             super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Go on to the next request, before which the rest of this one's body must come."""
+        super().on_response_complete()
+        cycle = self.cycle
+        if not cycle.response_complete or not cycle.more_body or self.transport.is_closing():
+            return
+        if CLOSE in cast("dict[str, Any]", cycle.scope)["extensions"]:
+            self.transport.close()
+        else:
+            self._await_head()
+
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP."""
+        """Refuse what cannot be read."""
         self._refuse(400, InvalidRequest(msg))
 
     def _parse(self, data: bytes) -> None:
@@ -158,8 +177,8 @@ class BoundedHttp(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as offer:
             if self._offered:
                 self._decline(data[offer.args[0] :])
-        except httptools.HttpParserError:
-            self.send_400_response("This is not HTTP.")
+        except httptools.HttpParserError as error:
+            self.send_400_response(f"The request could not be read as HTTP/1.1: {_reason(error)}.")
 
     def _decline(self, rest: bytes) -> None:
         """Read the request again without its offer to change to another protocol.
@@ -186,16 +205,44 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _refuse(self, status: int, error: GradtraceError) -> None:
         """Answer, and read on for a moment: a close on what is unread would reset the answer."""
-        body = error.problem().model_copy(update={"status": status}).model_dump_json().encode()
-        retry = b"retry-after: 1\r\n" if status == Overloaded.status else b""
-        self.transport.write(
-            b"%bcontent-type: %b\r\ncontent-length: %d\r\n%bconnection: close\r\n\r\n%b"
-            % (STATUS_LINE[status], PROBLEM_MEDIA_TYPE.encode(), len(body), retry, body)
-        )
+        if self._answering():
+            self.transport.close()
+            return
+        self.transport.write(self._refusal(status, error))
         self.transport.write_eof()
         self._refused = True
         self._head_came()
         self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def _answering(self) -> bool:
+        """Tell whether an answer has begun: one in its middle would be read as part of it."""
+        cycle = self.cycle
+        return cycle is not None and cycle.response_started and not cycle.response_complete
+
+    def _refusal(self, status: int, error: GradtraceError) -> bytes:
+        """Return the answer, as like those of the app as can be; tell log and metrics of it."""
+        exchange = Exchange(NO_METHOD, self.headers if self._in_head else ())
+        body = problem_body(error, status)
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", PROBLEM_MEDIA_TYPE.encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+            *headers_of_all(exchange),
+            CONTENT_POLICY,
+        ]
+        if error.retry_after_s is not None:
+            headers.append((b"retry-after", b"%d" % error.retry_after_s))
+        exchange.status, exchange.code, exchange.sent_bytes = status, error.code, len(body)
+        self._observer.over(exchange)
+        head = b"".join(b"%b: %b\r\n" % header for header in headers)
+        return b"%b%b\r\n%b" % (STATUS_LINE[status], head, body)
+
+
+def _reason(error: httptools.HttpParserError) -> str:
+    """Return what the parser has against a request; of a target it says so in a callback."""
+    inner = error.__context__
+    return quote(inner if isinstance(inner, httptools.HttpParserError) else error, 120)
 
 
 def _without_offer(connection: bytes) -> bytes:

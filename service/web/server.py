@@ -13,9 +13,11 @@ import gc
 import logging
 import logging.config
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import orjson
 import uvicorn
@@ -92,7 +94,7 @@ class Server(uvicorn.Server):
                 host=settings.host,
                 port=settings.port,
                 root_path=settings.root_path,
-                http=BoundedHttp,
+                http=cast("type[BoundedHttp]", partial(BoundedHttp, observer=app.state.observer)),
                 ws="none",
                 log_config=None,
                 access_log=False,
@@ -128,6 +130,16 @@ class Server(uvicorn.Server):
         finally:
             for number in SIGNALS:
                 loop.remove_signal_handler(number)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close everything and end the app.
+
+        uvicorn leaves the app out when it must stop at once; its end would then be that it is
+        cancelled, and look like a crash in the log.
+        """
+        await super().shutdown(sockets)
+        if self.force_exit:
+            await self.lifespan.shutdown()
 
     def _on_signal(self, number: int) -> None:
         if self._draining is None:

@@ -29,7 +29,7 @@ from service.contract.problem import (
 from service.settings import Settings
 from service.web import examples
 from service.web.body import check_encoding, chunks
-from service.web.compute import RawRoute, send_in_time
+from service.web.compute import CLOSE, RawRoute, send_in_time
 from service.web.describe import COMPUTED, READ, SECURITY, answer, answers, body, ndjson_of
 from service.web.exchange import Exchange, exchange_of
 from service.web.lines import (
@@ -101,7 +101,7 @@ class TraceStream:
         self._batch_lines = 1
         self._lines = 0
 
-    async def run(self, receive: Receive, send: Send) -> None:
+    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer every line.
 
         Raises:
@@ -112,7 +112,7 @@ class TraceStream:
             async with asyncio.TaskGroup() as group:
                 reading = group.create_task(self._read(receive))
                 dispatching = group.create_task(self._dispatch(group))
-                await self._write(send)
+                await self._write(scope, send)
                 reading.cancel()
                 dispatching.cancel()
         except ExceptionGroup as errors:
@@ -235,7 +235,7 @@ class TraceStream:
 
     # To the client
 
-    async def _write(self, send: Send) -> None:
+    async def _write(self, scope: Scope, send: Send) -> None:
         while batch := await self._batches.get():
             for part in await batch:
                 await self._start(send)
@@ -250,6 +250,7 @@ class TraceStream:
         if self._end_problem is not None:
             if not self.started:
                 raise self._end_problem
+            scope.setdefault("extensions", {})[CLOSE] = True
             text = problem_line(self._lines, problem_body(self._end_problem))
             await send({"type": "http.response.body", "body": text, "more_body": True})
         await self._start(send)
@@ -282,7 +283,7 @@ class StreamEndpoint:
         async def sent(message: Message) -> None:
             await send_in_time(message, scope, send, self.settings.body_timeout_s)
 
-        await stream.run(receive, sent)
+        await stream.run(scope, receive, sent)
 
 
 def add_streams(app: FastAPI, settings: Settings, computer: Computer) -> None:

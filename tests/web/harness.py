@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 from fastapi import FastAPI
@@ -149,19 +149,23 @@ class Served:
         self.process.send_signal(number)
 
 
-def launch(port: int, job: str = JOB, **settings: Any) -> subprocess.Popen[bytes]:
+def launch(
+    port: int, job: str = JOB, log: int | IO[bytes] = subprocess.DEVNULL, **settings: Any
+) -> subprocess.Popen[bytes]:
     """Start the server in a process; ``settings`` by their names in lower case."""
     named = {f"GRADTRACE_{name.upper()}": str(value) for name, value in settings.items()}
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GRADTRACE_WORKERS": "1", **named}
     command = [sys.executable, "-m", "tests.web.harness", str(port), job]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log)
 
 
 @contextmanager
-def served(job: str = JOB, wait: bool = True, **settings: Any) -> Iterator[Served]:
+def served(
+    job: str = JOB, wait: bool = True, log: int | IO[bytes] = subprocess.DEVNULL, **settings: Any
+) -> Iterator[Served]:
     """Run the server with real workers until the block ends."""
     port = free_port()
-    with launch(port, job, **settings) as process:
+    with launch(port, job, log, **settings) as process:
         server = Served(process, port)
         try:
             server.until("/readyz" if wait else "/livez", 200)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.web.harness import JSON, problem, routes, running
@@ -43,6 +45,28 @@ async def test_a_key_in_latin_1_is_refused_and_breaks_nothing() -> None:
         problem(answer, 401, "unauthorized")
 
 
+@pytest.mark.parametrize("root_path", ["", "/prefix"])
+@pytest.mark.parametrize(
+    ("method", "path", "route"),
+    [
+        ("POST", "/v1/trace", "/v1/trace"),
+        ("GET", "/v1/trace", "/v1/trace"),
+        ("HEAD", "/v1/ops", "/v1/ops"),
+        ("GET", "/v1/ops/add", "/v1/ops/{name}"),
+        ("POST", "/v1/nope", "unknown"),
+    ],
+)
+async def test_a_refusal_is_noted_under_the_route_that_was_asked_for(
+    method: str, path: str, route: str, root_path: str
+) -> None:
+    async with running(api_keys=KEYS, root_path=root_path) as web:
+        answer = await web.http.request(method, root_path + path)
+        assert answer.status_code == 401
+        assert json.loads(web.log.getvalue())["route"] == route
+        counted = f'{{method="{method}",route="{route}",status="401"}} 1.0'
+        assert counted in (await web.http.get("/metrics")).text
+
+
 async def test_no_key_is_ever_logged() -> None:
     async with running(api_keys=KEYS) as web:
         await web.trace({}, authorization="Bearer first-key")
@@ -81,6 +105,28 @@ async def test_the_origins_that_are_set_may_call_and_ask_first_without_a_key() -
         assert answer.headers["access-control-allow-origin"] == "https://two.example"
         foreign = await web.trace({}, origin="https://three.example")
         assert "access-control-allow-origin" not in foreign.headers
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "refused"),
+    [
+        ("origin", "https://three.example", "origin"),
+        ("access-control-request-method", "PUT", "method"),
+        ("access-control-request-headers", "x-foo", "headers"),
+    ],
+)
+async def test_what_is_refused_to_an_origin_that_asks_first_is_a_problem(
+    header: str, value: str, refused: str
+) -> None:
+    async with running(cors_origins="https://one.example") as web:
+        answer = await web.http.options("/v1/trace", headers={**PREFLIGHT, header: value})
+        said = problem(answer, 400, "invalid_request")
+        assert said.detail == f"Disallowed CORS {refused}."
+        assert answer.headers["access-control-allow-methods"] == "GET, POST"
+        assert "Origin" in answer.headers["vary"]
+        allowed = answer.headers.get("access-control-allow-origin")
+        assert allowed == (None if header == "origin" else "https://one.example")
+        assert json.loads(web.log.getvalue())["code"] == "invalid_request"
 
 
 async def test_every_answer_tells_browsers_what_it_is_not() -> None:

@@ -18,6 +18,17 @@ async def test_a_body_that_says_it_is_too_large_is_refused_unread(path: str) -> 
         assert "GRADTRACE_MAX_BODY_MB" in problem(answer, 413, "body_too_large").detail
 
 
+@pytest.mark.parametrize(
+    ("megabytes", "said"), [(0.0000001, " 0 bytes "), (0.001, " 1048 bytes "), (1.5, " 1.5 MB ")]
+)
+async def test_the_limit_of_a_body_is_named_in_a_unit_that_shows_it(
+    megabytes: float, said: str
+) -> None:
+    async with running(max_body_mb=megabytes) as web:
+        answer = await web.http.post("/v1/trace", content=b"x" * 2_000_000, headers=JSON)
+        assert said in problem(answer, 413, "body_too_large").detail
+
+
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_body_that_grows_too_large_is_refused_while_it_comes(path: str) -> None:
     sent = 0

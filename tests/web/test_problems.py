@@ -31,6 +31,14 @@ async def test_a_path_that_is_not_there_is_not_found(path: str) -> None:
         problem(await web.http.get(path), 404, "not_found")
 
 
+async def test_a_path_is_named_as_the_proxy_passed_it_on() -> None:
+    async with running(root_path="/pre") as web:
+        absent = problem(await web.http.get("/pre/nope"), 404, "not_found")
+        assert absent.detail == "There is nothing at /nope."
+        refused = problem(await web.http.get("/pre/v1/trace"), 405, "method_not_allowed")
+        assert refused.detail.startswith("/v1/trace takes POST")
+
+
 async def test_a_long_path_is_quoted_only_in_part() -> None:
     async with running() as web:
         answer = await web.http.get("/" + "x" * 5000)
@@ -81,6 +89,13 @@ async def test_the_type_of_every_problem_answers_with_its_description(code: Prob
         page = await web.http.get(f"/problems/{code}", headers={"accept": "text/html"})
         assert page.headers["content-type"].startswith("text/html")
         assert html.escape(kind.title) in page.text
+
+
+async def test_the_description_of_a_problem_depends_on_accept_and_says_so() -> None:
+    async with running() as web:
+        for accept in ("text/html", "application/json"):
+            answer = await web.http.get("/problems/cycle", headers={"accept": accept})
+            assert answer.headers["vary"] == "accept"
 
 
 async def test_a_problem_that_there_is_not_is_not_found() -> None:

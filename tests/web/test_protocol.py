@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
 
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from service.web import protocol
+from service.web.lifecycle import Lifecycle
+from service.web.logs import AccessLog
+from service.web.metrics import Metrics
+from service.web.middleware import Observer
 from service.web.protocol import CONTINUE, MAX_HEAD, BoundedHttp, HeadWithBody
+from service.workers.inprocess import InProcess
 from tests.web.harness import read_all
 
 LARGEST_READ = 256 * 1024
@@ -34,11 +44,31 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"hello"})
 
 
+@dataclass
+class Notes:
+    """What log and metrics were told."""
+
+    log: io.StringIO = field(default_factory=io.StringIO)
+    metrics: Metrics = field(default_factory=lambda: Metrics(InProcess(), Lifecycle()))
+
+    def only_line(self) -> dict[str, Any]:
+        line: dict[str, Any] = json.loads(self.log.getvalue())
+        return line
+
+
 @pytest.fixture
-def address() -> Iterator[tuple[str, int]]:
+def notes() -> Notes:
+    return Notes()
+
+
+@pytest.fixture
+def address(notes: Notes) -> Iterator[tuple[str, int]]:
     """Serve ``hello`` in a thread; the bounds are read anew for every connection."""
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(hello, http=BoundedHttp, ws="none", lifespan="off", log_config=None)
+    http = partial(BoundedHttp, observer=Observer(AccessLog("json", notes.log), notes.metrics))
+    config = uvicorn.Config(
+        hello, http=cast("type[BoundedHttp]", http), ws="none", lifespan="off", log_config=None
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))
     thread.start()
@@ -56,7 +86,10 @@ def connected(address: tuple[str, int]) -> socket.socket:
 def is_served(connection: socket.socket) -> bool:
     text = b""
     while not text.endswith(b"hello"):
-        text += connection.recv(1 << 16)
+        piece = connection.recv(1 << 16)
+        if not piece:
+            return False
+        text += piece
     return text.startswith(b"HTTP/1.1 200")
 
 
@@ -84,7 +117,7 @@ def test_a_head_in_pieces_is_answered_within_its_time(address: tuple[str, int]) 
 
 
 def test_one_connection_too_many_is_refused_and_the_others_are_served(
-    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+    address: tuple[str, int], notes: Notes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol, "connection_limit", lambda: 1)
     with connected(address) as first:
@@ -93,24 +126,107 @@ def test_one_connection_too_many_is_refused_and_the_others_are_served(
         with connected(address) as second:
             refusal = read_all(second)
         assert problem_of(refusal) == (429, "overloaded")
+        assert notes.only_line()["status"] == 429
         assert b"retry-after: 1" in refusal
         first.sendall(GET)
         assert is_served(first)
 
 
-def test_a_head_without_end_is_refused(address: tuple[str, int]) -> None:
+def test_a_head_without_end_is_refused(address: tuple[str, int], notes: Notes) -> None:
     with connected(address) as connection:
         connection.sendall(GET[:-2])
         line = b"x-more: " + b"x" * 8000 + b"\r\n"
         for _ in range((LARGEST_READ + 2 * MAX_HEAD) // len(line)):
             connection.sendall(line)
         assert problem_of(read_all(connection))[0] == 431
+    assert notes.only_line()["status"] == 431
 
 
-def test_what_is_not_http_is_refused_with_a_problem(address: tuple[str, int]) -> None:
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (b"HELO example.org\r\n\r\n", "Invalid method encountered."),
+        (GET.replace(b"GET", b"FOO"), "Invalid method encountered."),
+        (GET.replace(b"/ HTTP/1.1", b"/ HTTP/9.9"), "Invalid HTTP version."),
+        (b"CONNECT example.org:443 HTTP/1.1\r\n\r\n", "invalid url b'example.org:443'."),
+        (GET.replace(b"/", b"/" + b"x" * 70_000, 1), "url is too long: "),
+    ],
+    ids=["no http", "method", "version", "connect", "long target"],
+)
+def test_what_cannot_be_read_is_refused_with_the_reason(
+    address: tuple[str, int], sent: bytes, said: str
+) -> None:
     with connected(address) as connection:
-        connection.sendall(b"HELO example.org\r\n\r\n")
-        assert problem_of(read_all(connection)) == (400, "invalid_request")
+        connection.sendall(sent)
+        answer = read_all(connection)
+    assert problem_of(answer) == (400, "invalid_request")
+    detail = json.loads(answer.partition(b"\r\n\r\n")[2])["detail"]
+    assert detail.startswith(f"The request could not be read as HTTP/1.1: {said}")
+    assert len(detail) < 200
+
+
+def test_a_refusal_is_an_answer_like_any_other_and_is_noted(
+    address: tuple[str, int], notes: Notes
+) -> None:
+    with connected(address) as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+    line = notes.only_line()
+    assert f"x-request-id: {line['id']}\r\n".encode() in head + b"\r\n"
+    for part in (b"date: ", b"server-timing: total;dur=", b"x-content-type-options: nosniff"):
+        assert b"\r\n" + part in head
+    assert (line["method"], line["route"]) == ("unknown", "unknown")
+    assert (line["status"], line["code"]) == (400, "invalid_request")
+    assert notes.metrics.requests == {("other", "unknown", 400): 1}
+    assert notes.metrics.problems["invalid_request"] == 1
+    assert notes.metrics.totals["answer_bytes"] == len(body)
+
+
+def test_a_refusal_of_a_head_has_the_id_that_the_client_gave(
+    address: tuple[str, int], notes: Notes
+) -> None:
+    with connected(address) as connection:
+        connection.sendall(GET[:-2] + b"X-Request-Id: mine\r\nAccept: *\r\nno header\r\n\r\n")
+        assert b"\r\nx-request-id: mine\r\n" in read_all(connection)
+    assert notes.only_line()["id"] == "mine"
+
+
+def test_nothing_is_written_into_an_answer_that_has_begun(
+    address: tuple[str, int], notes: Notes
+) -> None:
+    with connected(address) as connection:
+        connection.sendall(b"POST /stream HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"no size\r\n")
+        assert read_all(connection) == b""
+    assert notes.log.getvalue() == ""
+
+
+UNREAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nr"
+
+
+def test_what_is_left_of_a_body_when_the_answer_is_sent_must_come_in_time(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.2)
+    with connected(address) as connection:
+        connection.sendall(UNREAD)
+        assert is_served(connection)
+        connection.sendall(b"e")
+        assert read_all(connection) == b""
+
+
+def test_a_connection_is_kept_when_what_is_left_of_a_body_comes(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 1.0)
+    with connected(address) as connection:
+        connection.sendall(UNREAD)
+        assert is_served(connection)
+        connection.sendall(b"est")
+        time.sleep(1.5)
+        connection.sendall(GET)
+        assert is_served(connection)
 
 
 class Written(asyncio.Transport):

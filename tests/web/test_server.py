@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -88,8 +89,12 @@ def test_what_is_not_done_when_the_time_to_drain_is_over_is_told_so() -> None:
         assert server.process.wait(10) == 0
 
 
-def test_a_second_signal_stops_at_once() -> None:
-    with served(drain_s=60) as server, ThreadPoolExecutor() as threads:
+def test_a_second_signal_stops_at_once_and_is_no_error(tmp_path: Path) -> None:
+    with (
+        (tmp_path / "log").open("wb") as log,
+        served(log=log, drain_s=60) as server,
+        ThreadPoolExecutor() as threads,
+    ):
         slow = threads.submit(server.trace, SLEEP_LONG)
         server.until_metric('gradtrace_workers{state="busy"} 1.0')
         server.signal(signal.SIGTERM)
@@ -97,6 +102,21 @@ def test_a_second_signal_stops_at_once() -> None:
         server.signal(signal.SIGTERM)
         assert server.process.wait(10) == 128 + signal.SIGTERM
         assert slow.result().json()["code"] == "draining"
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert "stopping at once" in [line.get("message") for line in lines]
+    assert [line for line in lines if line["level"] == "error"] == []
+
+
+def test_a_request_that_is_still_being_sent_at_the_end_is_told_so() -> None:
+    with served(drain_s=60) as server, server.connect() as connection:
+        connection.sendall(post("/v1/trace", b"{}")[:-1])
+        server.until_metric("gradtrace_in_flight 2.0")
+        server.signal(signal.SIGTERM)
+        server.until("/readyz", 503)
+        server.signal(signal.SIGTERM)
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert Problem.model_validate_json(body).code == "draining"
 
 
 def test_a_port_that_is_taken_is_an_error(server: Served) -> None:
@@ -193,6 +213,19 @@ def test_a_client_that_sends_a_byte_at_a_time_is_cut_off_by_its_silence() -> Non
         answer = read_all(connection)
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"body_timeout" in answer
+
+
+@pytest.mark.parametrize("framing", ["Transfer-Encoding: chunked", "Content-Length: 100"])
+def test_a_stream_that_dries_up_is_ended_and_its_connection_closed(framing: str) -> None:
+    line = b'{"a":1}\n'
+    piece = b"%x\r\n%b\r\n" % (len(line), line) if "chunked" in framing else line
+    with served(body_timeout_s=0.3) as server, server.connect() as connection:
+        head = "POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+        connection.sendall(f"{head}{framing}\r\n\r\n".encode() + piece)
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"body_timeout" in answer
+    assert answer.endswith(b"0\r\n\r\n")
 
 
 def test_a_client_that_does_not_read_a_large_answer_is_cut_off() -> None:
