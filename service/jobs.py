@@ -16,7 +16,7 @@ import orjson
 import torch
 
 import service
-from service.contract.problem import InvalidRequest
+from service.contract.problem import BUG_HEADER, InvalidRequest
 from service.contract.request import DType, Encoding, Include
 from service.engine.catalogue import catalogue
 from service.engine.check import count_nodes
@@ -108,12 +108,16 @@ class Jobs:
         """Answer a TraceRequest a line with a line each, in order; a bad one spoils no other."""
         lines = []
         nodes = 0
+        bugs = {}
         for line in bytes(body).removesuffix(b"\n").split(b"\n"):
             answer = self._engine.trace(JSON, JSON, line)
             kind = b"trace" if answer.status == 200 else b"problem"
             lines.append(b'{"' + kind + b'":' + answer.body + b"}")
             nodes += int(answer.headers["x-nodes"])
-        return Answer(200, {"content-type": NDJSON, "x-nodes": str(nodes)}, b"\n".join(lines))
+            if BUG_HEADER in answer.headers:
+                bugs[BUG_HEADER] = answer.headers[BUG_HEADER]
+        headers = {"content-type": NDJSON, "x-nodes": str(nodes), **bugs}
+        return Answer(200, headers, b"\n".join(lines))
 
     def _ops(self, headers: Headers, _body: Bytes) -> Answer:
         found = catalogue().search(headers.get("q", ""))

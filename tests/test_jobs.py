@@ -61,3 +61,21 @@ def test_an_integer_beyond_64_bits_is_imported_where_pytorch_wants_a_float() -> 
     answer = create({})(headers, json.dumps({"source": script}).encode())
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     assert json.loads(answer.body)["ops"][1]["attrs"]["eps"] == 2**70
+
+
+@pytest.mark.parametrize("job", ["import_python", "trace", "traces"])
+def test_a_bug_is_told_by_its_kind_and_place_and_never_by_what_it_says(
+    job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise KeyError("secret value")
+
+    monkeypatch.setattr("service.jobs.from_python", broken)
+    monkeypatch.setattr("service.engine.job.run_forward", broken)
+    body = {"source": ""} if job == "import_python" else {"leaves": [{"id": "a", "value": 1}]}
+    headers = {"job": job, "content-type": "application/json", "accept": "application/json"}
+    answer = create({})(headers, json.dumps(body).encode())
+    assert answer.headers["x-bug"].startswith("unexpected KeyError at broken:")
+    assert "secret" not in answer.headers["x-bug"]
+    assert "secret" not in answer.body.decode()
+    assert json.loads(answer.body).get("problem", json.loads(answer.body))["code"] == "internal"

@@ -6,6 +6,7 @@ live as long as the command does, under the limits of the GRADTRACE_* settings.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from urllib.parse import unquote
 
 from service.client import AsyncClient
 from service.client.calls import Call, error_of
+from service.contract.problem import BUG_HEADER
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -65,6 +67,8 @@ def _options(settings: Settings, workers: int) -> PoolOptions:
 def _asker(computer: Computer) -> Ask:
     async def ask(call: Call) -> bytes:
         answer = await computer.compute(_headers(call), call.body)
+        if bug := answer.headers.get(BUG_HEADER):
+            sys.stderr.write(f"gradtrace: {bug}\n")
         if answer.status >= 400:
             kind = answer.headers["content-type"]
             raise error_of(answer.status, kind, bytes(answer.body), None)

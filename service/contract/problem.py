@@ -33,6 +33,8 @@ MAX_ERRORS = 20
 MAX_POINTER = 1000
 """Characters of a JSON Pointer; the keys in it are the client's."""
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+BUG_HEADER = "x-bug"
+"""What tells the log of a bug: what was raised, and where. It is not sent to the client."""
 
 
 class ProblemCode(StrEnum):
@@ -410,7 +412,13 @@ class Overloaded(GradtraceError):
 
 
 class Internal(GradtraceError):
-    """A bug of ours."""
+    """A bug of ours.
+
+    Attributes:
+        place: where in the code, for the log.
+    """
+
+    place = ""
 
     code = ProblemCode.INTERNAL
     status = 500

@@ -9,7 +9,6 @@ Engine.trace
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 import traceback
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor
 
 from service.contract.problem import (
+    BUG_HEADER,
     PROBLEM_MEDIA_TYPE,
     GradtraceError,
     Internal,
@@ -57,7 +57,8 @@ TEXT_BYTES = 44
 """For an element: 22 signs, twice, because orjson doubles its buffer when it is full."""
 MARK = secrets.token_hex(16)
 """What no client can write where a piece of the answer is to come."""
-logger = logging.getLogger(__name__)
+MAX_CALLS = 50
+"""Calls by which a bug is told, the innermost first."""
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 NO_TENSORS: Mapping[str, Tensor] = {}
 LEAF_GRAD_WARNING = "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed"
@@ -341,16 +342,18 @@ def _on(device: torch.device) -> AbstractContextManager[object]:
 
 
 def explain(error: Exception, limits: Limits) -> GradtraceError:
-    """Return ``error`` as a problem; what nobody foresaw is named by its kind, never a value."""
+    """Return ``error`` as a problem.
+
+    What nobody foresaw is named by its kind: its message may hold values of the request.
+    """
     if isinstance(error, GradtraceError):
         return error
     if allocation_failed(error):
         return memory_limit(limits)
-    place = " < ".join(
-        f"{at.name}:{at.lineno}" for at in traceback.extract_tb(error.__traceback__)[::-1]
-    )
-    logger.error("unexpected %s at %s", type(error).__name__, place)  # the message may hold values
-    return Internal(f"unexpected {type(error).__name__}")
+    bug = Internal(f"unexpected {type(error).__name__}")
+    calls = traceback.extract_tb(error.__traceback__)[::-1]
+    bug.place = " < ".join(f"{call.name}:{call.lineno}" for call in calls[:MAX_CALLS])
+    return bug
 
 
 def problem_answer(error: GradtraceError) -> Answer:
@@ -358,4 +361,6 @@ def problem_answer(error: GradtraceError) -> Answer:
     headers = {"content-type": PROBLEM_MEDIA_TYPE}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, Internal):
+        headers[BUG_HEADER] = f"{error.detail} at {error.place}"
     return Answer(error.status, headers, orjson.dumps(error.problem().model_dump()))

@@ -6,6 +6,7 @@ on the way writes it there.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Iterable
@@ -14,7 +15,10 @@ from typing import Any, cast
 
 from starlette.types import Scope
 
+from service.contract.problem import BUG_HEADER
 from service.workers.seam import Answer
+
+log = logging.getLogger(__name__)
 
 KEY = "gradtrace.exchange"
 NO_ROUTE = "unknown"
@@ -76,6 +80,8 @@ class Exchange:
         self.timing = answer.headers.get("server-timing", "")
         nodes = answer.headers.get("x-nodes", "")
         self.nodes += int(nodes) if nodes.isdecimal() else 0
+        if bug := answer.headers.get(BUG_HEADER):
+            log.error("a bug, request %s: %s", self.id, bug)
 
     def server_timing(self) -> str:
         """Return the value of ``Server-Timing``: the phases known, and all so far, in ms."""

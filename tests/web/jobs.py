@@ -9,7 +9,14 @@ from typing import Any
 
 import orjson
 
-from service.contract.problem import PROBLEM_MEDIA_TYPE, GradtraceError, InvalidJson, UnknownOp
+from service.contract.problem import (
+    BUG_HEADER,
+    PROBLEM_MEDIA_TYPE,
+    GradtraceError,
+    Internal,
+    InvalidJson,
+    UnknownOp,
+)
 
 Answer = tuple[int, dict[str, str], bytes]
 JSON = "application/json"
@@ -42,6 +49,9 @@ def _trace(headers: Mapping[str, str], body: bytes) -> Answer:
             os._exit(3)
         case {"do": "fail"}:
             raise RuntimeError("a bug in the job")
+        case {"do": "bug"}:
+            headers = {"content-type": PROBLEM_MEDIA_TYPE, BUG_HEADER: "unexpected Error at f:1"}
+            return 500, headers, _problem(Internal("unexpected Error"))
         case {"do": "sleep", "seconds": float() | int() as seconds}:
             time.sleep(seconds)
         case {"do": "bytes", "count": int(count)}:

@@ -71,6 +71,18 @@ async def test_a_bug_is_an_internal_problem_that_says_nothing_of_the_inside() ->
         assert "a bug in the job" not in problem(answer, 500, "internal").model_dump_json()
 
 
+async def test_where_a_bug_is_stands_in_the_log_with_the_id_and_not_in_the_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running() as web:
+        answer = await web.trace({"do": "bug"}, **{"x-request-id": "me-1"})
+        assert "f:1" not in problem(answer, 500, "internal").model_dump_json()
+        assert "x-bug" not in answer.headers
+    [record] = [record for record in caplog.records if record.name == "service.web.exchange"]
+    assert record.getMessage() == "a bug, request me-1: unexpected Error at f:1"
+    assert record.levelname == "ERROR"
+
+
 async def test_a_parameter_of_the_wrong_form_is_named_but_not_echoed() -> None:
     async with running() as web:
         answer = await web.http.get("/v1/ops", params={"q": "secret" * 100})
