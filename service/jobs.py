@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from service.engine.job import (
 )
 from service.engine.json_text import parse_json
 from service.engine.limits import Limits
-from service.engine.number_array import NumberArray
+from service.engine.long_values import spell_out
 from service.engine.report import Wanted
 from service.picture import graphviz, svg
 from service.translate.from_python import from_python
@@ -152,17 +152,8 @@ class Jobs:
         # What cannot be traced is refused in the words of a trace.
         plan = self._engine.plan(request)
         self._engine.leaves(plan, request.get("dtype") or "float32")
-        for spec, field in _long_lists(request):
-            spec[field] = spec[field].tolist()
+        spell_out(request)
         return Answer(200, {"content-type": "text/x-python"}, to_python(request).encode())
-
-
-def _long_lists(request: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield where long lists of numbers were read as arrays."""
-    for specs, field in (("leaves", "value"), ("backward", "gradient")):
-        for spec in request.get(specs) or ():
-            if isinstance(spec.get(field), NumberArray):
-                yield spec, field
 
 
 def _output_names(op: str) -> tuple[str | None, ...]:

@@ -15,6 +15,7 @@ from service.contract.problem import (
     quote,
 )
 from service.contract.request import TraceRequest
+from service.engine.long_values import spell_out
 from service.engine.quick_check import is_well_formed
 
 
@@ -35,6 +36,7 @@ def check_request(request: Any, *, ops_checked: bool = False) -> None:
     """
     if is_well_formed(request, ops_checked=ops_checked):
         return
+    spell_out(request, numbers=False)
     try:
         TraceRequest.model_validate(request)
     except ValidationError as error:

@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 import orjson
 
 from service.contract.problem import BadValue, InvalidJson, InvalidRequest, pointer, quote
-from service.engine.long_values import cut_long_values, restore
+from service.engine.long_values import cut_long_values, restore, text_of
 
 MAX_DEPTH = 254
 """How deep lists and objects may be nested; orjson's own bound for writing."""
@@ -49,8 +49,8 @@ def parse_json(body: bytes | memoryview) -> Any:
     """Return what ``body`` says.
 
     A long list of numbers that is the ``value`` of a leaf or the ``gradient`` of a root comes as a
-    ``NumberArray``; everything else is plain Python. Integers beyond 64 bits come as floats, but
-    within ``ops`` as they are.
+    ``NumberArray``, long base64 there as a view of ``body``; everything else is plain Python.
+    Integers beyond 64 bits come as floats, but within ``ops`` as they are.
 
     Raises:
         InvalidJson: not JSON, a bare NaN or Infinity, a key given twice in an object, not UTF-8,
@@ -58,11 +58,11 @@ def parse_json(body: bytes | memoryview) -> Any:
         BadValue: a number beyond the range of a float64, in a leaf, op or root.
         InvalidRequest: such a number elsewhere.
     """
-    text = bytes(body)
-    if len(text) >= LONG_TEXT and (cut := cut_long_values(text)) is not None:
+    if len(body) >= LONG_TEXT and (cut := cut_long_values(text_of(body))) is not None:
         document = _if_valid(cut.text)
         if document is not None and restore(document, cut.values):
             return document
+    text = bytes(body)
     try:
         document = orjson.loads(text)
         written = orjson.dumps(document)

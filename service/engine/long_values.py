@@ -2,19 +2,21 @@
 
 The text is looked at in strides; where a stride has no quote, a long list of numbers or a long
 string of base64 may be near. If it is what a leaf's or root's key says, it is cut out, and a mark
-takes its place. A list goes through :func:`read_number_array`; base64 is kept as it is, to be
-checked when it is decoded. Whether the marks came to stand where they may is seen after parsing.
+takes its place. A list goes through :func:`read_number_array`; base64 stays where it is in the
+text, to be checked when it is decoded. Whether the marks came to stand where they may is seen after
+parsing. Nothing long is copied: of 10 MB each copy would cost as much as decoding it.
 """
 
 from __future__ import annotations
 
+import mmap
 import secrets
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from service.engine.number_array import NumberArray, read_number_array
+from service.engine.number_array import NumberArray, Text, read_number_array
 
 STRIDE = 1 << 12
 """A value shorter than this many bytes is not worth cutting out."""
@@ -31,10 +33,12 @@ LONGEST_KEY = 32
 """Bytes before a value in which its key is looked for, blanks and all."""
 
 BLANKS = b" \t\r\n"
+BLANKS_AND_COMMA = BLANKS + b","
 MARK = secrets.token_hex(16)
 """What no client can write where a value was cut out."""
 
-LongValue = NumberArray | str
+LongValue = NumberArray | memoryview
+"""Numbers, or base64 in ASCII."""
 
 
 class CutText(NamedTuple):
@@ -44,7 +48,14 @@ class CutText(NamedTuple):
     values: dict[str, LongValue]
 
 
-def cut_long_values(text: bytes) -> CutText | None:
+def text_of(body: bytes | memoryview) -> Text:
+    """Return ``body`` as what can be searched: as it is, where it is bytes or the view of a map."""
+    if isinstance(body, memoryview) and isinstance(body.obj, mmap.mmap):
+        return body.obj
+    return bytes(body)
+
+
+def cut_long_values(text: Text) -> CutText | None:
     """Cut the long values out of ``text``; None where there is none."""
     pieces: list[bytes] = []
     values: dict[str, LongValue] = {}
@@ -66,6 +77,16 @@ def restore(document: Any, values: dict[str, LongValue]) -> bool:
     return not left
 
 
+def spell_out(document: Any, *, numbers: bool = True) -> None:
+    """Make strings, and with ``numbers`` lists, again of the long values in ``document``."""
+    for holder, key in _places(document):
+        value = holder.get(key)
+        if isinstance(value, memoryview):
+            holder[key] = str(value, "ascii")
+        elif numbers and isinstance(value, NumberArray):
+            holder[key] = value.tolist()
+
+
 def _places(document: Any) -> Iterator[tuple[dict[str, Any], str]]:
     if not isinstance(document, dict):
         return
@@ -76,7 +97,7 @@ def _places(document: Any) -> Iterator[tuple[dict[str, Any], str]]:
                 yield from ((holder, key) for key in keys)
 
 
-def _long_values(text: bytes) -> Iterator[tuple[int, int, LongValue]]:
+def _long_values(text: Text) -> Iterator[tuple[int, int, LongValue]]:
     """Yield from where to where in ``text`` a long value is, and the value."""
     at = 0
     while at < len(text):
@@ -85,24 +106,27 @@ def _long_values(text: bytes) -> Iterator[tuple[int, int, LongValue]]:
         if after - at >= STRIDE:
             before = text.rfind(b'"', 0, at) + 1
             if _follows(text, before - 1, BASE64_KEYS):
-                string = text[before:after]
-                if string.isascii() and b"\\" not in string and _has_no_controls(string):
-                    yield before - 1, after + 1, string.decode("ascii")
+                string = memoryview(text)[before:after]
+                if text.find(b"\\", before, after) < 0 and _is_printable(string):
+                    yield before - 1, after + 1, string
             elif _follows(text, start := text.find(b"[", before, after), LIST_KEYS):
                 brace = text.find(b"}", start, after)
-                inside = text[start : after if brace < 0 else brace].rstrip(BLANKS + b",")
-                array = read_number_array(inside)
+                stop = after if brace < 0 else brace
+                while text[stop - 1] in BLANKS_AND_COMMA:
+                    stop -= 1
+                array = read_number_array(text, start, stop)
                 if array is not None:
-                    yield start, start + len(inside), array
+                    yield start, stop, array
         at = after + STRIDE
 
 
-def _has_no_controls(string: bytes) -> bool:
-    """Return whether no character of ``string`` has to be escaped in JSON (quotes aside)."""
-    return bool(np.frombuffer(string, np.uint8).min() >= ord(" "))
+def _is_printable(string: memoryview) -> bool:
+    """Return whether ``string`` is ASCII without the signs that JSON wants escaped."""
+    signs = np.frombuffer(string, np.uint8)
+    return bool(signs.min() >= ord(" ") and signs.max() < 128)
 
 
-def _follows(text: bytes, start: int, keys: tuple[bytes, ...]) -> bool:
+def _follows(text: Text, start: int, keys: tuple[bytes, ...]) -> bool:
     """Return whether the value that begins at ``start`` is that of one of ``keys``."""
     before = text[max(0, start - LONGEST_KEY) : max(0, start)].rstrip(BLANKS)
     return before.endswith(b":") and before[:-1].rstrip(BLANKS).endswith(keys)

@@ -10,6 +10,7 @@ bits) is left to the ordinary parser, so there is one place that explains mistak
 from __future__ import annotations
 
 import math
+import mmap
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,9 @@ CHUNK = 1 << 18
 MAX_AXES = 64
 """As many as NumPy has."""
 
+Text = bytes | mmap.mmap
+"""What can be searched and sliced."""
+
 NUMBER_SIGNS = b"0123456789+-.eE \t\r\n"
 
 
@@ -37,7 +41,7 @@ class NumberArray:
     """
 
     numbers: npt.NDArray[Any]
-    text: bytes = field(repr=False)
+    text: bytes | memoryview = field(repr=False)
 
     def tolist(self) -> list[Any]:
         """Return the nested lists of plain Python numbers."""
@@ -45,16 +49,19 @@ class NumberArray:
         return lists
 
 
-def read_number_array(text: bytes) -> NumberArray | None:
-    """Return the numbers of ``text``, a list; None where it is not a regular list of numbers."""
+def read_number_array(text: Text, start: int, stop: int) -> NumberArray | None:
+    """Return the numbers of a list, ``text`` from ``start`` to ``stop``.
+
+    None where it is not a regular list of numbers.
+    """
     parser = simdjson.Parser()
     parts: list[npt.NDArray[Any]] = []
     structure: list[bytes] = []
-    depth = start = 0
-    while start < len(text):
-        comma = text.find(b",", start + CHUNK)
-        stop = len(text) if comma < 0 else comma
-        piece = text[start:stop]
+    depth, at = 0, start
+    while at < stop:
+        comma = text.find(b",", at + CHUNK, stop)
+        end = stop if comma < 0 else comma
+        piece = text[at:end]
         signs = piece.translate(None, NUMBER_SIGNS)
         opened = b"[" * depth
         depth += signs.count(b"[") - signs.count(b"]")
@@ -65,10 +72,12 @@ def read_number_array(text: bytes) -> NumberArray | None:
             return None
         parts.append(numbers)
         structure.append(signs)
-        start = stop + 1
+        at = end + 1
     numbers = parts[0] if len(parts) == 1 else np.concatenate(parts)
     shape = _shape(b",".join(structure), numbers.size)
-    return None if shape is None else NumberArray(numbers.reshape(shape), text)
+    if shape is None:
+        return None
+    return NumberArray(numbers.reshape(shape), memoryview(text)[start:stop])
 
 
 def _numbers(parser: simdjson.Parser, text: bytes) -> npt.NDArray[Any] | None:

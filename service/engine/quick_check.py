@@ -79,7 +79,7 @@ def _is_one_value(value: Any, text: Any, shape: Any) -> bool:
         return value is not None and text is None
     return (
         (value is None) is not (text is None)
-        and (text is None or type(text) is str)
+        and (text is None or type(text) is str or type(text) is memoryview)
         and type(shape) is list
         and len(shape) <= MAX_AXES
         and all(type(size) is int and 0 <= size <= MAX_SEED for size in shape)

@@ -225,7 +225,7 @@ def _array_fits(numbers: npt.NDArray[Any], dtype: str) -> bool:
 
 def _floats(flat: Numbers, dtype: str, refuse: Refuse) -> Tensor:
     if isinstance(flat, np.ndarray):
-        return torch.from_numpy(flat.astype(np.float64)).to(DTYPES[dtype], copy=True)
+        return _from_numpy(flat, np.float64).to(DTYPES[dtype], copy=True)
     if not SPANS[dtype].kinds.issuperset(map(type, flat)):
         flat = [_number(item, index, dtype, refuse) for index, item in enumerate(flat)]
     try:
@@ -240,6 +240,11 @@ def _floats(flat: Numbers, dtype: str, refuse: Refuse) -> Tensor:
     return tensor
 
 
+def _from_numpy(flat: npt.NDArray[Any], dtype: type[np.generic]) -> Tensor:
+    """Return the same numbers; PyTorch warns of an array that nobody may write."""
+    return torch.from_numpy(flat.astype(dtype, copy=not flat.flags.writeable))
+
+
 def _refuse_large(flat: list[Any], dtype: str, refuse: Refuse) -> NoReturn:
     for index, item in enumerate(flat):
         try:
@@ -251,7 +256,7 @@ def _refuse_large(flat: list[Any], dtype: str, refuse: Refuse) -> NoReturn:
 
 def _integers(flat: Numbers, dtype: str, refuse: Refuse) -> Tensor:
     if isinstance(flat, np.ndarray):
-        return torch.from_numpy(flat.astype(np.int64)).to(DTYPES[dtype], copy=True)
+        return _from_numpy(flat, np.int64).to(DTYPES[dtype], copy=True)
     if not _all_fit(flat, dtype):
         flat = [_integer(item, index, dtype, refuse) for index, item in enumerate(flat)]
     return torch.from_numpy(np.array(flat, INTEGERS[dtype])).clone()
@@ -306,7 +311,11 @@ def _spelt(item: Any) -> str:
 
 
 def tensor_from_base64(
-    text: str, shape: Sequence[int], dtype: str, max_elements: int, field: str = "/value_base64"
+    text: str | memoryview,
+    shape: Sequence[int],
+    dtype: str,
+    max_elements: int,
+    field: str = "/value_base64",
 ) -> Tensor:
     """Return the tensor whose row-major little-endian bytes ``text`` says in base64 (RFC 4648).
 

@@ -8,12 +8,14 @@ longer than ``KEPT``, an answer gets a memfd of its own. No other worker ever se
 
 from __future__ import annotations
 
+import mmap
 import os
 import socket
+from collections.abc import Iterable
 from typing import Any
 
 from service.workers import frames
-from service.workers.body import INLINE, Body, Data, pieces_of
+from service.workers.body import INLINE, Body, Buffer, Data, pieces_of
 
 KEPT = 32 * 2**20
 """Bytes that a worker keeps for its answers at most: 10 MB of float32 are 27 MB as JSON."""
@@ -24,10 +26,9 @@ class Outbox:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._kept: int | None = None
-        """The memfd; the bytes that were never used take no memory."""
+        self._kept: KeptMemory | None = None
         self._lent = False
-        """Whether the web process may still read it."""
+        """Whether the web process may still read what is kept."""
 
     def send(self, head: Any, data: Data) -> None:
         """Send a message with a body of any size."""
@@ -40,22 +41,40 @@ class Outbox:
             frames.send(self._sock, frames.encode(head), body.fds)
             body.close()
         else:
-            if self._kept is None:
-                self._kept = os.memfd_create("gradtrace-answers", os.MFD_CLOEXEC)
-            at = 0
-            for piece in pieces:
-                at += _write_all(self._kept, piece, at)
+            self._kept = self._kept or KeptMemory()
+            self._kept.write(pieces)
             self._lent = True
-            frames.send(self._sock, frames.encode(head, lent=size), (self._kept,))
+            frames.send(self._sock, frames.encode(head, lent=size), (self._kept.fd,))
 
     def read(self) -> None:
         """Hear that the web process has read what it was lent."""
         self._lent = False
 
 
-def _write_all(fd: int, data: bytes | bytearray | memoryview, at: int) -> int:
+class KeptMemory:
+    """A memfd of ``KEPT`` bytes; those that were never written take no memory."""
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("gradtrace-answers", os.MFD_CLOEXEC)
+        os.ftruncate(self.fd, KEPT)
+        self._map = mmap.mmap(self.fd, KEPT)
+        self._written = 0
+
+    def write(self, pieces: Iterable[Buffer]) -> None:
+        """Put ``pieces`` at the beginning, one after the other."""
+        at = 0
+        for piece in pieces:
+            end = at + len(piece)
+            if end <= self._written:
+                self._map[at:end] = piece
+            else:  # for pages that are new a system call is quicker than a fault for each of them
+                _write_all(self.fd, piece, at)
+            at = end
+        self._written = max(self._written, at)
+
+
+def _write_all(fd: int, data: Buffer, at: int) -> None:
     rest = memoryview(data)
     while rest:
         written = os.pwrite(fd, rest, at)
         rest, at = rest[written:], at + written
-    return len(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,43 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.contract.problem import BadValue, InvalidJson
-from service.engine import long_values
-from service.engine.json_text import LONG_TEXT, MAX_DEPTH, parse_json
+from service.contract.problem import BadValue, GradtraceError, InvalidJson
+from service.engine import json_text, long_values
+from service.engine.json_text import LONG_TEXT, MAX_DEPTH
 from service.engine.number_array import CHUNK, NumberArray
+
+
+def parse_json(body: bytes | memoryview) -> Any:
+    """Read ``body`` as bytes and as the map of a file, which must be the same."""
+    document, problem = outcome(body)
+    if len(body):  # nothing cannot be mapped
+        mapped = mmap.mmap(-1, len(body))
+        mapped[:] = body
+        again, same_problem = outcome(memoryview(mapped))
+        assert repr(problem) == repr(same_problem)
+        assert repr(spelt_out(again)) == repr(spelt_out(document))
+    if problem:
+        raise problem
+    return document
+
+
+def outcome(body: bytes | memoryview) -> tuple[Any, GradtraceError | None]:
+    try:
+        return json_text.parse_json(body), None
+    except GradtraceError as problem:
+        return None, problem
+
+
+def spelt_out(document: Any) -> Any:
+    """Return a copy without arrays and views."""
+    if isinstance(document, dict):
+        return {key: spelt_out(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [spelt_out(item) for item in document]
+    if isinstance(document, memoryview):
+        return str(document, "ascii")
+    return document.tolist() if isinstance(document, NumberArray) else document
+
 
 NAMES = st.sampled_from(["leaves", "value", "a", "b", "a:b", ":", '"', "\\", "\u00e9", ""])
 LEAVES = (
@@ -311,7 +345,7 @@ def test_no_client_can_write_the_mark_of_an_array(monkeypatch: pytest.MonkeyPatc
     assert second["value"] == "0" * 32 + " 0"
 
 
-def test_long_base64_comes_as_text() -> None:
+def test_long_base64_stays_where_it_is() -> None:
     text = "AACAPw" * 20_000 + "=="
     for spelt in (text, text + "\\n", text + "\\/", text + "\u00e9", text[:5] + '\\"' + text):
         for before, after in [
@@ -323,7 +357,14 @@ def test_long_base64_comes_as_text() -> None:
             ('"leaves":[{"value_base64":[', "]}]"),
         ]:
             body = request(f'"{spelt}"', before, after)
-            assert parse_json(body) == json.loads(body)
+            document = parse_json(body)
+            assert spelt_out(document) == json.loads(body)
+            long_values.spell_out(document)
+            assert document == json.loads(body)
+    body = request(f'"{text}"', '"leaves":[{"value_base64":', "}]")
+    view = parse_json(body)["leaves"][0]["value_base64"]
+    assert isinstance(view, memoryview)
+    assert view.obj is body
     assert "given twice" in refusal(request(f'"{text}"', after=',"value":1}]'))[1]
     refusal(request(f'"{text}', '"leaves":[{"value_base64":', "}]"))
     refusal(request(f'"{text}""', '"leaves":[{"value_base64":', "}]"))

@@ -137,8 +137,8 @@ async def test_a_large_answer_that_nobody_waits_for_any_more_is_given_back(
     assert pool.workers.busy == pool.counters.abandoned == 0
 
 
-async def echoed(pool: Pool, data: bytes) -> Body:
-    return (await pool.compute({"do": "echo"}, data)).body
+async def echoed(pool: Pool, data: bytes, do: str = "echo") -> Body:
+    return (await pool.compute({"do": do}, data)).body
 
 
 @pytest.mark.anyio
@@ -167,7 +167,7 @@ async def test_an_answer_stays_as_it_is_until_it_is_closed(start_pool: StartPool
             assert bytes(answer) == data
             answer.close()
         data = chance.randbytes(chance.choice(sizes))
-        kept.append((data, await echoed(pool, data)))
+        kept.append((data, await echoed(pool, data, chance.choice(["echo", "in_pieces"]))))
     assert all(bytes(answer) == data for data, answer in kept)
     assert pool.counters.spawned == 1
 
