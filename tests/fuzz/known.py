@@ -28,6 +28,11 @@ KNOWN = (
         "MKL does not look whether it got the memory that it plans with, under a memory limit",
     ),
     Row(
+        "special*legendre_polynomial_p special*laguerre_polynomial_l",
+        "ENDLESS",
+        "they take time by the degree, and a degree of 1e15 never ends",
+    ),
+    Row(
         "conv_transpose* convolution _convolution",
         "ENDLESS",
         "the plain kernel for half precision takes time by the square of a large stride",
