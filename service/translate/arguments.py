@@ -9,7 +9,7 @@ from typing import Any
 from service.engine.catalogue import Operation
 from service.engine.signature import Parameter, Signature
 from service.translate.unreadable import Unreadable
-from service.translate.values import DType, MemoryFormat, Path, Ref, Several, Tensor
+from service.translate.values import DType, MemoryFormat, Path, Ref, Several, Tensor, Unknown
 
 NUMPY_NAMES: Mapping[str, str] = {
     "axis": "dim",
@@ -86,6 +86,8 @@ def describe(value: Any) -> str:
         return "a tensor"
     if isinstance(value, Path):
         return str(value).removeprefix("builtins.")
+    if isinstance(value, Unknown):
+        return "a value that is there only when the script runs"
     return f"a {type(value).__name__}"
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 from service.translate.arguments import describe
 from service.translate.builtins_read import items_of
-from service.translate.expressions import evaluate, operand
+from service.translate.expressions import evaluate, operand, spread
+from service.translate.folding import RAISED, check_items, is_number
 from service.translate.gradients import empty_gradient
+from service.translate.in_place import operate
 from service.translate.leaves import forget_grad, require_grad
 from service.translate.names import id_of
 from service.translate.operations import apply
@@ -35,7 +37,7 @@ def read_annotated(reading: Reading, node: ast.AnnAssign) -> str:
 def assign(reading: Reading, target: ast.expr, value: Any) -> str:
     """Give ``value`` to a target, and its node the target's name; return the node's id."""
     if isinstance(target, ast.Name):
-        reading.scope.names[target.id] = value
+        reading.scope.bind(target.id, value)
         return _name(reading, reading.scope.prefix + id_of(target.id), value)
     if isinstance(target, ast.Starred):
         raise Unreadable("*rest as a target is not read", target)
@@ -54,24 +56,33 @@ def _name(reading: Reading, stem: str, value: Any) -> str:
         reading.graph.name(node, stem)
         return node.id
     if isinstance(value, list | tuple):
-        for k, item in enumerate(value):
-            if isinstance(item, Tensor | Several | list | tuple):
-                _name(reading, f"{stem}.{k}", item)
+        _name_items(reading, stem, value, set())
     return stem
+
+
+def _name_items(reading: Reading, stem: str, items: Any, seen: set[int]) -> None:
+    """Name the nodes of a list; a list that stands in many places is looked through once."""
+    seen.add(id(items))
+    reading.spend(len(items))
+    for k, item in enumerate(items):
+        if isinstance(item, Tensor | Several):
+            _name(reading, f"{stem}.{k}", item)
+        elif isinstance(item, list | tuple) and id(item) not in seen:
+            _name_items(reading, f"{stem}.{k}", item, seen)
 
 
 def _unpack(reading: Reading, target: ast.Tuple | ast.List, value: Any) -> str:
     if isinstance(value, Tensor):
+        shape = value.node.shape if value.ref.output is None else None
         value = apply(reading, "unbind", [value], {})
+        if shape and isinstance(value, Several):
+            value.count = shape[0]
     if isinstance(value, Several):
         names = [id_of(e.id) for e in target.elts if isinstance(e, ast.Name) and e.id != "_"]
         reading.graph.name(value.node, reading.scope.prefix + ("_".join(names) or "_"))
-        if value.count is None:
+        if value.count is None and not any(isinstance(e, ast.Starred) for e in target.elts):
             value = [value.output(k) for k in range(len(target.elts))]
-    items = items_of(reading, value)
-    if len(items) != len(target.elts):
-        raise Unreadable(f"{len(items)} values for {len(target.elts)} names", target)
-    parts = zip(target.elts, items, strict=True)
+    parts = spread(target, items_of(reading, value))
     owners = [assign(reading, part, item) for part, item in parts]
     return owners[0] if owners else ""
 
@@ -82,7 +93,7 @@ def _assign_attribute(reading: Reading, target: ast.Attribute, value: Any) -> st
         (require_grad if value else forget_grad)(reading, owner)
         return owner.node.id
     if isinstance(owner, Tensor) and target.attr == "grad" and value is None:
-        empty_gradient(reading, owner)
+        empty_gradient(reading, owner, zeros=False)
         return ""
     raise Unreadable(f".{target.attr} cannot be set in a graph", target)
 
@@ -98,10 +109,13 @@ def _assign_item(reading: Reading, target: ast.Subscript, value: Any) -> str:
         )
     if not isinstance(owner, list | dict):
         raise Unreadable(f"{describe(owner)} cannot be written into", target)
+    if isinstance(key, slice):
+        value = items_of(reading, value)
+        check_items(len(owner) + len(value))
     try:
         owner[key] = value
-    except (IndexError, TypeError) as error:
-        raise Unreadable(str(error), target) from error
+    except RAISED as error:
+        raise Unreadable(f"{type(error).__name__}: {error}", target) from error
     return ""
 
 
@@ -112,23 +126,19 @@ def read_augmented(reading: Reading, node: ast.AugAssign) -> str:
     held = evaluate(reading, ast.copy_location(ast.Name(node.target.id, ast.Load()), node.target))
     value = operand(reading, node.value)
     if isinstance(held, list) and isinstance(node.op, ast.Add):
-        held.extend(items_of(reading, value))
+        more = items_of(reading, value)
+        check_items(len(held) + len(more))
+        held.extend(more)
+        return ""
+    if isinstance(held, list) and isinstance(node.op, ast.Mult):
+        held[:] = binary_operator(reading, node.op, held, value)
+        reading.spend(len(held))
         return ""
     if not isinstance(held, Tensor):
         return assign(reading, node.target, binary_operator(reading, node.op, held, value))
-    if held.node.requires_grad and reading.grad_enabled:
-        raise Unreadable(
-            "a leaf Variable that requires grad is being used in an in-place operation."
-        )
-    if held.node.shares_memory:
-        raise Unreadable(
-            "this would also change the tensors that share memory with it as views; write "
-            f"{node.target.id} = {node.target.id} ... instead"
-        )
-    was_leaf = held.node.requires_grad
-    result = binary_operator(reading, node.op, held, value)
-    assert isinstance(result, Tensor)
-    if was_leaf:
-        require_grad(reading, result)
-    held.move(result.ref, len(reading.graph.roots))
+    if isinstance(node.op, ast.MatMult):  # PyTorch has no matrix product in place
+        return assign(reading, node.target, binary_operator(reading, node.op, held, value))
+    if not (isinstance(value, Tensor) or is_number(value)):
+        raise Unreadable(f"{describe(value)} cannot be computed with a tensor")
+    operate(reading, node.op, held, value)
     return _name(reading, reading.scope.prefix + id_of(node.target.id), held)

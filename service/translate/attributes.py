@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from service.contract.request import DType as ContractDType
+from service.translate.arguments import UNKNOWN_DTYPE, describe
+from service.translate.element_types import dtype_at, last_part
 from service.translate.folding import MATH_CONSTANTS, is_number
 from service.translate.gradients import gradient_tensor
+from service.translate.kinds import kind_of
 from service.translate.operations import apply
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
@@ -59,10 +62,29 @@ def attribute(reading: Reading, owner: Any, name: str) -> Any:
     if isinstance(owner, Gradient):
         if name in ("zero_", "detach_"):
             return Method(owner, name)
+        if name == "requires_grad_":
+            raise Unreadable(".grad.requires_grad_() is not read")
         return attribute(reading, gradient_tensor(reading, owner), name)
     if is_number(owner) and name in ("real", "imag"):
         return getattr(owner, name)
+    if isinstance(owner, Device | DType):
+        return _of_setting(owner, name)
     return Method(owner, name)
+
+
+def _of_setting(owner: Device | DType, name: str) -> Any:
+    """Return a fact of a device or a dtype."""
+    if isinstance(owner, Device):
+        kind, _, number = owner.name.partition(":")
+        facts: dict[str, Any] = {"type": kind, "index": int(number) if number.isdigit() else None}
+    else:
+        if not owner.name:
+            raise Unreadable(UNKNOWN_DTYPE)
+        kind = kind_of(owner.name) or ""
+        facts = {"is_floating_point": kind == "float", "is_complex": kind == "complex"}
+    if name not in facts:
+        raise Unreadable(f"{describe(owner)} has no .{name} that is read here")
+    return facts[name]
 
 
 def _of_path(owner: Path, name: str) -> Any:
@@ -106,13 +128,38 @@ def known_shape(owner: Tensor) -> tuple[int, ...]:
     return owner.node.shape
 
 
+RETURN_ITSELF = frozenset(
+    "to type_as float double half bfloat16 cfloat cdouble conj contiguous positive real "
+    "atleast_1d atleast_2d atleast_3d sum_to_size resolve_conj resolve_neg dropout".split()
+)
+"""Ops that can return the very tensor that they were given."""
+
+
+def _is_leaf(owner: Tensor) -> bool:
+    node = owner.node
+    source = node.inputs[0].node if node.inputs else node
+    if last_part(node.op) in RETURN_ITSELF and source.requires_grad and node.tracked:
+        raise Unreadable("whether this is the very tensor is known only when the graph runs")
+    return node.requires_grad or not is_tracked(owner)
+
+
+def is_tracked(owner: Tensor) -> bool:
+    """Whether autograd follows a tensor."""
+    return owner.node.tracked and owner.ref.output not in owner.node.whole
+
+
 FACTS: Mapping[str, Callable[[Tensor], Any]] = {
-    "grad": Gradient,
+    "grad": lambda owner: Gradient(owner, owner.replaced),
     "shape": known_shape,
     "ndim": lambda owner: len(known_shape(owner)),
-    "dtype": lambda owner: DType(owner.node.dtype or ""),
+    "dtype": lambda owner: DType(dtype_at(owner.ref) or ""),
     "device": lambda _owner: Device("cpu"),
-    "requires_grad": lambda owner: owner.node.tracked,
-    "is_leaf": lambda owner: owner.node.requires_grad or not owner.node.tracked,
+    "requires_grad": is_tracked,
+    "is_leaf": _is_leaf,
+    "retains_grad": lambda owner: owner.node.retain_grad,
+    **dict.fromkeys(
+        ("is_cuda", "is_sparse", "is_quantized", "is_mps", "is_meta", "is_nested"),
+        lambda _owner: False,
+    ),
 }
 """What the script itself says of a tensor; an empty dtype is one that it does not say."""

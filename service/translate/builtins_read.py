@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import base64
 import binascii
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import Any
 
 from service.translate.arguments import describe, dtype_name
@@ -13,20 +14,32 @@ from service.translate.attributes import known_shape
 from service.translate.folding import (
     BUILTINS,
     MATH_FUNCTIONS,
+    RAISED,
+    attempt,
     check_items,
     is_number,
+    nested_items,
     on_numbers,
 )
 from service.translate.operations import apply
 from service.translate.operators import binary_operator
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
-from service.translate.values import Array, Base64, Path, Several, Tensor
+from service.translate.values import Array, Base64, Path, Several, Tensor, Unknown
 
 IGNORED_MODULES = frozenset({"matplotlib", "warnings", "logging", "time", "os", "sys", "random"})
 """Modules whose calls, as statements of their own, change no number of a graph."""
 
+ENDS = frozenset({("builtins", "exit"), ("builtins", "quit"), ("sys", "exit"), ("os", "_exit")})
+"""Functions behind which nothing of a script is run."""
+VIEWS = (KeysView, ValuesView, ItemsView)
+ITERABLE = (list, tuple, range, str, dict, *VIEWS)
+
 ON_TENSORS: Mapping[str, str] = {"abs": "abs", "round": "round", "pow": "pow"}
+
+
+class Exited(Exception):
+    """The end of the script, before its last line."""
 
 
 def call_builtin(
@@ -35,40 +48,89 @@ def call_builtin(
     """Return what a builtin gives for constants, lists and tensors."""
     if name == "print":
         return None
+    if ("builtins", name) in ENDS:
+        raise Exited
     if name in ON_TENSORS and values and isinstance(values[0], Tensor):
         return apply(reading, ON_TENSORS[name], list(values), keywords)
-    if keywords and name not in ("zip", "enumerate", "sorted"):
-        raise Unreadable(f"{name} is read without keywords")
+    if not keywords.keys() <= KEYWORDS.get(name, frozenset()):
+        known = ", ".join(sorted(KEYWORDS.get(name, ())))
+        said = f"with the keyword {known} only" if known else "without keywords"
+        raise Unreadable(f"{name} is read {said}")
     if name in COLLECTIONS:
-        return COLLECTIONS[name](reading, *values)
+        return _checked(name, COLLECTIONS[name], reading, values, keywords)
     if name in BUILTINS:
+        if name in ("max", "min") and len(values) == 1:
+            values = [items_of(reading, values[0])]
         if any(isinstance(value, Tensor) for value in values):
             raise Unreadable(f"{name}() of a tensor asks for its value; there is torch.{name}")
         return on_numbers(BUILTINS[name], name, values)
     raise Unreadable(f"{name} is not read here")
 
 
+def _checked(
+    name: str,
+    function: Callable[..., Any],
+    reading: Reading,
+    values: Sequence[Any],
+    keywords: Mapping[str, Any],
+) -> Any:
+    """Call one of COLLECTIONS; what Python says of its arguments is the reason."""
+    try:
+        inspect.signature(function).bind(reading, *values, **keywords)
+    except TypeError as error:
+        raise Unreadable(f"TypeError: {name}(): {error}") from error
+    return attempt(lambda: function(reading, *values, **keywords))
+
+
 def items_of(reading: Reading, value: Any) -> list[Any]:
-    """Return the items that a loop goes over.
+    """Return the items that a loop goes over; an iterator has none left afterwards.
 
     Raises:
         Unreadable: their number is known only when the graph runs.
     """
+    items = list(iterate(reading, value))
+    reading.spend(len(items))
+    return items
+
+
+def iterate(reading: Reading, value: Any) -> Iterator[Any]:
+    """Yield the items that a loop goes over, one at a time, as Python does.
+
+    A list that changes meanwhile, or an iterator that somebody else goes on with, then gives what
+    it gives in Python.
+
+    Raises:
+        Unreadable: their number is known only when the graph runs, or Python would raise.
+    """
+    items = _iterator(reading, value)
+    while True:
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        except RecursionError:
+            raise
+        except (*RAISED, RuntimeError) as error:
+            raise Unreadable(f"{type(error).__name__}: {error}") from error
+        yield item
+
+
+def _iterator(reading: Reading, value: Any) -> Iterator[Any]:
     if isinstance(value, range):
         check_items(len(value))
-    if isinstance(value, list | tuple | range | str | dict):
-        return list(value)
+    if isinstance(value, (*ITERABLE, Iterator)):
+        return iter(value)
     if isinstance(value, Several):
         if value.count is None:
             raise Unreadable("how many tensors this is, is known only when the graph runs")
-        return [value.output(k) for k in range(value.count)]
+        return iter([value.output(k) for k in range(value.count)])
     if isinstance(value, Tensor):
         shape = known_shape(value)
         if not shape:
             raise Unreadable("a tensor without dimensions has no items")
         rows = apply(reading, "unbind", [value], {})
         assert isinstance(rows, Several)
-        return [rows.output(k) for k in range(shape[0])]
+        return iter([rows.output(k) for k in range(shape[0])])
     raise Unreadable(f"{describe(value)} cannot be looped over")
 
 
@@ -80,7 +142,7 @@ def _len(_reading: Reading, value: Any) -> int:
         return shape[0]
     if isinstance(value, Several) and value.count is not None:
         return value.count
-    if isinstance(value, list | tuple | range | str | dict):
+    if isinstance(value, ITERABLE):
         return len(value)
     raise Unreadable(f"{describe(value)} has no length that is known here")
 
@@ -98,27 +160,44 @@ def _range(_reading: Reading, *bounds: Any) -> range:
     return numbers
 
 
-def _zip(reading: Reading, *lists: Any) -> list[Any]:
-    return list(zip(*(items_of(reading, one) for one in lists), strict=False))
+def _zip(reading: Reading, *lists: Any, strict: Any = False) -> Iterator[Any]:
+    return zip(*(iterate(reading, one) for one in lists), strict=bool(strict))
 
 
-def _enumerate(reading: Reading, items: Any, start: int = 0) -> list[Any]:
-    return list(enumerate(items_of(reading, items), start))
+def _enumerate(reading: Reading, iterable: Any, start: int = 0) -> Iterator[Any]:
+    return enumerate(iterate(reading, iterable), start)
 
 
-def _sum(reading: Reading, items: Any, start: Any = 0) -> Any:
+def _reversed(_reading: Reading, items: Any, /) -> Iterator[Any]:
+    if not isinstance(items, ITERABLE):
+        raise Unreadable(f"reversed() is read with lists, not with {describe(items)}")
+    return reversed(items)  # type: ignore[arg-type]
+
+
+def _bytearray(_reading: Reading, raw: Any, /) -> Any:
+    if not isinstance(raw, Base64):
+        raise Unreadable("bytearray is read with base64.b64decode(...) only")
+    return raw
+
+
+def _sum(reading: Reading, items: Any, /, start: Any = 0) -> Any:
     """``sum`` as Python does it: from 0, one ``+`` after the other."""
+    if isinstance(start, str):
+        raise Unreadable("TypeError: sum() can't sum strings")
     total = start
-    for item in items_of(reading, items):
+    for item in iterate(reading, items):
+        if isinstance(total, list | tuple):
+            reading.spend(len(total))
         total = binary_operator(reading, ast.Add(), total, item)
     return total
 
 
-def _sorted(reading: Reading, items: Any) -> list[Any]:
+def _sorted(reading: Reading, items: Any, /, *, reverse: Any = False) -> list[Any]:
     found = items_of(reading, items)
-    if not all(is_number(item) for item in found):
-        raise Unreadable("sorted is read with numbers; there is torch.sort")
-    return sorted(found)
+    are_texts = all(isinstance(item, str) for item in found)
+    if not (are_texts or all(is_number(item) for item in found)):
+        raise Unreadable("sorted is read with numbers or with strings; there is torch.sort")
+    return sorted(found, reverse=bool(reverse))
 
 
 COLLECTIONS: Mapping[str, Callable[..., Any]] = {
@@ -130,12 +209,28 @@ COLLECTIONS: Mapping[str, Callable[..., Any]] = {
     "sorted": _sorted,
     "list": lambda reading, items=(): items_of(reading, items),
     "tuple": lambda reading, items=(): tuple(items_of(reading, items)),
-    "reversed": lambda reading, items: items_of(reading, items)[::-1],
-    "bytearray": lambda _reading, raw: raw,
+    "reversed": _reversed,
+    "bytearray": _bytearray,
     "slice": lambda _reading, *bounds: slice(*bounds),
 }
-NAMES = frozenset({*COLLECTIONS, *BUILTINS, "print"})
+KEYWORDS: Mapping[str, frozenset[str]] = {
+    "zip": frozenset({"strict"}),
+    "enumerate": frozenset({"iterable", "start"}),
+    "sorted": frozenset({"reverse"}),
+    "sum": frozenset({"start"}),
+}
+"""The keywords with which a builtin is read."""
+NAMES = frozenset({*COLLECTIONS, *BUILTINS, "print", "exit", "quit"})
 """The builtins that a script can use."""
+
+
+NUMPY_DTYPES: Mapping[str, str] = {
+    **{name: name for name in ("float64", "float32", "float16", "complex64", "complex128")},
+    **{name: name for name in ("int64", "int32", "int16", "int8", "uint8", "bool")},
+    "float": "float64", "double": "float64", "single": "float32", "half": "float16",
+    "int": "int64", "complex": "complex128",
+}  # fmt: skip
+"""Dtypes by numpy's names."""
 
 
 def call_python_module(path: Path, values: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
@@ -143,14 +238,45 @@ def call_python_module(path: Path, values: Sequence[Any], keywords: Mapping[str,
     name = path.parts[-1]
     if path.parts[0] == "math" and name in MATH_FUNCTIONS and not keywords:
         return on_numbers(MATH_FUNCTIONS[name], str(path), values)
+    if path.parts in ENDS:
+        raise Exited
+    if path.parts == ("random", "shuffle"):
+        raise Unreadable("random.shuffle leaves a list in an order that only a run decides")
     if path.parts == ("base64", "b64decode") and len(values) == 1:
         return _base64(values[0])
     if path.parts in (("numpy", "array"), ("numpy", "asarray")) and len(values) == 1:
+        if not keywords.keys() <= {"dtype", "copy"}:
+            raise Unreadable(f"{path} is read with numbers and a dtype only")
         dtype = keywords.get("dtype")
-        return Array(values[0], None if dtype is None else dtype_name(dtype))
+        return Array(_copied(values[0]), numpy_dtype(dtype))
     if path.parts[0] in IGNORED_MODULES:
-        return None
+        return Unknown(f"what {path} returns is there only when the script runs")
     raise Unreadable(f"{path} is not PyTorch, and nothing of a script is run")
+
+
+def numpy_dtype(value: Any) -> str | None:
+    """Return the dtype that numpy takes a value for.
+
+    Raises:
+        Unreadable: it is none of those that PyTorch has too.
+    """
+    if value is None:
+        return None
+    name = value if isinstance(value, str) else dtype_name(value)
+    if isinstance(value, Path) and value.parts[0] == "numpy":
+        name = value.parts[-1].rstrip("_")
+    name = NUMPY_DTYPES.get(name or "", name)
+    if name not in NUMPY_DTYPES.values():
+        raise Unreadable("this dtype of numpy is not read; write np.float32, np.int64 or its like")
+    return name
+
+
+def _copied(items: Any) -> Any:
+    """Return nested lists as they are now, as an array does not follow its list."""
+    if not isinstance(items, list | tuple):
+        return items
+    nested_items(items)
+    return [_copied(item) if isinstance(item, list | tuple) else item for item in items]
 
 
 def _base64(text: Any) -> Base64:

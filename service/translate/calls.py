@@ -9,11 +9,13 @@ from service.translate import gradients, leaves
 from service.translate.arguments import describe, dtype_name
 from service.translate.builtins_read import call_builtin, call_python_module
 from service.translate.exported import call_helper
+from service.translate.in_place import become, check_changeable
 from service.translate.methods import call_method, in_place, tensor_of
 from service.translate.operations import apply, exists
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
 from service.translate.values import (
+    Array,
     Base64,
     Device,
     Function,
@@ -66,7 +68,7 @@ def call(
     if isinstance(function, Helper):
         return call_helper(reading, function.name, values)
     if isinstance(function, Layer):
-        return apply(reading, function.function, values, {**dict(function.keywords), **keywords})
+        return _call_layer(reading, function, values, keywords)
     raise Unreadable(f"{describe(function)} cannot be called")
 
 
@@ -85,7 +87,10 @@ def _call_path(
     if special is not None:
         return special(reading, values, keywords)
     if name in leaves.CONSTRUCTORS:
-        return leaves.tensor(reading, values, keywords)
+        made = leaves.tensor(reading, values, keywords)
+        shares = name != "tensor" and isinstance(values[0], Array)
+        made.node.shares_memory = shares  # PyTorch does not copy what numpy holds
+        return made
     if name in leaves.LEGACY:
         return leaves.legacy(reading, name, values)
     if name in SETTINGS:
@@ -114,14 +119,40 @@ def _layer(name: str, values: Sequence[Any], keywords: Mapping[str, Any]) -> Lay
             f"nn.{name}: modules are not read; write the function with its tensors, such as "
             "torch.nn.functional.linear(x, weight, bias)"
         )
-    kept = tuple((key, value) for key, value in keywords.items() if key != "inplace")
-    return Layer(f"nn.functional.{function}", kept)
+    return Layer(f"nn.functional.{function}", tuple(keywords.items()))
+
+
+def _call_layer(
+    reading: Reading, layer: Layer, values: Sequence[Any], keywords: Mapping[str, Any]
+) -> Any:
+    settings = {**dict(layer.keywords), **keywords}
+    values = [tensor_of(reading, value) for value in values]
+    return _maybe_in_place(reading, layer.function, values, settings)
+
+
+def _maybe_in_place(
+    reading: Reading, name: str, values: Sequence[Any], settings: Mapping[str, Any]
+) -> Any:
+    """Call an op; with ``inplace=True`` its tensor becomes the result."""
+    rest = dict(settings)
+    in_place = rest.pop("inplace", False)
+    held = values[0] if values else rest.get("input")
+    if not in_place or not isinstance(held, Tensor):
+        return apply(reading, name, values, rest)
+    check_changeable(reading, held)
+    result = apply(reading, name, values, rest)
+    assert isinstance(result, Tensor)
+    result.node.overwrites = held.node
+    become(reading, held, result)
+    return held
 
 
 def _function(
     reading: Reading, name: str, values: Sequence[Any], keywords: Mapping[str, Any]
 ) -> Any:
     last = name.rpartition(".")[2]
+    if last.startswith("__"):
+        raise Unreadable(f"{last} is not called by its name here; write the operator itself")
     if last.endswith("_"):
         raise Unreadable(in_place(last))
     settings = dict(keywords)
@@ -131,7 +162,7 @@ def _function(
         if exists(candidate):
             name = candidate
             break
-    result = apply(reading, name, values, settings)
+    result = _maybe_in_place(reading, name, values, settings)
     if requires_grad and isinstance(result, Tensor):
         leaves.require_grad(reading, result)
     return result
@@ -166,10 +197,11 @@ def _set_default_device(
     reading.graph.device = None if name == "cpu" else name
 
 
-def _set_grad_enabled(
-    reading: Reading, values: Sequence[Any], _keywords: Mapping[str, Any]
-) -> None:
-    reading.grad_enabled = bool(values[0]) if values else True
+def _set_grad_enabled(reading: Reading, values: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+    mode = values[0] if values else keywords.get("mode")
+    if not isinstance(mode, bool | int):
+        raise Unreadable("torch.set_grad_enabled takes True or False")
+    reading.grad_enabled = bool(mode)
 
 
 def _as_leaf(default: bool) -> Callable[..., Tensor]:
@@ -207,5 +239,6 @@ SPECIAL: Mapping[str, Callable[..., Any]] = {
     "frombuffer": _frombuffer,
     "device": _device,
     "cuda.is_available": lambda *_arguments: False,
+    "backends.mps.is_available": lambda *_arguments: False,
     "is_grad_enabled": lambda reading, *_arguments: reading.grad_enabled,
 }

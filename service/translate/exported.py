@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from service.translate.gradients import reaches
+from service.translate.operations import add
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
-from service.translate.values import Helper, Several, StartGradient, Tensor
+from service.translate.values import Helper, Node, Several, StartGradient, Tensor
 
 SHOW = '''\
 def show(node, tensor):
@@ -69,6 +71,22 @@ def own_storage(tensor):
     return tensor if dense and fills else tensor.clone(memory_format=torch.contiguous_format)
 '''
 
+TRACK = '''\
+def track(outputs):
+    """Let autograd track each output of an op that has several; return them."""
+    for tensor in outputs:
+        tensor.requires_grad_()
+    return outputs
+'''
+
+RETAIN = '''\
+def retain(outputs):
+    """Keep the gradient of each output of an op that has several."""
+    for tensor in outputs:
+        if tensor.requires_grad:
+            tensor.retain_grad()
+'''
+
 GRADIENT = '''\
 def gradient(node, values):
     """Return a gradient for a root, of its dtype: from nested lists, or from base64."""
@@ -95,6 +113,8 @@ SOURCES: Mapping[str, str] = {
     "own": OWN,
     "own_copy": OWN_COPY,
     "own_storage": OWN_STORAGE,
+    "track": TRACK,
+    "retain": RETAIN,
     "gradient": GRADIENT,
 }
 """Those that have a meaning of their own; ``from_base64`` is read like any function."""
@@ -113,13 +133,28 @@ def helper(node: ast.FunctionDef) -> Helper | None:
 
 def call_helper(reading: Reading, name: str, values: Sequence[Any]) -> Any:
     """Return what a call of such a function means."""
+    if name == "own" and values and any(values[0] is one for one in values[1:]):
+        return add(reading, Node("to", inputs=[values[0].ref]))  # `x.to()` is read as x itself
     if name in ("own", "own_copy", "own_storage") and values:
         return values[0]
     if name == "gradient" and len(values) == 2:
         return StartGradient(values[1])
+    if name in ("track", "retain") and len(values) == 1 and isinstance(values[0], Several):
+        return _mark(reading, name, values[0])
     if name == "show" and len(values) == 2 and isinstance(values[0], str):
         shown = values[1]
         if isinstance(shown, Tensor | Several):
             reading.graph.rename(shown.node, values[0])
         return None
     raise Unreadable(f"{name} is not called like this in an exported script")
+
+
+def _mark(reading: Reading, name: str, outputs: Several) -> Several | None:
+    """Read ``track(outputs)`` and ``retain(outputs)``: all outputs of an op, however many."""
+    node = outputs.node
+    if name == "track":
+        node.requires_grad = node.tracked = True
+        return outputs
+    late = any(reaches(root, node) for root in reading.graph.roots)
+    node.retain_grad, node.retained_late = not late, late
+    return None

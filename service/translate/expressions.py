@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+import builtins
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from service.contract.problem import quote
 from service.translate.arguments import describe
 from service.translate.attributes import attribute
-from service.translate.builtins_read import NAMES, items_of
+from service.translate.builtins_read import NAMES, items_of, iterate
 from service.translate.calls import call
+from service.translate.effects import bound_in, check_silent
+from service.translate.folding import nested_items
+from service.translate.formatting import text_of
 from service.translate.gradients import gradient_tensor, has_gradient
 from service.translate.operators import (
     binary_operator,
@@ -19,8 +23,20 @@ from service.translate.operators import (
     unary_operator,
 )
 from service.translate.reading import Reading
+from service.translate.scopes import own_names
 from service.translate.unreadable import Unreadable
-from service.translate.values import Function, Gradient, Path, Scope, Tensor
+from service.translate.values import (
+    Array,
+    Function,
+    Gradient,
+    Layer,
+    Method,
+    Path,
+    Scope,
+    Several,
+    Tensor,
+    Unknown,
+)
 
 VALUE_DECIDES = (
     "a tensor's value decides here, and it is there only when the graph runs; torch.where chooses "
@@ -58,11 +74,14 @@ def operand(reading: Reading, node: ast.expr) -> Any:
     return value
 
 
-def loop_items(reading: Reading, node: ast.expr) -> list[Any]:
-    """Return the items of what a loop goes over."""
-    value = operand(reading, node)
+def loop_items(reading: Reading, node: ast.expr) -> Iterator[Any]:
+    """Return the items of what a loop goes over, which is evaluated at once."""
+    return _placed(iterate(reading, operand(reading, node)), node)
+
+
+def _placed(items: Iterator[Any], node: ast.expr) -> Iterator[Any]:
     try:
-        return items_of(reading, value)
+        yield from items
     except Unreadable as unreadable:
         unreadable.node = unreadable.node or node
         raise
@@ -71,8 +90,16 @@ def loop_items(reading: Reading, node: ast.expr) -> list[Any]:
 def truth(reading: Reading, node: ast.expr) -> bool:
     """Return whether a condition holds, if the script alone says so."""
     value = evaluate(reading, node)
-    if isinstance(value, Tensor):
+    return _holds(reading, value, node)
+
+
+def _holds(reading: Reading, value: Any, node: ast.expr) -> bool:
+    if isinstance(value, Gradient) and not has_gradient(reading, value.tensor):
+        return False
+    if isinstance(value, Tensor | Gradient):
         raise Unreadable(VALUE_DECIDES, node)
+    if isinstance(value, Array):
+        raise Unreadable("whether an array holds depends on its items", node)
     return bool(value)
 
 
@@ -82,8 +109,16 @@ def _constant(_reading: Reading, node: ast.Constant) -> Any:
 
 def _name(reading: Reading, node: ast.Name) -> Any:
     try:
-        return reading.scope.find(node.id)
+        value = reading.scope.find(node.id)
+        if isinstance(value, Tensor):
+            value.held = True
+        return value
     except KeyError:
+        if reading.scope.is_own(node.id):
+            raise Unreadable(
+                f"the name {quote(node.id)} belongs to this function, as it assigns it, and holds "
+                "nothing yet; `global` says that another one is meant"
+            ) from None
         if node.id in NAMES:
             return Path(("builtins", node.id))
         raise Unreadable(f"the name {quote(node.id)} is not defined before this line") from None
@@ -106,6 +141,8 @@ def _binary(reading: Reading, node: ast.BinOp) -> Any:
         except Unreadable as unreadable:
             unreadable.node = unreadable.node or one
             raise
+        if isinstance(left, list | tuple | str):
+            reading.spend(len(left))
     return left
 
 
@@ -137,7 +174,7 @@ def _bool(reading: Reading, node: ast.BoolOp) -> Any:
         value = evaluate(reading, part)
         if isinstance(value, Tensor):
             raise Unreadable("and, or ask for a tensor's value; & and | are ops", part)
-        if bool(value) == wanted:
+        if _holds(reading, value, part) == wanted:
             return value
     return value
 
@@ -148,7 +185,13 @@ def _conditional(reading: Reading, node: ast.IfExp) -> Any:
 
 def _subscript(reading: Reading, node: ast.Subscript) -> Any:
     value = operand(reading, node.value)
-    return index(reading, value, operand(reading, node.slice))
+    key = operand(reading, node.slice)
+    if isinstance(key, list | tuple):
+        reading.spend(nested_items(key))
+    found = index(reading, value, key)
+    if isinstance(key, slice) and isinstance(found, list | tuple | str):
+        reading.spend(len(found))
+    return found
 
 
 def _slice(reading: Reading, node: ast.Slice) -> slice:
@@ -165,6 +208,7 @@ def _items(reading: Reading, nodes: list[ast.expr]) -> list[Any]:
             items.extend(items_of(reading, operand(reading, node.value)))
         else:
             items.append(operand(reading, node))
+    reading.spend(len(items))
     return items
 
 
@@ -185,42 +229,76 @@ def _dict(reading: Reading, node: ast.Dict) -> dict[Any, Any]:
     return dict(zip(keys, _items(reading, node.values), strict=True))
 
 
-def _comprehension(reading: Reading, node: ast.ListComp | ast.GeneratorExp) -> list[Any]:
-    results: list[Any] = []
+def _comprehension(reading: Reading, node: ast.ListComp) -> list[Any]:
+    return list(_generator(reading, node))
+
+
+def _generator(reading: Reading, node: ast.ListComp | ast.GeneratorExp) -> Iterator[Any]:
+    """Return the items of a comprehension; only what the first loop goes over is read at once."""
     outer = reading.scope
-    reading.scope = Scope(outer=outer, prefix=outer.prefix)
-    try:
-        _generate(reading, node, 0, results)
-    finally:
-        reading.scope = outer
-    return results
+    scope = Scope(outer=outer, prefix=outer.prefix, is_comprehension=True)
+    first = loop_items(reading, node.generators[0].iter)
+    return _resumed(reading, scope, _generate(reading, node, first, 0))
+
+
+def _resumed(reading: Reading, scope: Scope, items: Iterator[Any]) -> Iterator[Any]:
+    """Yield items, each of them read in ``scope`` at the moment when it is asked for."""
+    while True:
+        outer, reading.scope = reading.scope, scope
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        finally:
+            reading.scope = outer
+        yield item
 
 
 def _generate(
-    reading: Reading, node: ast.ListComp | ast.GeneratorExp, depth: int, results: list[Any]
-) -> None:
-    if depth == len(node.generators):
-        results.append(operand(reading, node.elt))
-        return
+    reading: Reading, node: ast.ListComp | ast.GeneratorExp, items: Iterator[Any], depth: int
+) -> Iterator[Any]:
     generator = node.generators[depth]
-    for item in loop_items(reading, generator.iter):
+    for item in items:
         bind_names(reading, generator.target, item)
-        if all(truth(reading, test) for test in generator.ifs):
-            _generate(reading, node, depth + 1, results)
+        if not all(truth(reading, test) for test in generator.ifs):
+            continue
+        if depth + 1 < len(node.generators):
+            inner = loop_items(reading, node.generators[depth + 1].iter)
+            yield from _generate(reading, node, inner, depth + 1)
+        else:
+            yield operand(reading, node.elt)
 
 
 def bind_names(reading: Reading, target: ast.expr, value: Any) -> None:
     """Let the names of a target hold a value that has its name already, as a loop's do."""
     if isinstance(target, ast.Name):
-        reading.scope.names[target.id] = value
+        reading.scope.bind(target.id, value)
         return
     if not isinstance(target, ast.Tuple | ast.List):
         raise Unreadable("a loop's target is a name, or a tuple of names", target)
-    items = items_of(reading, value)
-    if len(items) != len(target.elts):
-        raise Unreadable(f"{len(items)} values for {len(target.elts)} names", target)
-    for part, item in zip(target.elts, items, strict=True):
+    for part, item in spread(target, items_of(reading, value)):
         bind_names(reading, part, item)
+
+
+def spread(target: ast.Tuple | ast.List, items: list[Any]) -> list[tuple[ast.expr, Any]]:
+    """Return what each part of a target gets; ``*rest`` gets a list of what the others leave."""
+    parts = target.elts
+    starred = [k for k, part in enumerate(parts) if isinstance(part, ast.Starred)]
+    if not starred:
+        if len(items) != len(parts):
+            raise Unreadable(f"{len(items)} values for {len(parts)} names", target)
+        return list(zip(parts, items, strict=True))
+    before, behind = starred[0], len(parts) - starred[0] - 1
+    if len(items) < before + behind:
+        raise Unreadable(f"{len(items)} values for {before + behind} names", target)
+    end = len(items) - behind
+    star = parts[before]
+    assert isinstance(star, ast.Starred)
+    return [
+        *zip(parts[:before], items[:before], strict=True),
+        (star.value, items[before:end]),
+        *zip(parts[before + 1 :], items[end:], strict=True),
+    ]
 
 
 def _call(reading: Reading, node: ast.Call) -> Any:
@@ -230,19 +308,38 @@ def _call(reading: Reading, node: ast.Call) -> Any:
     for keyword in node.keywords:
         value = operand(reading, keyword.value)
         if keyword.arg is not None:
-            keywords[keyword.arg] = value
+            given = {keyword.arg: value}
         elif isinstance(value, dict):
-            keywords |= value
+            given = value
         else:
             raise Unreadable(f"{describe(value)} cannot be spread with **")
+        for name in given:
+            if name in keywords or not isinstance(name, str):
+                raise Unreadable(f"the keyword {quote(str(name))} is given twice, or is no name")
+        keywords |= given
+    if _is_of_torch(function):
+        for value in (*values, *keywords.values()):
+            if isinstance(value, list | tuple):
+                reading.spend(nested_items(value))
     return call(reading, function, values, keywords)
 
 
+def _is_of_torch(function: Any) -> bool:
+    """Whether a function looks through the lists that it is given."""
+    if isinstance(function, Method):
+        return isinstance(function.owner, Tensor)
+    return isinstance(function, Layer) or (
+        isinstance(function, Path) and function.parts[0] not in ("builtins", "math")
+    )
+
+
 def _lambda(reading: Reading, node: ast.Lambda) -> Function:
-    return function_of(reading, node, no_grad=False)
+    return function_of(reading, node, grad=None)
 
 
-def function_of(reading: Reading, node: ast.Lambda | ast.FunctionDef, *, no_grad: bool) -> Function:
+def function_of(
+    reading: Reading, node: ast.Lambda | ast.FunctionDef, *, grad: bool | None
+) -> Function:
     """Return a function of the script, its defaults evaluated where it is defined."""
     arguments = node.args
     if arguments.vararg or arguments.kwarg:
@@ -251,17 +348,68 @@ def function_of(reading: Reading, node: ast.Lambda | ast.FunctionDef, *, no_grad
     keyword_defaults = tuple(
         None if default is None else evaluate(reading, default) for default in arguments.kw_defaults
     )
-    return Function(node, reading.scope, defaults, keyword_defaults, no_grad)
+    own = own_names(node)
+    return Function(node, reading.scope, defaults, keyword_defaults, grad, own)
 
 
 def _walrus(reading: Reading, node: ast.NamedExpr) -> Any:
     value = operand(reading, node.value)
-    reading.scope.names[node.target.id] = value
+    scope = reading.scope
+    while scope.is_comprehension and scope.outer is not None:
+        scope = scope.outer  # the name belongs to what is around a comprehension
+    scope.bind(node.target.id, value)
+    if isinstance(value, Tensor):
+        value.held = True
     return value
 
 
-def _text(_reading: Reading, _node: ast.JoinedStr) -> str:
-    return ""  # what a script prints is no part of the graph
+def _text(reading: Reading, node: ast.JoinedStr) -> Any:
+    """Return the text of an f-string, where constants alone make it."""
+    parts: list[str] = []
+    for part in node.values:
+        text = _text_part(reading, part)
+        if isinstance(text, Unknown):
+            check_silent(reading, node)
+            return text
+        parts.append(text)
+    return "".join(parts)
+
+
+def _text_part(reading: Reading, node: ast.expr) -> Any:
+    if isinstance(node, ast.Constant):
+        return node.value
+    assert isinstance(node, ast.FormattedValue)
+    check_silent(reading, node.value)
+    if not _is_constant(reading, node.value):
+        return Unknown("this text has a part that is there only when the graph runs")
+    spec = "" if node.format_spec is None else evaluate(reading, node.format_spec)
+    return text_of(evaluate(reading, node.value), node.conversion, spec)
+
+
+def _is_constant(reading: Reading, node: ast.expr) -> bool:
+    """Whether no tensor, and nothing that is not read here, has a part in an expression."""
+    own = bound_in(node)
+    waiting: list[ast.AST] = [node]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, ast.Call):
+            if not isinstance(part.func, ast.Name) or part.func.id not in NAMES:
+                return False
+            if part.func.id == "len":
+                continue  # known of a list of tensors too
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load) and part.id not in own:
+            if part.id not in NAMES and hasattr(builtins, part.id):
+                return False
+            value = _name(reading, part)
+            items = value.values() if isinstance(value, dict) else value
+            items = items if isinstance(value, list | tuple | dict) else [value]
+            if any(isinstance(item, WITH_TENSORS) for item in items):
+                return False
+        waiting.extend(ast.iter_child_nodes(part))
+    return True
+
+
+WITH_TENSORS = (Tensor, Several, Gradient, Function, Layer, Unknown, Iterator)
 
 
 READERS: Mapping[type[ast.expr], Callable[[Reading, Any], Any]] = {
@@ -279,7 +427,7 @@ READERS: Mapping[type[ast.expr], Callable[[Reading, Any], Any]] = {
     ast.Tuple: _tuple,
     ast.Dict: _dict,
     ast.ListComp: _comprehension,
-    ast.GeneratorExp: _comprehension,
+    ast.GeneratorExp: _generator,
     ast.Call: _call,
     ast.Lambda: _lambda,
     ast.NamedExpr: _walrus,

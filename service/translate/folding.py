@@ -10,6 +10,7 @@ from typing import Any
 
 from service.translate.reading import MAX_ITEMS
 from service.translate.unreadable import Unreadable
+from service.translate.values import Unknown
 
 MAX_BITS = 4096
 
@@ -74,6 +75,8 @@ BUILTINS: Mapping[str, Callable[..., Any]] = {
 }
 """Calls on numbers alone."""
 
+RAISED = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
+"""What Python's own operations raise on constants that do not suit them."""
 NUMBERS = (bool, int, float, complex)
 
 
@@ -88,11 +91,17 @@ def binary(op: ast.operator, left: Any, right: Any) -> Any:
     Raises:
         Unreadable: Python would raise, or the result is larger than a script needs.
     """
+    if isinstance(left, Unknown) or isinstance(right, Unknown):
+        return _unknown(left, right)
     if isinstance(left, list | tuple) or isinstance(right, list | tuple):
         return _sequences(op, left, right)
     if not (is_number(left) and is_number(right)):
         if isinstance(left, str) and isinstance(right, str) and isinstance(op, ast.Add):
+            check_items(len(left) + len(right))
             return left + right
+        if isinstance(op, ast.Mult) and isinstance(left, str) and isinstance(right, int):
+            check_items(len(left) * max(right, 0))
+            return left * right
         raise Unreadable("only numbers, lists and tensors can be computed with")
     if isinstance(op, ast.Pow) and isinstance(left, int) and isinstance(right, int):
         _check_bits(left.bit_length() * max(right, 1))
@@ -124,6 +133,33 @@ def _sequences(op: ast.operator, left: Any, right: Any) -> Any:
     raise Unreadable("lists can be joined with + and repeated with *, nothing else")
 
 
+def _unknown(left: Any, right: Any) -> Unknown:
+    """Return the result of an operator where one side is not known, to be printed at most."""
+    for value in (left, right):
+        if not (isinstance(value, Unknown | str) or is_number(value)):
+            raise Unreadable(next(v for v in (left, right) if isinstance(v, Unknown)).reason)
+    return left if isinstance(left, Unknown) else right
+
+
+def nested_items(value: Any) -> int:
+    """Return how many items nested lists hold in all, those that stand in many places as often.
+
+    Raises:
+        Unreadable: more than a script needs, as in a list that holds itself.
+    """
+    waiting = [value]
+    count = lists = 0
+    while waiting:
+        items = waiting.pop()
+        items = items.values() if isinstance(items, dict) else items
+        inner = [item for item in items if isinstance(item, list | tuple | dict) and item]
+        waiting.extend(inner)
+        count += len(items) - len(inner)
+        lists += len(inner)
+        check_items(max(count, lists, len(waiting)))
+    return count + lists
+
+
 def check_items(count: int) -> None:
     """Refuse a list that no script needs."""
     if count > MAX_ITEMS:
@@ -134,7 +170,7 @@ def attempt(function: Callable[..., Any], *values: Any) -> Any:
     """Call ``function`` on constants; what Python raises is the reason."""
     try:
         return function(*values)
-    except (ArithmeticError, TypeError, ValueError) as error:
+    except RAISED as error:
         raise Unreadable(f"{type(error).__name__}: {error}") from error
 
 

@@ -14,9 +14,11 @@ What has no meaning in a graph is refused with line, column and the reason.
 from __future__ import annotations
 
 import ast
+import warnings
 from typing import Any
 
 from service.contract.problem import InvalidRequest
+from service.translate.builtins_read import Exited
 from service.translate.graph import Graph
 from service.translate.reading import Reading
 from service.translate.statements import Break, Continue, Returned, execute, inline
@@ -50,7 +52,10 @@ def read(source: str) -> Reading:
     graph = Graph(_assigned_names(tree))
     reading = Reading(graph, Scope({"__name__": MAIN}), inline=inline)
     try:
-        execute(reading, tree.body)
+        try:
+            execute(reading, tree.body)
+        except Exited:
+            reading.graph.name_rest(0, "")
         if not graph.leaves and not graph.ops:
             raise Unreadable("the script makes no tensor")
         return reading
@@ -71,12 +76,16 @@ def parse(source: str) -> ast.Module:
         InvalidRequest: it is no Python.
     """
     try:
-        return ast.parse(source.removeprefix("\ufeff"))  # as Python does with a file
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(source.removeprefix("\ufeff"))  # as Python does with a file
+            compile(tree, "script", "exec", dont_inherit=True)  # says what else is no Python
+            return tree
     except SyntaxError as error:
         at = f"line {error.lineno or 1}, column {max(error.offset or 1, 1)}"
         raise InvalidRequest(f"{at}: {error.msg}", pointer="/source") from error
     except (RecursionError, MemoryError, ValueError) as error:
-        reason = f"line 1, column 1: {error or 'the script is nested too deeply'}"
+        reason = f"line 1, column 1: {str(error) or 'the script is nested too deeply'}"
         raise InvalidRequest(reason, pointer="/source") from error
 
 

@@ -10,6 +10,7 @@ from service.translate.arguments import describe, literal
 from service.translate.graph import Root, tracked_leaves
 from service.translate.operations import add, apply
 from service.translate.reading import Reading
+from service.translate.saved import check_saved
 from service.translate.unreadable import Unreadable
 from service.translate.values import Gradient, Node, Ref, Several, StartGradient, Tensor, references
 
@@ -19,6 +20,11 @@ AUTOGRAD_GRAD = (
     "outputs", "inputs", "grad_outputs", "retain_graph", "create_graph", "only_inputs",
     "allow_unused", "is_grads_batched", "materialize_grads",
 )  # fmt: skip
+ADDED_TO = (
+    "this .grad was kept while a later backward pass added to it, which changes it in PyTorch; "
+    ".clone() it where it is kept"
+)
+EMPTIED = "this .grad was kept while .grad.zero_() emptied it; .clone() it where it is kept"
 MAX_WRITTEN_OUT = 10_000
 CONSTANT_OPS: Mapping[str, float | None] = {"ones": 1.0, "zeros": 0.0, "full": None}
 
@@ -37,7 +43,8 @@ def backward(
 ) -> None:
     """Read ``root.backward(gradient)``: one more root."""
     given = _named(BACKWARD, values, keywords, "backward")
-    _add_root(reading, root, given.get("gradient"))
+    _add_root(reading, root, given)
+    _end_pass(reading, given, 1)
 
 
 def autograd_backward(reading: Reading, values: Sequence[Any], keywords: Mapping[str, Any]) -> None:
@@ -49,7 +56,25 @@ def autograd_backward(reading: Reading, values: Sequence[Any], keywords: Mapping
     if len(gradients) != len(roots):
         raise Unreadable(f"{len(roots)} tensors, but {len(gradients)} gradients")
     for root, gradient in zip(roots, gradients, strict=True):
-        _add_root(reading, root, gradient)
+        _add_root(reading, root, {**given, "gradient": gradient})
+    _end_pass(reading, given, len(roots))
+
+
+def _end_pass(reading: Reading, given: Mapping[str, Any], count: int) -> None:
+    """Check what one backward pass from its roots needs, and note what it changes."""
+    keeps = given.get("retain_graph")
+    keeps = bool(given.get("create_graph") if keeps is None else keeps)
+    roots = reading.graph.roots[len(reading.graph.roots) - count :]
+    check_saved([root.ref.node for root in roots], keeps=keeps)
+    filled = {node for root in roots for node in tracked_leaves(root.ref)}
+    rest = []
+    for of, value in reading.gradients:
+        node = of.now.node
+        if node in filled or (node.retain_grad and any(reaches(r, node) for r in roots)):
+            value.stale = ADDED_TO
+        else:
+            rest.append((of, value))
+    reading.gradients[:] = rest
 
 
 def _several(value: Any) -> list[Any]:
@@ -66,13 +91,16 @@ def _tensors(value: Any) -> list[Tensor]:
     return tensors
 
 
-def _add_root(reading: Reading, root: Tensor, gradient: Any) -> None:
+def _add_root(reading: Reading, root: Tensor, given: Mapping[str, Any]) -> None:
+    gradient = given.get("gradient")
+    create_graph = bool(given.get("create_graph"))
     if gradient is None:
         start: dict[str, Any] = {}
     elif isinstance(gradient, StartGradient):
         name = "gradient_base64" if isinstance(gradient.numbers, str) else "gradient"
         start = {name: literal(gradient.numbers)}
     elif isinstance(gradient, Tensor):
+        _check_shape(root, gradient)
         written = _written_out(reading, gradient)
         if written is None:
             root, start = _weighted(reading, root, gradient), {}
@@ -81,7 +109,16 @@ def _add_root(reading: Reading, root: Tensor, gradient: Any) -> None:
     else:
         raise Unreadable(f"the gradient to start with is a tensor, not {describe(gradient)}")
     _forget_emptied(reading, root.ref)
-    reading.graph.roots.append(Root(root.ref, start))
+    reading.graph.roots.append(Root(root.ref, start, create_graph=create_graph))
+
+
+def _check_shape(root: Tensor, gradient: Tensor) -> None:
+    shapes = [one.node.shape if one.ref.output is None else None for one in (root, gradient)]
+    if None not in shapes and shapes[0] != shapes[1]:
+        raise Unreadable(
+            f"Mismatch in shape: the gradient has the shape {list(shapes[1] or ())}, and the "
+            f"tensor {list(shapes[0] or ())}"
+        )
 
 
 def _written_out(reading: Reading, gradient: Tensor) -> dict[str, Any] | None:
@@ -99,7 +136,7 @@ def _written_out(reading: Reading, gradient: Tensor) -> dict[str, Any] | None:
         if count > MAX_WRITTEN_OUT:
             return None
         written = {"gradient": _reshape([number] * count, node.shape)}
-    if written is not None and not (node.id or node.used):
+    if written is not None and not (node.id or node.used or gradient.held):
         reading.graph.drop(node)
     return written
 
@@ -155,6 +192,8 @@ def autograd_grad(reading: Reading, values: Sequence[Any], keywords: Mapping[str
         raise Unreadable("is_grads_batched cannot be part of a graph")
     starts = _several(given.get("grad_outputs"))
     attrs: dict[str, Any] = {"create_graph": bool(given.get("create_graph"))}
+    if len(starts) != 1:
+        raise Unreadable(f"one output, but {len(starts)} gradients")
     if starts[0] is not None:
         attrs["grad_outputs"] = _tensors(starts)[0].ref
     if given.get("materialize_grads"):
@@ -180,29 +219,39 @@ def reaches(root: Root, node: Node) -> bool:
 
 def has_gradient(reading: Reading, of: Tensor) -> bool:
     """Whether ``.grad`` is there: some root since it was last emptied leads to the tensor."""
-    return bool(_contributions(reading, of))
+    return of.zeroed or bool(_contributions(reading, of))
 
 
 def _contributions(reading: Reading, of: Tensor) -> list[tuple[Root, Ref]]:
     roots = list(enumerate(reading.graph.roots))[of.since :]
-    return [
-        (root, of.at_root(k)) for k, root in roots if of.at_root(k).node in tracked_leaves(root.ref)
-    ]
+    return [(root, of.at_root(k)) for k, root in roots if _fills(root, of.at_root(k).node)]
+
+
+def _fills(root: Root, node: Node) -> bool:
+    """Whether a backward pass leaves a gradient at a node: a leaf, or one that retains it."""
+    if node.retain_grad and not node.requires_grad:
+        return node.tracked and reaches(root, node)
+    return node in tracked_leaves(root.ref)
 
 
 def gradient_tensor(reading: Reading, gradient: Gradient) -> Tensor:
     """Return ``tensor.grad`` as a node to compute with: the op ``autograd.grad`` of each root."""
     parts = []
-    for root, ref in _contributions(reading, gradient.tensor):
+    of = gradient.tensor
+    if gradient.replaced != of.replaced:
+        raise Unreadable("this .grad was kept while the tensor's own was set to None; .clone() it")
+    for root, ref in _contributions(reading, of):
         if root.gradient:
             raise Unreadable(
                 ".grad of a backward pass with a gradient cannot be computed with; use "
                 "torch.autograd.grad(outputs, inputs, grad_outputs)"
             )
-        attrs = {"create_graph": False}
+        attrs = {"create_graph": root.create_graph}
         made = add(reading, Node("autograd.grad", inputs=[root.ref, ref], attrs=attrs))
         assert isinstance(made, Several)
         parts.append(made.output(0))
+    if not parts and of.zeroed:
+        return _one(apply(reading, "zeros_like", [of], {}))
     if not parts:
         raise Unreadable(
             ".grad is None here: no backward pass before this line leads to this tensor as a leaf; "
@@ -211,11 +260,22 @@ def gradient_tensor(reading: Reading, gradient: Gradient) -> Tensor:
     total = parts[0]
     for part in parts[1:]:
         total = _one(apply(reading, "add", [total, part], {}))
+    total.node.shares_memory = True
+    reading.gradients.append((of, total))
     return total
 
 
-def empty_gradient(reading: Reading, of: Tensor) -> None:
+def empty_gradient(reading: Reading, of: Tensor, *, zeros: bool) -> None:
     """Read ``x.grad = None`` and ``x.grad.zero_()``: later gradients start from nothing."""
+    of.zeroed = zeros and has_gradient(reading, of)
+    of.replaced += not zeros
+    rest = []
+    for one, value in reading.gradients:
+        if one is not of:
+            rest.append((one, value))
+        elif zeros:
+            value.stale = EMPTIED
+    reading.gradients[:] = rest
     of.since = len(reading.graph.roots)
     reading.emptied.append((of.since, of.ref.node))
 

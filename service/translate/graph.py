@@ -22,6 +22,7 @@ class Root:
     ref: Ref
     gradient: dict[str, Any]
     emptied: bool = False
+    create_graph: bool = False
 
 
 class Graph:
@@ -36,6 +37,7 @@ class Graph:
         self.ops: list[Node] = []
         self.roots: list[Root] = []
         self.dtype = "float32"
+        self.float_dtypes: set[str] = set()
         self.device: str | None = None
         self.seed: int | None = None
         self._pending_seed: int | None = None
@@ -52,13 +54,19 @@ class Graph:
             self.ops.append(node)
             for ref in references(node.inputs, node.attrs):
                 ref.node.used = True
+        if node.dtype and "float" in node.dtype:
+            self.float_dtypes.add(node.dtype)
         self._unnamed.append(node)
         return node
 
     def drop(self, node: Node) -> None:
         """Take back a node without a name that nothing uses, as its value went elsewhere."""
+        if node not in self._unnamed:
+            return  # a list that holds it twice
         (self.leaves if node.op is None else self.ops).remove(node)
         self._unnamed.remove(node)
+        if node.seed is not None and self._pending_seed is None:
+            self._pending_seed = node.seed
 
     def manual_seed(self, seed: int) -> None:
         """Seed before the next op."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -85,7 +86,7 @@ def leaf(reading: Reading, items: Any, dtype: str | None) -> Tensor:
         raise Unreadable("this is a tensor already; use .detach().clone()")
     default = reading.graph.dtype
     if isinstance(items, Array):
-        dtype, items, default = dtype or items.dtype, items.items, "float64"
+        dtype, items, default = dtype or items.dtype, _rounded(items), "float64"
     shape = shape_of(items)
     check_items(math.prod(filter(None, shape)))
     dtype = dtype or _inferred(items, default)
@@ -93,6 +94,31 @@ def leaf(reading: Reading, items: Any, dtype: str | None) -> Tensor:
     if math.prod(shape) == 0:
         fields |= {"value": [], "shape": list(shape)}
     return Tensor(Ref(reading.graph.add(_node(fields, dtype, shape))))
+
+
+ROUNDED: Mapping[str, str] = {"float32": "f", "float16": "e"}
+"""Formats of `struct` that round a number as a float dtype does."""
+
+
+def _rounded(array: Array) -> Any:
+    """Return an array's numbers as its dtype holds them, which another dtype starts from."""
+    dtype = array.dtype
+    if dtype is None or dtype in ("float64", "complex128"):
+        return array.items
+
+    def one(item: Any) -> Any:
+        if isinstance(item, list | tuple | range):
+            return [one(part) for part in item]
+        if dtype in ROUNDED and isinstance(item, float) and math.isfinite(item):
+            try:
+                return struct.unpack(ROUNDED[dtype], struct.pack(ROUNDED[dtype], item))[0]
+            except OverflowError:
+                return math.copysign(math.inf, item)
+        if kind_of(dtype) == "int" and isinstance(item, float):
+            return attempt(int, item)
+        return bool(item) if dtype == "bool" else item
+
+    return one(array.items)
 
 
 def _node(fields: dict[str, Any], dtype: str, shape: tuple[int, ...]) -> Node:
@@ -113,7 +139,7 @@ def reshaped(made: Tensor, sizes: Sequence[Any]) -> bool:
     """Give a leaf that was just made, and has no name yet, another shape, if it is one."""
     node = made.node
     sizes = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], list | tuple) else sizes
-    fresh = node.op is None and not (node.id or node.used or node.requires_grad)
+    fresh = node.op is None and not (node.id or node.used or node.requires_grad or made.held)
     if not fresh or node.shape is None or not all(type(size) is int for size in sizes):
         return False
     shape = list(sizes)
@@ -249,7 +275,7 @@ def as_leaf(reading: Reading, value: Any, requires_grad: bool) -> Tensor:
     if not isinstance(value, Tensor):
         raise Unreadable(f"a tensor is needed here, not {describe(value)}")
     made = value
-    if value.node.id or value.node.used or value.node.tracked:
+    if value.node.id or value.node.used or value.node.tracked or value.held:
         cut = add(reading, Node("detach", inputs=[value.ref]))
         assert isinstance(cut, Tensor)
         made = cut

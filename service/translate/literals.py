@@ -146,7 +146,9 @@ def index_source(index: Sequence[Any], tensors: Sequence[str]) -> str:
     """Return what stands between the brackets of ``x[...]``."""
     parts = [_index_part(part, tensors) for part in index]
     if len(parts) == 1:
-        return parts[0]
+        # PyTorch takes nested lists by themselves for a tuple, one index for each dimension.
+        nested = isinstance(index[0], list) and any(isinstance(one, list) for one in index[0])
+        return parts[0] + "," * nested
     return ", ".join(parts) if parts else "()"
 
 

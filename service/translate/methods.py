@@ -9,7 +9,11 @@ from typing import Any
 from service.translate import gradients, leaves
 from service.translate.arguments import describe, dtype_name
 from service.translate.attributes import known_shape
+from service.translate.builtins_read import items_of
+from service.translate.element_types import last_part
+from service.translate.folding import attempt, check_items
 from service.translate.operations import apply
+from service.translate.operators import check_comparable
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
 from service.translate.values import Device, DType, Gradient, Method, Several, Tensor
@@ -34,10 +38,14 @@ def call_method(
     """Return ``owner.name(*values, **keywords)``."""
     owner, name = method.owner, method.name
     if isinstance(owner, Gradient):
-        gradients.empty_gradient(reading, owner.tensor)
+        if name == "detach_":
+            return owner
+        gradients.empty_gradient(reading, owner.tensor, zeros=True)
         return None
     if not isinstance(owner, Tensor):
-        return _python_method(owner, name, values)
+        if keywords:
+            raise Unreadable(f".{name} of {describe(owner)} is read without keywords")
+        return _python_method(reading, owner, name, values)
     values = [tensor_of(reading, value) for value in values]
     keywords = {key: tensor_of(reading, value) for key, value in keywords.items()}
     special = METHODS.get(name)
@@ -45,6 +53,8 @@ def call_method(
         return special(reading, owner, values, keywords)
     if name in ("view", "reshape") and not keywords and leaves.reshaped(owner, values):
         return owner
+    if name.startswith("__"):
+        raise Unreadable(f"{name} is not called by its name here; write the operator itself")
     if name.endswith("_"):
         raise Unreadable(in_place(name))
     return apply(reading, name, [owner, *values], keywords)
@@ -54,22 +64,32 @@ LIST_METHODS = frozenset("append extend insert pop index count copy reverse remo
 DICT_METHODS = frozenset("keys values items get".split())
 
 
-def _python_method(owner: Any, name: str, values: Sequence[Any]) -> Any:
+def _python_method(reading: Reading, owner: Any, name: str, values: Sequence[Any]) -> Any:
     if isinstance(owner, list) and name in LIST_METHODS:
-        return _attempt_method(owner, name, values)
+        return _list_method(reading, owner, name, values)
     if isinstance(owner, dict) and name in DICT_METHODS:
         found = _attempt_method(owner, name, values)
-        return found if name == "get" else list(found)
+        if isinstance(found, Tensor):
+            found.held = True
+        return found  # what is not one value is a view, which follows the dict
     if isinstance(owner, Several) and name in ("count", "index"):
         raise Unreadable("the outputs of an op are read by number or name")
     raise Unreadable(f"{describe(owner)} has no method {name} that is read here")
 
 
+def _list_method(reading: Reading, owner: list[Any], name: str, values: Sequence[Any]) -> Any:
+    if name in ("count", "index", "remove"):
+        check_comparable(reading, owner, list(values))
+    if name == "extend" and len(values) == 1:
+        values = [items_of(reading, values[0])]
+        check_items(len(owner) + len(values[0]))
+    if name == "copy":
+        reading.spend(len(owner))
+    return _attempt_method(owner, name, values)
+
+
 def _attempt_method(owner: Any, name: str, values: Sequence[Any]) -> Any:
-    try:
-        return getattr(owner, name)(*values)
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise Unreadable(f"{type(error).__name__}: {error}") from error
+    return attempt(getattr(owner, name), *values)
 
 
 def _to(reading: Reading, owner: Tensor, values: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
@@ -101,15 +121,23 @@ def _same(_reading: Reading, owner: Tensor, *_arguments: Any) -> Tensor:
 def _clone(
     reading: Reading, owner: Tensor, values: Sequence[Any], keywords: Mapping[str, Any]
 ) -> Any:
-    fresh = "value_base64" in owner.node.fields and not owner.node.id
+    fresh = "value_base64" in owner.node.fields and not (owner.node.id or owner.held)
     return owner if fresh else apply(reading, "clone", [owner, *values], keywords)
+
+
+PARTS = frozenset("split chunk unbind tensor_split hsplit vsplit dsplit split_with_sizes".split())
+"""Ops whose outputs are all parts of one tensor."""
 
 
 def _retain(reading: Reading, owner: Tensor, *_arguments: Any) -> None:
     """``x.retain_grad()``; after a backward pass there is nothing left of it to keep."""
-    before = (gradients.reaches(root, owner.node) for root in reading.graph.roots)
-    if owner.node.op is not None and not any(before):
-        owner.node.retain_grad = True
+    node = owner.node
+    if owner.ref.output is not None and last_part(node.op) in PARTS:
+        raise Unreadable("the gradient of one part alone cannot be kept; write part = part * 1")
+    if node.op is None or node.retain_grad:
+        return
+    late = any(gradients.reaches(root, node) for root in reading.graph.roots)
+    node.retain_grad, node.retained_late = not late, late
 
 
 def _requires_grad(
@@ -139,6 +167,15 @@ def _numel(_reading: Reading, owner: Tensor, *_arguments: Any) -> int:
     return math.prod(known_shape(owner))
 
 
+def _where(
+    reading: Reading, owner: Tensor, values: Sequence[Any], keywords: Mapping[str, Any]
+) -> Any:
+    """``x.where(condition, other)``: the condition is the first argument, not the tensor."""
+    settings = dict(keywords)
+    condition = values[0] if values else settings.pop("condition", None)
+    return apply(reading, "where", [condition, owner, *values[1:]], settings)
+
+
 def _cuda(_reading: Reading, _owner: Tensor, *_arguments: Any) -> None:
     leaves.on_cpu("cuda")
 
@@ -151,6 +188,7 @@ METHODS: Mapping[str, Callable[..., Any]] = {
     "type": _type,
     "cpu": _same,
     "clone": _clone,
+    "where": _where,
     "size": _size,
     "dim": _dim,
     "ndimension": _dim,

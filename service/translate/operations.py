@@ -9,8 +9,9 @@ from service.contract.problem import GradtraceError
 from service.engine.bind import bind
 from service.engine.catalogue import Operation, catalogue
 from service.translate.arguments import arguments
+from service.translate.element_types import CASTS, last_part, result_dtype
 from service.translate.graph import plain
-from service.translate.kinds import TO_FLOAT, result_kind, settle_default
+from service.translate.kinds import result_kind, settle_default
 from service.translate.reading import Reading
 from service.translate.shapes import shape_of_result
 from service.translate.unreadable import Unreadable, from_problem
@@ -20,21 +21,24 @@ VIEWS = frozenset(
     "view view_as reshape reshape_as flatten unflatten squeeze unsqueeze transpose permute "
     "swapaxes swapdims movedim moveaxis T mT H mH t adjoint expand expand_as broadcast_to getitem "
     "slice select narrow diagonal unbind split chunk tensor_split hsplit vsplit dsplit detach "
-    "real imag unfold as_strided ravel contiguous to positive".split()
+    "real imag unfold as_strided ravel contiguous positive sum_to_size conj view_as_real "
+    "view_as_complex atleast_1d atleast_2d atleast_3d broadcast_tensors meshgrid moveaxis "
+    "resolve_conj resolve_neg split_with_sizes alias identity".split()
 )
 """Ops whose result may share memory with their input."""
 
-CASTS: Mapping[str, str] = {
-    "float": "float32", "double": "float64", "half": "float16", "bfloat16": "bfloat16",
-    "cfloat": "complex64", "cdouble": "complex128", "long": "int64", "int": "int32",
-    "short": "int16", "char": "int8", "byte": "uint8", "bool": "bool",
-}  # fmt: skip
-"""Methods that convert, and the dtype they convert to."""
+DROPOUTS = frozenset(
+    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout".split()
+)
+"""Ops that return the very tensor outside of training."""
 
 NEVER_TRACKED = frozenset(
     "detach zeros_like ones_like full_like rand_like randn_like randint_like new_zeros new_ones "
-    "new_full eq ne lt le gt ge argmax argmin argsort isnan isinf isfinite isclose".split()
+    "new_full eq ne lt le gt ge argmax argmin argsort isnan isinf isfinite isclose "
+    "histc".split()
 )
+LIKE_ANOTHER = frozenset("to type_as expand_as view_as reshape_as".split())
+"""Ops that take only the dtype or the shape of their second tensor."""
 
 
 def find(name: str) -> Operation:
@@ -75,14 +79,18 @@ def add(reading: Reading, node: Node) -> Tensor | Several:
     several, names, count = _outputs(operation, node)
     node.several = several
     sources = references(node.inputs, node.attrs)
-    depends = any(ref.node.tracked for ref in sources)
+    followed = sources[:1] if last_part(node.op) in LIKE_ANOTHER else sources
+    depends = any(ref.node.tracked for ref in followed)
     node.tracked = depends and node.op not in NEVER_TRACKED
     if node.op == "autograd.grad":
         node.tracked = bool(node.attrs.get("create_graph", True))
     node.kind = result_kind(node.op, node)
-    node.dtype = _dtype(node, sources)
+    node.whole = _whole_outputs(names)
+    node.dtype = result_dtype(node, reading.graph.dtype)
+    if node.kind in ("int", "bool") and not several:
+        node.tracked = False
     node.shape = None if several else shape_of_result(node)
-    if node.op in VIEWS:
+    if _may_share(node, sources):
         node.shares_memory = True
         for ref in sources:
             ref.node.shares_memory = True
@@ -91,6 +99,27 @@ def add(reading: Reading, node: Node) -> Tensor | Several:
     if node.tracked and not reading.grad_enabled:
         return detached(reading, result)
     return result
+
+
+WHOLE_OUTPUTS = frozenset({"indices", "inverse_indices", "counts", "pivots", "info", "max_indices"})
+"""Outputs of integers, by PyTorch's names for them."""
+
+
+def _whole_outputs(names: Sequence[str | None]) -> frozenset[int]:
+    return frozenset(k for k, name in enumerate(names) if name in WHOLE_OUTPUTS)
+
+
+def _may_share(node: Node, sources: Sequence[Ref]) -> bool:
+    """Whether a result may share memory with what it is made of, or be the same tensor."""
+    name = last_part(node.op)
+    if name in CASTS or name in ("to", "type_as"):
+        before = sources[0].node.dtype
+        return None in (before, node.dtype) or before == node.dtype
+    if name in DROPOUTS:
+        return node.attrs.get("training") is False or node.attrs.get("train") is False
+    if name == "einsum":
+        return len(sources) == 1
+    return name in VIEWS
 
 
 def detached(reading: Reading, result: Tensor | Several) -> Tensor | Several:
@@ -107,7 +136,10 @@ def detached(reading: Reading, result: Tensor | Several) -> Tensor | Several:
             result.tensors[k] = cut
         return result
     node = Node("detach", inputs=[result.ref], kind=result.node.kind, shape=result.node.shape)
-    return add(reading, node)
+    shares = result.node.shares_memory
+    cut = add(reading, node)
+    node.shares_memory = shares  # what was cut off has no name
+    return cut
 
 
 def _outputs(operation: Operation, node: Node) -> tuple[bool, tuple[str | None, ...], int | None]:
@@ -129,13 +161,3 @@ def _outputs(operation: Operation, node: Node) -> tuple[bool, tuple[str | None, 
     if signature.variable:
         count = len(node.inputs) - 1 if node.op == "autograd.grad" else None
     return signature.several, signature.outputs, count
-
-
-def _dtype(node: Node, sources: Sequence[Ref]) -> str | None:
-    """Return the dtype of a result where it is said, or the same as that of all inputs."""
-    said = node.attrs.get("dtype") or CASTS.get(node.op or "")
-    if isinstance(said, str):
-        return said
-    dtypes = {ref.node.dtype for ref in sources}
-    keeps = node.kind in ("float", "complex") and node.op not in TO_FLOAT and node.op != "to"
-    return dtypes.pop() if keeps and len(dtypes) == 1 else None

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from typing import Any
 
-from service.translate.arguments import describe, literal
-from service.translate.folding import COMPARE, UNARY, attempt, binary, is_number
+from service.translate.arguments import UNKNOWN_DTYPE, describe, literal
+from service.translate.folding import COMPARE, UNARY, attempt, binary, is_number, nested_items
 from service.translate.operations import add, apply
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
-from service.translate.values import Node, Several, Tensor
+from service.translate.values import (
+    Array,
+    DType,
+    Gradient,
+    Method,
+    Node,
+    Path,
+    Several,
+    Tensor,
+    Unknown,
+)
 
 BINARY_OPS: Mapping[type[ast.operator], str] = {
     ast.Add: "add",
@@ -84,9 +94,20 @@ def unary_operator(reading: Reading, op: ast.unaryop, operand: Any) -> Any:
 
 def compare_operator(reading: Reading, op: ast.cmpop, left: Any, right: Any) -> Any:
     """Return ``left op right``."""
+    for one in (left, right):
+        _check_known(one)
+        if isinstance(one, Unknown):
+            raise Unreadable(one.reason)
     if not (isinstance(left, Tensor) or isinstance(right, Tensor)):
+        if not isinstance(op, ast.Is | ast.IsNot):
+            in_dict = isinstance(op, ast.In | ast.NotIn) and isinstance(right, dict)
+            check_comparable(reading, left, [] if in_dict else right)
+        elif isinstance(left, DType) and isinstance(right, DType):
+            return (left == right) == isinstance(op, ast.Is)
         return attempt(COMPARE[type(op)], left, right)
     if isinstance(op, ast.Is | ast.IsNot):
+        if left is not right and _may_be_same(left, right):
+            raise Unreadable("whether these are one tensor is known only when the graph runs")
         return (left is right) == isinstance(op, ast.Is)
     name = COMPARE_OPS.get(type(op))
     if name is None:
@@ -96,19 +117,72 @@ def compare_operator(reading: Reading, op: ast.cmpop, left: Any, right: Any) -> 
     return apply(reading, MIRRORED[name], [right, left], {})
 
 
+def check_comparable(reading: Reading, *values: Any) -> None:
+    """Refuse to compare lists in Python's way where they hold tensors, or are too large."""
+    for one in values:
+        value = list(one) if isinstance(one, ItemsView | ValuesView) else one
+        if isinstance(value, list | tuple | dict):
+            reading.spend(nested_items(value))
+            _check_without_tensors(value)
+        elif isinstance(value, Array):
+            raise Unreadable("an array is compared item by item, which is not read here")
+        elif isinstance(value, Iterator):
+            raise Unreadable("what an iterator holds is not compared here; make a list of it")
+
+
+def _check_without_tensors(value: Any) -> None:
+    for item in value.values() if isinstance(value, dict) else value:
+        if isinstance(item, list | tuple | dict):
+            _check_without_tensors(item)
+        elif isinstance(item, Tensor | Several | Array | Gradient):
+            raise Unreadable("comparing lists asks for the values of the tensors in them")
+
+
+def _check_known(value: Any) -> None:
+    """Refuse to compare what is not known here."""
+    items = value if isinstance(value, list | tuple) else [value]
+    for item in items:
+        if isinstance(item, DType) and not item.name:
+            raise Unreadable(UNKNOWN_DTYPE)
+        if isinstance(item, Method) or (isinstance(item, Path) and not item.is_plain):
+            name = f".{item.name}" if isinstance(item, Method) else str(item)
+            raise Unreadable(f"{name} is not read here, so that it cannot decide anything")
+
+
+def _may_be_same(left: Any, right: Any) -> bool:
+    """Whether one of two tensors may be the other: some ops return what they were given."""
+    both = isinstance(left, Tensor) and isinstance(right, Tensor)
+    return both and left.node.shares_memory and right.node.shares_memory
+
+
 def index(reading: Reading, value: Any, key: Any) -> Any:
     """Return ``value[key]``."""
     if isinstance(value, list | tuple | str | range | dict):
         if isinstance(key, Tensor):
             raise Unreadable("a list cannot be indexed with a tensor, whose value is not known")
-        return attempt(_item, value, key)
+        item = attempt(_item, value, key)
+        if isinstance(item, Tensor):
+            item.held = True
+        return item
     if isinstance(value, Several):
         return _output(value, key)
     if not isinstance(value, Tensor):
         raise Unreadable(f"{describe(value)} cannot be indexed")
-    keys = list(key) if isinstance(key, tuple) else [key]
+    keys = list(key) if isinstance(key, tuple) or _is_read_as_tuple(key) else [key]
     attrs = {"index": [_index_item(item) for item in keys]}
     return add(reading, Node("getitem", inputs=[value.ref], attrs=attrs))
+
+
+NO_NUMBERS = (list, tuple, range, slice, Tensor, type(Ellipsis))
+
+
+def _is_read_as_tuple(key: Any) -> bool:
+    """Whether PyTorch takes a list for a tuple of indices, as it does with a list of lists."""
+    return (
+        isinstance(key, list)
+        and len(key) < 32
+        and any(item is None or isinstance(item, NO_NUMBERS) for item in key)
+    )
 
 
 def _item(value: Any, key: Any) -> Any:

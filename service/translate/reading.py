@@ -9,11 +9,12 @@ from typing import Any
 
 from service.translate.graph import Graph
 from service.translate.unreadable import Unreadable
-from service.translate.values import Function, Node, Scope
+from service.translate.values import Function, Node, Scope, Tensor
 
 MAX_STEPS = 500_000
 MAX_ITEMS = 1_000_000
 MAX_DEPTH = 40
+MAX_WORK = 20_000_000
 
 
 @dataclass
@@ -21,15 +22,18 @@ class Reading:
     """The state of one reader.
 
     ``inline`` reads the body of a function of the script; the reader of statements sets it, as
-    expressions come before statements in the order of imports.
+    expressions come before statements in the order of imports. ``gradients`` are the values that
+    ``.grad`` had, each behind its tensor, until a backward pass adds to them.
     """
 
     graph: Graph
     scope: Scope = field(default_factory=Scope)
     grad_enabled: bool = True
     steps: int = 0
+    work: int = 0
     depth: int = 0
     emptied: list[tuple[int, Node]] = field(default_factory=list)
+    gradients: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     inline: Callable[[Reading, Function, Sequence[Any], dict[str, Any]], Any] | None = None
 
     def step(self) -> None:
@@ -37,6 +41,12 @@ class Reading:
         self.steps += 1
         if self.steps > MAX_STEPS:
             raise Unreadable(f"the script takes more than {MAX_STEPS} steps to read")
+
+    def spend(self, items: int) -> None:
+        """Count items of lists that are made or looked through, so that they cannot add up."""
+        self.work += items
+        if self.work > MAX_WORK:
+            raise Unreadable(f"the script makes lists of more than {MAX_WORK} items in all")
 
     @contextmanager
     def grad_mode(self, enabled: bool) -> Iterator[None]:

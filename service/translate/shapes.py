@@ -40,8 +40,10 @@ def shape_of_result(node: Node) -> Shape | None:
     if any(shape is None for shape in shapes):
         return None
     known = [shape for shape in shapes if shape is not None]
+    if last == "to":
+        return known[0]
     if last in ELEMENTWISE:
-        return _broadcast(known)
+        return broadcast(known)
     if last in REDUCTIONS:
         return _reduced(known[0], node.attrs)
     rule = RULES.get(last)
@@ -55,7 +57,8 @@ def _are_numbers(value: Any) -> bool:
     return isinstance(value, list) and all(type(item) is int for item in value)
 
 
-def _broadcast(shapes: Sequence[Shape]) -> Shape | None:
+def broadcast(shapes: Sequence[Shape]) -> Shape | None:
+    """Return the shape of an op on tensors of these shapes, None where they do not fit."""
     sizes = []
     for column in zip_longest(*(reversed(shape) for shape in shapes), fillvalue=1):
         wide = {size for size in column if size != 1}
@@ -85,7 +88,7 @@ def _matmul(shapes: Sequence[Shape], _attrs: Mapping[str, Any]) -> Shape | None:
     left, right = shapes
     rows = left[-2:-1]
     columns = right[-1:] if len(right) > 1 else ()
-    batch = _broadcast([left[:-2], right[:-2]])
+    batch = broadcast([left[:-2], right[:-2]])
     return None if batch is None else (*batch, *rows, *columns)
 
 

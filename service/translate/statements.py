@@ -6,13 +6,15 @@ import ast
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from service.contract.problem import quote
 from service.translate.assignments import (
     read_annotated,
     read_assignment,
     read_augmented,
 )
 from service.translate.attributes import attribute
-from service.translate.builtins_read import IGNORED_MODULES
+from service.translate.builtins_read import ENDS, IGNORED_MODULES
+from service.translate.effects import check_silent, resolve
 from service.translate.exported import helper
 from service.translate.expressions import (
     bind_names,
@@ -24,14 +26,9 @@ from service.translate.expressions import (
 )
 from service.translate.names import id_of
 from service.translate.reading import MAX_DEPTH, Reading
+from service.translate.scopes import scope_of_call
 from service.translate.unreadable import Unreadable
-from service.translate.values import Function, Path, Scope
-
-RANDOM = frozenset(
-    "rand randn randint randperm normal bernoulli multinomial poisson dropout rand_like randn_like "
-    "randint_like manual_seed".split()
-)
-"""Calls that change what follows even inside a print."""
+from service.translate.values import Function, Path
 
 NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad"})
 GRAD = frozenset({"torch.enable_grad", "torch.autograd.enable_grad"})
@@ -102,46 +99,28 @@ def _expression(reading: Reading, node: ast.Expr) -> None:
 
 def is_silent(reading: Reading, node: ast.expr) -> bool:
     """Whether an expression on a line of its own does nothing: text, a name, ``print(...)``."""
-    if isinstance(node, ast.Constant | ast.Name | ast.JoinedStr):
+    if isinstance(node, ast.Constant | ast.Name):
+        return True
+    if isinstance(node, ast.JoinedStr):
+        check_silent(reading, node)
         return True
     if isinstance(node, ast.Attribute | ast.Subscript | ast.Tuple | ast.Compare | ast.BinOp):
-        return not any(isinstance(part, ast.Call) for part in ast.walk(node))
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name | ast.Attribute):
+        return not any(isinstance(part, ast.Call | ast.NamedExpr) for part in ast.walk(node))
+    if not isinstance(node, ast.Call):
         return False
-    try:
-        function = evaluate(reading, node.func) if isinstance(node.func, ast.Name) else None
-    except Unreadable:
+    function = resolve(reading.scope, node.func)
+    if not isinstance(function, Path) or function.parts in ENDS:
         return False
-    if function == Path(("builtins", "print")):
-        _check_arguments_are_silent(node)
+    if function.parts == ("random", "shuffle"):
+        return False
+    if function.parts[0] in IGNORED_MODULES or function.parts == ("builtins", "print"):
+        check_silent(reading, *node.args, *(keyword.value for keyword in node.keywords))
         return True
-    root = node.func
-    while isinstance(root, ast.Attribute):
-        root = root.value  # type: ignore[assignment]
-    try:
-        module = evaluate(reading, root) if isinstance(root, ast.Name) else None
-    except Unreadable:
-        return False
-    return isinstance(module, Path) and module.parts[0] in IGNORED_MODULES
+    return False
 
 
-def _check_arguments_are_silent(node: ast.expr) -> None:
-    """Refuse what would change the graph from inside a print or an assert."""
-    for part in ast.walk(node):
-        name = ""
-        if isinstance(part, ast.Call):
-            name = getattr(part.func, "attr", getattr(part.func, "id", ""))
-        in_place = name.endswith("_") and not name.startswith("_")
-        if in_place or name in RANDOM or name == "backward" or isinstance(part, ast.NamedExpr):
-            raise Unreadable(
-                "what stands in a print or an assert is left out, but this changes what follows; "
-                "put it on a line of its own",
-                part,
-            )
-
-
-def _assert(_reading: Reading, node: ast.Assert) -> None:
-    _check_arguments_are_silent(node.test)
+def _assert(reading: Reading, node: ast.Assert) -> None:
+    check_silent(reading, node.test)
 
 
 # --- control ------------------------------------------------------------------------------------
@@ -201,15 +180,24 @@ def _grad_mode(reading: Reading, node: ast.expr) -> bool | None:
     """Return what a context manager, or a decorator, says of gradients; None: nothing."""
     function = evaluate(reading, node.func if isinstance(node, ast.Call) else node)
     name = str(function) if isinstance(function, Path) else ""
+    mode = _mode_argument(reading, node)
     if name in NO_GRAD:
-        return False
+        return mode is False and "inference_mode" in name
     if name in GRAD:
         return True
-    if name in ("torch.set_grad_enabled", "torch.autograd.set_grad_enabled") and node.args:  # type: ignore[attr-defined]
-        return truth(reading, node.args[0])  # type: ignore[attr-defined]
+    if name in ("torch.set_grad_enabled", "torch.autograd.set_grad_enabled") and mode is not None:
+        return mode
     if name in WITHOUT_EFFECT:
         return None
     raise Unreadable("with is read for torch.no_grad() and its kin only", node)
+
+
+def _mode_argument(reading: Reading, node: ast.expr) -> bool | None:
+    """Return the argument ``mode`` of a context manager, None where there is none."""
+    if not isinstance(node, ast.Call):
+        return None
+    given = [*node.args, *(one.value for one in node.keywords if one.arg == "mode")]
+    return truth(reading, given[0]) if given else None
 
 
 # --- functions ----------------------------------------------------------------------------------
@@ -218,14 +206,15 @@ def _grad_mode(reading: Reading, node: ast.expr) -> bool | None:
 def _define(reading: Reading, node: ast.FunctionDef) -> None:
     known = helper(node)
     if known is not None:
-        reading.scope.names[node.name] = known
+        reading.scope.bind(node.name, known)
         return
-    no_grad = False
+    grad: bool | None = None
     for decorator in node.decorator_list:
-        no_grad = _grad_mode(reading, decorator) is False
+        mode = _grad_mode(reading, decorator)
+        grad = grad if mode is None else mode  # the one next to the function is the last to count
     if any(isinstance(part, ast.Yield | ast.YieldFrom) for part in ast.walk(node)):
         raise Unreadable("generators are not read")
-    reading.scope.names[node.name] = function_of(reading, node, no_grad=no_grad)
+    reading.scope.bind(node.name, function_of(reading, node, grad=grad))
 
 
 def inline(
@@ -236,20 +225,26 @@ def inline(
         raise Unreadable(f"functions call each other more than {MAX_DEPTH} deep")
     node = function.node
     prefix = f"{id_of(node.name)}." if isinstance(node, ast.FunctionDef) else ""
-    scope = Scope(outer=function.scope, prefix=prefix)
+    scope = scope_of_call(function, prefix)
     scope.names = _parameters(function, values, keywords)
     outer, reading.scope = reading.scope, scope
     reading.depth += 1
     try:
-        with reading.grad_mode(reading.grad_enabled and not function.no_grad):
-            if isinstance(node, ast.Lambda):
-                return operand(reading, node.body)
-            execute(reading, node.body)
+        if function.grad is None:
+            return _body(reading, node)
+        with reading.grad_mode(function.grad):
+            return _body(reading, node)
     except Returned as returned:
         return returned.value
     finally:
         reading.depth -= 1
         reading.scope = outer
+
+
+def _body(reading: Reading, node: ast.FunctionDef | ast.Lambda) -> Any:
+    if isinstance(node, ast.Lambda):
+        return operand(reading, node.body)
+    execute(reading, node.body)
     return None
 
 
@@ -280,7 +275,7 @@ def _import(reading: Reading, node: ast.Import) -> None:
     for alias in node.names:
         parts = tuple(alias.name.split("."))
         name = alias.asname or parts[0]
-        reading.scope.names[name] = Path(parts if alias.asname else parts[:1])
+        reading.scope.bind(name, Path(parts if alias.asname else parts[:1]))
 
 
 def _import_from(reading: Reading, node: ast.ImportFrom) -> None:
@@ -292,14 +287,17 @@ def _import_from(reading: Reading, node: ast.ImportFrom) -> None:
         if node.module == "__future__":
             continue
         module = Path(tuple((node.module or "").split(".")))
-        reading.scope.names[alias.asname or alias.name] = attribute(reading, module, alias.name)
+        reading.scope.bind(alias.asname or alias.name, attribute(reading, module, alias.name))
 
 
 def _delete(reading: Reading, node: ast.Delete) -> None:
     for target in node.targets:
         if not isinstance(target, ast.Name):
             raise Unreadable("del is read for names only", target)
-        reading.scope.names.pop(target.id, None)
+        scope = reading.scope.elsewhere.get(target.id, reading.scope)
+        if target.id not in scope.names:
+            raise Unreadable(f"there is no name {quote(target.id)} to delete here", target)
+        del scope.names[target.id]
 
 
 def _nothing(_reading: Reading, _node: ast.stmt) -> None:
@@ -325,4 +323,5 @@ READERS: Mapping[type[ast.stmt], Callable[[Reading, Any], str | None]] = {
     ast.Delete: _delete,
     ast.Pass: _nothing,
     ast.Global: _nothing,
+    ast.Nonlocal: _nothing,
 }

@@ -29,7 +29,9 @@ from service.translate.exported import (
     OWN_COPY,
     OWN_STORAGE,
     PLAIN,
+    RETAIN,
     SHOW,
+    TRACK,
 )
 from service.translate.literals import argument_source, index_source, json_source, leaf_source
 from service.translate.names import variable_of
@@ -43,6 +45,8 @@ MAY_RETURN_INPUT = frozenset(
     "squeeze nan_to_num block_diag multi_dot histogramdd".split()
 )
 """Ops that can return the very tensor that they were given, by the last part of their name."""
+MAY_RETURN_NONE = frozenset({"multi_head_attention_forward"})
+"""Ops some of whose outputs can be None, which is no output."""
 
 INFIX: Mapping[str, str] = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "floor_divide": "//", "remainder": "%",
@@ -53,8 +57,12 @@ PREFIX: Mapping[str, str] = {"neg": "-", "bitwise_not": "~"}
 PROPERTIES = frozenset({"T", "mT", "H", "mH"})
 RESERVED = frozenset(
     "torch F json math base64 show numbers plain own own_copy own_storage gradient from_base64 "
-    "tensor".split()
+    "tensor track retain".split()
 )
+HELPERS = (
+    OWN_COPY, OWN_STORAGE, OWN, TRACK, RETAIN, FROM_BASE64, GRADIENT, SHOW, NUMBERS, PLAIN,
+)  # fmt: skip
+"""What a script may bring along, in the order in which it stands there."""
 COMPLEX_WORDS = ("complex", "cfloat", "cdouble", "fft", "eig", "polar", "stft", '"re"')
 
 
@@ -175,11 +183,7 @@ def execution_order(ops: Sequence[BoundOp], leaves: set[str]) -> list[int]:
 
 def _head(script: Script) -> str:
     body = "\n".join(script.lines)
-    helpers = [
-        text
-        for text in (OWN_COPY, OWN_STORAGE, OWN, FROM_BASE64, GRADIENT, SHOW, NUMBERS, PLAIN)
-        if text in script.helpers or text in (SHOW, NUMBERS, PLAIN)
-    ]
+    helpers = [text for text in HELPERS if text in script.helpers or text in (SHOW, NUMBERS, PLAIN)]
     modules = ["json", "math"]
     if FROM_BASE64 in script.helpers or GRADIENT in script.helpers:
         modules.insert(0, "base64")
@@ -222,25 +226,31 @@ def _write_op(script: Script, op: BoundOp) -> None:
     for use, prepare in op.template.prepared.items():
         uses[use] = f"{prepare.__name__}({uses[use]})"
         script.helpers.add(OWN_COPY if prepare.__name__ == "own_copy" else OWN_STORAGE)
-    source = call_source(op.template, uses)
-    if op.template.operation.name.removesuffix(".default").split(".")[-1] in MAY_RETURN_INPUT or (
+    tracked = bool(spec.get("requires_grad"))
+    source = call_source(op.template, uses, closed=tracked)
+    last = op.template.operation.name.removesuffix(".default").split(".")[-1]
+    if last in MAY_RETURN_INPUT | MAY_RETURN_NONE or (
         op.template.operation.base in MAY_RETURN_INPUT or spec["op"] == "autograd.grad"
     ):
         script.helpers.add(OWN)
         source = f"own({', '.join([source, *dict.fromkeys(tensors)])})"
     name = script.variable(spec["id"])
-    if not spec.get("requires_grad"):
-        script.lines.append(f"{name} = {source}")
-    elif op.template.signature.several:
-        script.lines += [f"{name} = {source}", f"for tensor in {name}:"]
-        script.lines.append("    tensor.requires_grad_()")
-    else:
-        source = f"({source})" if " " in source.partition("(")[0] else source
-        script.lines.append(f"{name} = {source}.requires_grad_()")
+    if tracked and op.template.signature.several:
+        script.helpers.add(TRACK)
+        source = f"track({source})"
+    elif tracked:
+        source = f"{source}.requires_grad_()"
+    script.lines.append(f"{name} = {source}")
 
 
-def call_source(template: Template, tensors: Sequence[str]) -> str:
-    """Return a bound call as Python source."""
+def call_source(template: Template, tensors: Sequence[str], *, closed: bool = False) -> str:
+    """Return a bound call as Python source.
+
+    Args:
+        template: the call.
+        tensors: the source of the tensor of each use.
+        closed: put an operator's operands in parentheses, as a method call comes behind.
+    """
     operation, args, kwargs = template.operation, template.args, template.kwargs
     if operation.name == "getitem":
         return f"{tensors[0]}[{index_source(args[1], tensors)}]"
@@ -251,7 +261,7 @@ def call_source(template: Template, tensors: Sequence[str]) -> str:
     sources = [argument_source(arg, tensors) for arg in args]
     operator = _operator(operation, args, kwargs, sources)
     if operator is not None:
-        return operator
+        return f"({operator})" if closed else operator
     named = [f"{name}={argument_source(value, tensors)}" for name, value in kwargs.items()]
     if isinstance(operation.call, types.MethodDescriptorType):
         return f"{sources[0]}.{operation.name}({', '.join(sources[1:] + named)})"
@@ -304,9 +314,15 @@ def _write_backward(script: Script, request: Mapping[str, Any], bound: Sequence[
     default = bool(request.get("retain_grad"))
     kept = [op for op in bound if _first(op.spec.get("retain_grad"), default)]
     if kept:
-        tensors = [_spread(script, op) for op in kept]
-        script.lines += ["", f"for tensor in ({_items(tensors)}):"]
+        script.lines.append("")
+    tensors = [script.variable(op.spec["id"]) for op in kept if not op.template.signature.several]
+    if tensors:
+        script.lines.append(f"for tensor in ({_items(tensors)}):")
         script.lines += ["    if tensor.requires_grad:", "        tensor.retain_grad()"]
+    for op in kept:
+        if op.template.signature.several:
+            script.helpers.add(RETAIN)
+            script.lines.append(f"retain({script.variable(op.spec['id'])})")
     roots = _roots(request)
     if not roots:
         return
@@ -335,10 +351,6 @@ def _items(sources: Sequence[str]) -> str:
 
 def _first(value: bool | None, default: bool) -> bool:
     return default if value is None else value
-
-
-def _spread(script: Script, op: BoundOp) -> str:
-    return ("*" if op.template.signature.several else "") + script.variable(op.spec["id"])
 
 
 def _roots(request: Mapping[str, Any]) -> list[Mapping[str, Any]]:

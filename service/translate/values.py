@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
+
+from service.translate.unreadable import Unreadable
 
 
 @dataclass(eq=False)
@@ -14,6 +17,10 @@ class Node:
     ``id`` is empty until the statement that makes the node has been read. ``fields`` are a leaf's
     value, shape and dtype, as the contract has them. ``kind`` is ``float``, ``complex``, ``int`` or
     ``bool`` where the reader knows it. ``shape`` is there where it stands in the script.
+    ``overwritten``: an in-place operator put another value there, that of the node that it
+    ``overwrites``. ``freed``: a backward pass went
+    through it and kept nothing for a second one. ``retained_late``: retain_grad came only after a
+    backward pass. ``whole``: those of its outputs that are of integers, beside others.
     """
 
     op: str | None = None
@@ -27,6 +34,11 @@ class Node:
     several: bool = False
     used: bool = False
     shares_memory: bool = False
+    overwritten: bool = False
+    overwrites: Node | None = None
+    freed: bool = False
+    retained_late: bool = False
+    whole: frozenset[int] = frozenset()
     kind: str | None = None
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
@@ -54,12 +66,25 @@ class Tensor:
     """A tensor that names hold. An in-place operator lets all of them hold the next node.
 
     ``past`` are the nodes that it was: (number of roots up to which, the node). ``since`` is the
-    number of roots when its gradient was last emptied.
+    number of roots when its gradient was last emptied, ``zeroed`` whether with zeros, ``replaced``
+    how often with None. ``held``: something besides the expression that made it holds it. ``stale``
+    says why it cannot be used any more.
     """
 
-    ref: Ref
+    now: Ref
     past: list[tuple[int, Ref]] = field(default_factory=list)
     since: int = 0
+    zeroed: bool = False
+    replaced: int = 0
+    held: bool = False
+    stale: str = ""
+
+    @property
+    def ref(self) -> Ref:
+        """The node, or the output, that it is now."""
+        if self.stale:
+            raise Unreadable(self.stale)
+        return self.now
 
     @property
     def node(self) -> Node:
@@ -69,7 +94,7 @@ class Tensor:
     def move(self, ref: Ref, roots: int) -> None:
         """Let every name that holds this tensor hold ``ref`` from now on."""
         self.past.append((roots, self.ref))
-        self.ref = ref
+        self.now = ref
 
     def at_root(self, root: int) -> Ref:
         """Return the node that it was when root number ``root`` was called."""
@@ -98,6 +123,18 @@ class Path:
 
     def __str__(self) -> str:
         return ".".join(self.parts)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a function or a module by its name, not a setting of this machine."""
+        root = self.parts[0]
+        in_torch = root == "torch" and (len(self.parts) == 2 or self.parts[1] == "nn")
+        return in_torch or len(self.parts) == 1 or root in ("builtins", "math")
+
+    def __bool__(self) -> bool:
+        if not self.is_plain:
+            raise Unreadable(f"{self} is a setting of one machine, and is not read here")
+        return True
 
 
 @dataclass(frozen=True)
@@ -144,6 +181,9 @@ class Method:
     owner: Any
     name: str
 
+    def __bool__(self) -> bool:
+        raise Unreadable(f".{self.name} cannot decide here: it is a method, or is not read")
+
 
 @dataclass(frozen=True)
 class Helper:
@@ -161,9 +201,13 @@ class StartGradient:
 
 @dataclass(frozen=True)
 class Gradient:
-    """``tensor.grad``."""
+    """``tensor.grad``; ``replaced`` is how often it had been set to None by then."""
 
     tensor: Tensor
+    replaced: int = 0
+
+    def __bool__(self) -> bool:
+        raise Unreadable("a gradient's value decides here; ask `.grad is not None`")
 
 
 @dataclass(frozen=True)
@@ -174,22 +218,56 @@ class Layer:
     keywords: tuple[tuple[str, Any], ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Unknown:
+    """A value of Python's own that is there only when the script runs, such as a text to print."""
+
+    reason: str
+
+    def _refuse(self, *_other: object) -> NoReturn:
+        raise Unreadable(self.reason)
+
+    __bool__ = __eq__ = __ne__ = __hash__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+
+
 @dataclass
 class Scope:
-    """The names of a function body, or of the script."""
+    """The names of a function body, of a comprehension, or of the script.
+
+    ``own`` are the names that a function body assigns: they are never looked for further out.
+    ``elsewhere`` are those that it declares ``global`` or ``nonlocal``, with the scope they are in.
+    """
 
     names: dict[str, Any] = field(default_factory=dict)
     outer: Scope | None = None
     prefix: str = ""
+    own: frozenset[str] = frozenset()
+    elsewhere: Mapping[str, Scope] = field(default_factory=dict)
+    is_comprehension: bool = False
 
     def find(self, name: str) -> Any:
         """Return what ``name`` holds; raise KeyError."""
         scope: Scope | None = self
         while scope is not None:
+            if name in scope.elsewhere:
+                return scope.elsewhere[name].names[name]
             if name in scope.names:
                 return scope.names[name]
+            if name in scope.own:
+                break
             scope = scope.outer
         raise KeyError(name)
+
+    def bind(self, name: str, value: Any) -> None:
+        """Let ``name`` hold ``value``, in the scope that it belongs to."""
+        self.elsewhere.get(name, self).names[name] = value
+
+    def is_own(self, name: str) -> bool:
+        """Whether ``name`` belongs to the function that is being read, bound or not."""
+        scope: Scope = self
+        while scope.is_comprehension and scope.outer is not None and name not in scope.names:
+            scope = scope.outer
+        return name in scope.own
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +278,8 @@ class Function:
     scope: Scope
     defaults: tuple[Any, ...]
     keyword_defaults: tuple[Any, ...]
-    no_grad: bool = False
+    grad: bool | None = None
+    own: frozenset[str] = frozenset()
 
 
 def references(*values: Any) -> list[Ref]:

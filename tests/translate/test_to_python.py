@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import subprocess
 import sys
@@ -244,6 +245,208 @@ def test_requests_of_every_shape_print_what_the_service_answers(name: str) -> No
     compare(request, printed(source))
     back = trace_of(from_python(source))
     assert back == trace_of(request)
+
+
+C = {"id": "c", "value": [[1.0, -2.0], [3.0, 0.5]]}
+NUMBERS: list[Any] = [-2, 1.5, -0.0, True, "NaN", "-Infinity", {"re": -1, "im": 2}]
+COMPARISONS = "eq ne lt le gt ge".split()
+OPERATORS = "add sub mul div floor_divide remainder pow matmul".split() + COMPARISONS
+
+
+def operators() -> Iterator[dict[str, Any]]:
+    """Yield every op that is written as an operator: tensors, and numbers on either side."""
+    yield {"op": "neg", "inputs": ["c"]}
+    for op in OPERATORS:
+        right = "exponent" if op == "pow" else "other"
+        yield {"op": op, "inputs": ["c", "d"]}
+        yield {"op": op, "inputs": ["c"], "attrs": {"self": {"ref": "d"}}}
+        yield from ({"op": op, "inputs": ["c"], "attrs": {right: number}} for number in NUMBERS)
+        yield from ({"op": op, "inputs": ["c"], "attrs": {"self": number}} for number in NUMBERS)
+
+
+@pytest.mark.parametrize("tracked", ["leaf", "op"])
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_operators_with_numbers_on_either_side_are_exact(dtype: str, tracked: str) -> None:
+    value = [[[1, 2], [0, -1]], [[3, 0], [1, 1]]] if dtype == "complex64" else C["value"]
+    leaf = {"value": value, "dtype": dtype, "requires_grad": tracked == "leaf"}
+    leaves = [{"id": "c", **leaf}, {"id": "d", **leaf}]
+    done = 0
+    for spec in operators():
+        compares = spec["op"] in COMPARISONS
+        ops = [
+            {"id": "b", **spec, "requires_grad": tracked == "op" and not compares},
+            {"id": "s", "op": "sum", "inputs": ["b"]},
+            {"id": "r", "op": "real", "inputs": ["s"]},
+        ]
+        backward = [] if compares else [{"node": "r"}]
+        request = {"leaves": leaves, "ops": ops, "backward": backward}
+        try:
+            trace_of(request)
+        except AssertionError:
+            continue  # the service refuses it, as PyTorch does
+        round_trip(request)
+        done += 1
+    assert done > 50
+
+
+@pytest.mark.parametrize(
+    ("spec", "line"),
+    [
+        ({"op": "neg", "inputs": ["c"]}, "b = (-c).requires_grad_()"),
+        ({"op": "exp", "inputs": ["c"]}, "b = torch.exp(c).requires_grad_()"),
+        (
+            {"op": "pow", "inputs": ["c"], "attrs": {"self": -2}},
+            "b = ((-2) ** c).requires_grad_()",
+        ),
+        (
+            {"op": "pow", "inputs": ["c"], "attrs": {"self": {"re": 1, "im": -2}}},
+            "b = (complex(1.0, -2.0) ** c).requires_grad_()",
+        ),
+    ],
+)
+def test_requires_grad_is_of_the_result_of_an_operator(spec: dict[str, Any], line: str) -> None:
+    ops = [
+        {"id": "b", **spec, "requires_grad": True},
+        {"id": "n", "op": "linalg.vector_norm", "inputs": ["b"]},
+    ]
+    request = {"leaves": [C], "ops": ops}
+    assert f"\n{line}\n" in to_python(request)
+    round_trip(request)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"op": "bitwise_not", "inputs": ["c"]},
+        *({"op": f"bitwise_{name}", "inputs": ["c", "c"]} for name in ("and", "or", "xor")),
+        *(
+            {"op": f"bitwise_{name}", "inputs": ["c"], "attrs": {side: number}}
+            for name in ("and", "or", "xor")
+            for side in ("self", "other")
+            for number in (True, 2)
+        ),
+    ],
+    ids=str,
+)
+def test_bitwise_operators_are_exact(spec: dict[str, Any], dtype: str) -> None:
+    leaf = {"id": "c", "value": [True, False] if dtype == "bool" else [1, 6], "dtype": dtype}
+    round_trip({"leaves": [leaf], "ops": [{"id": "b", **spec}], "backward": []})
+
+
+def test_whole_numbers_with_a_complex_number_can_require_grad() -> None:
+    leaf = {"id": "c", "value": [1, -2], "dtype": "int64"}
+    op = {"id": "b", "op": "mul", "inputs": ["c"], "attrs": {"other": {"re": 1, "im": -2}}}
+    norm = {"id": "n", "op": "linalg.vector_norm", "inputs": ["b"]}
+    round_trip({"leaves": [leaf], "ops": [{**op, "requires_grad": True}, norm]})
+
+
+@pytest.mark.parametrize(
+    ("index", "source"),
+    [
+        ([[0, 1]], "x[[0, 1]]"),
+        ([[[0, 1], [1, 0]]], "x[[[0, 1], [1, 0]],]"),
+        ([[[0, 1]]], "x[[[0, 1]],]"),
+        ([[[[1]]]], "x[[[[1]]],]"),
+        ([[]], "x[[]]"),
+        ([[[]]], "x[[[]],]"),
+        ([[[True, False], [False, True]]], "x[[[True, False], [False, True]],]"),
+        ([[[0], [1]], [0, 1]], "x[[[0], [1]], [0, 1]]"),
+        ([[0, 1], None, [[1, 0]]], "x[[0, 1], None, [[1, 0]]]"),
+        (["...", [[1, 0]]], "x[..., [[1, 0]]]"),
+        ([], "x[()]"),
+    ],
+)
+def test_lists_in_an_index_are_tensors_of_positions(index: list[Any], source: str) -> None:
+    request = {
+        "leaves": [{"id": "x", "value": [[1.0, 2.0], [4.0, 8.0]], "requires_grad": True}],
+        "ops": [
+            {"id": "g", "op": "getitem", "inputs": ["x"], "attrs": {"index": index}},
+            {"id": "s", "op": "sum", "inputs": ["g"]},
+        ],
+    }
+    assert f"\ng = {source}\n" in to_python(request)
+    round_trip(request)
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_an_output_that_is_none_is_no_node(need_weights: bool) -> None:
+    shapes = {"q": [2, 1, 4], "w": [12, 4], "b": [12], "out": [4, 4], "bias": [4]}
+    leaves = [
+        {
+            "id": name,
+            "value": [math.sin(k) for k in range(math.prod(shape))],
+            "shape": shape,
+            "requires_grad": True,
+        }
+        for name, shape in shapes.items()
+    ]
+    attention = {
+        "id": "a",
+        "op": "nn.functional.multi_head_attention_forward",
+        "inputs": ["q", "q", "q", "w", "b", "out", "bias"],
+        "attrs": {
+            "embed_dim_to_check": 4, "num_heads": 2, "bias_k": None, "bias_v": None,
+            "add_zero_attn": False, "dropout_p": 0.0, "need_weights": need_weights,
+        },
+        "retain_grad": True,
+    }  # fmt: skip
+    request = {"leaves": leaves, "ops": [attention, {"id": "s", "op": "sum", "inputs": ["a:0"]}]}
+    round_trip(request)
+    assert ("a:1" in trace_of(request)) is need_weights
+
+
+SEVERAL: dict[str, dict[str, Any]] = {
+    "unbind": {"inputs": ["x"]},
+    "split": {"inputs": ["x"], "attrs": {"split_size": 1}},
+    "chunk": {"inputs": ["x"], "attrs": {"chunks": 2}},
+    "hsplit": {"inputs": ["x"], "attrs": {"sections": 2}},
+    "tensor_split": {"inputs": ["x"], "attrs": {"sections": 2}},
+    "meshgrid": {"inputs": ["v", "v"], "attrs": {"indexing": "ij"}},
+    "broadcast_tensors": {"inputs": ["x", "v"]},
+    "gradient": {"inputs": ["x"]},
+    "var_mean": {"inputs": ["x"]},
+}
+"""Ops of several outputs, of most of which only the run knows how many."""
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.parametrize("flags", [["retain_grad"], ["requires_grad"], []], ids=str)
+def test_flags_of_an_op_with_several_outputs_come_back(name: str, flags: list[str]) -> None:
+    tracked = "requires_grad" not in flags
+    request = {
+        "leaves": [
+            {"id": "x", "value": [[1.0, 2.0], [3.0, 5.0]], "requires_grad": tracked},
+            {"id": "v", "value": [1.0, 2.0], "requires_grad": tracked},
+        ],
+        "ops": [
+            {"id": "track", "op": name, **SEVERAL[name], **dict.fromkeys(flags, True)},
+            {"id": "retain", "op": "sum", "inputs": ["track:0"]},
+        ],
+    }
+    round_trip(request)
+    first, _ = from_python(to_python(request))["ops"]
+    assert {flag for flag in first if flag in ("retain_grad", "requires_grad")} == set(flags)
+
+
+@pytest.mark.parametrize("flag", ["retain_grad", "requires_grad"])
+def test_a_conversion_to_nothing_is_a_node_of_its_own(flag: str) -> None:
+    leaf = {"id": "x", "value": [1.0, 2.0], "requires_grad": flag == "retain_grad"}
+    to = {"id": "t", "op": "to", "inputs": ["x"], flag: True}
+    round_trip({"leaves": [leaf], "ops": [to, {"id": "s", "op": "sum", "inputs": ["t"]}]})
+
+
+def test_outputs_retained_after_a_backward_pass_keep_nothing() -> None:
+    request = {
+        "leaves": [{"id": "x", "value": [1.0, 2.0], "requires_grad": True}],
+        "ops": [{"id": "u", "op": "unbind", "inputs": ["x"], "retain_grad": True}],
+        "backward": [{"node": "u:0"}],
+    }
+    source = to_python(request)
+    late = source.replace("\nretain(u)\n", "\n").replace("\nshow(", "\nretain(u)\n\nshow(", 1)
+    assert late != source
+    assert "retain_grad" not in from_python(late)["ops"][0]
+    assert from_python(source)["ops"][0]["retain_grad"]
 
 
 def samples() -> Iterator[Any]:

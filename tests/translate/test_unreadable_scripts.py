@@ -57,7 +57,7 @@ CASES: list[tuple[str, int, int, str, ProblemCode]] = [
     ("x = torch.ones(2)\nw = x.grad + 1", 3, 5, ".grad is None", INVALID),
     ("import numpy as np\nx = np.dot(1, 2)", 3, 5, "not PyTorch", INVALID),
     ("try:\n    pass\nexcept ValueError:\n    pass", 2, 1, "try", INVALID),
-    ("break", 1, 1, "break", INVALID),
+    ("break", 2, 1, "break", INVALID),
     ("x = (1 +", 2, 5, "never closed", INVALID),
     ("x = 1", 1, 1, "makes no tensor", INVALID),
     ("ä = 1; é = ü", 2, 12, "not defined", INVALID),

@@ -1,0 +1,120 @@
+"""What works in place: a tensor that names hold becomes the next node, or is refused.
+
+A node of a graph never changes. Where PyTorch would change other tensors with it, would raise, or
+would keep what a graph cannot, the script is refused.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from service.translate import gradients
+from service.translate.element_types import dtype_at, kind_at
+from service.translate.kinds import kind_of
+from service.translate.leaves import require_grad
+from service.translate.operations import apply
+from service.translate.operators import binary_operator
+from service.translate.reading import Reading
+from service.translate.shapes import broadcast
+from service.translate.unreadable import Unreadable
+from service.translate.values import DType, Tensor
+
+ORDER = ("bool", "int", "float", "complex")
+"""Kinds of tensors; one that is written into takes its own kind and those before it."""
+
+
+def check_changeable(reading: Reading, held: Tensor) -> None:
+    """Refuse a tensor that PyTorch would not change in place, or not alone."""
+    node = held.node
+    if node.requires_grad and reading.grad_enabled:
+        raise Unreadable(
+            "a leaf Variable that requires grad is being used in an in-place operation."
+        )
+    if node.shares_memory:
+        raise Unreadable(
+            "this would also change the tensors that share memory with it as views; write "
+            "x = x ... instead"
+        )
+    if node.tracked and not node.requires_grad and not reading.grad_enabled:
+        raise Unreadable(
+            "in place under no_grad this changes the value of a tensor, and its history stays as "
+            "it was, which a graph cannot say; write x = x ... instead"
+        )
+    if node.retain_grad and any(gradients.reaches(root, node) for root in reading.graph.roots):
+        raise Unreadable("this tensor keeps a gradient from before; write x = x ... instead")
+
+
+def become(reading: Reading, held: Tensor, result: Tensor) -> None:
+    """Let every name that holds a tensor hold what was computed in its place."""
+    node = held.node
+    node.overwritten = True
+    if node.retain_grad:
+        node.retain_grad, result.node.retain_grad = False, result.node.tracked
+    if node.requires_grad:
+        require_grad(reading, result)
+    held.move(result.ref, len(reading.graph.roots))
+
+
+def operate(reading: Reading, op: ast.operator, held: Tensor, value: Any) -> None:
+    """Read ``held op= value``."""
+    check_changeable(reading, held)
+    _check_shape(held, value)
+    dtype = dtype_at(held.ref)
+    one_float = reading.graph.float_dtypes | {reading.graph.dtype}
+    converts = _converts(op, held, value, one_float=len(one_float) == 1)
+    result = binary_operator(reading, op, held, value)
+    assert isinstance(result, Tensor)
+    result.node.overwrites = held.node
+    if converts:
+        result = apply(reading, "to", [result], {"dtype": DType(dtype or "")})
+        assert isinstance(result, Tensor)
+        result.node.shares_memory = False  # with nothing that has a name
+    become(reading, held, result)
+
+
+def _check_shape(held: Tensor, value: Any) -> None:
+    own = held.node.shape
+    other = value.node.shape if isinstance(value, Tensor) and value.ref.output is None else None
+    if own is not None and other is not None and broadcast([own, other]) not in (own, None):
+        raise Unreadable(
+            f"a tensor of shape {list(own)} cannot hold the result, which has the shape of "
+            f"{list(other)} too"
+        )
+
+
+def _converts(op: ast.operator, held: Tensor, value: Any, *, one_float: bool) -> bool:
+    """Whether the result has to be converted back, as PyTorch keeps the dtype of the left side.
+
+    ``one_float``: all floats of the script are of one dtype.
+    """
+    left = kind_at(held.ref)
+    right = _kind(value)
+    if isinstance(op, ast.Div) and left in ("bool", "int"):
+        right = "float" if right in ("bool", "int", None) else right
+    if left is None or right is None:
+        raise Unreadable(
+            "an in-place operator keeps the dtype of its left side, and the dtypes are known only "
+            "when the graph runs; write x = x ... instead"
+        )
+    if ORDER.index(right) > ORDER.index(left):
+        raise Unreadable(f"result type {right} cannot be cast to {left}, the type on the left")
+    if not isinstance(value, Tensor):
+        return False
+    dtypes = (dtype_at(held.ref), dtype_at(value.ref))
+    if right != left and left != "complex":
+        return False
+    if left == right == "float" and one_float:
+        return False
+    if None in dtypes:
+        raise Unreadable(
+            "an in-place operator keeps the dtype of its left side, and the dtypes are known only "
+            "when the graph runs; write x = x ... instead"
+        )
+    return dtypes[0] != dtypes[1]
+
+
+def _kind(value: Any) -> str | None:
+    if isinstance(value, Tensor):
+        return kind_at(value.ref)
+    return kind_of({bool: "bool", int: "int64", float: "float", complex: "complex"}[type(value)])
