@@ -168,7 +168,7 @@ class UnreadMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] != "http" or not _has_large_body(exchange_of(scope).headers):
+        if scope["type"] != "http" or not _may_be_reset(scope):
             await self.app(scope, receive, send)
             return
         unread = True
@@ -196,12 +196,14 @@ class UnreadMiddleware:
         await self.app(scope, received, answered)
 
 
-def _has_large_body(headers: dict[bytes, bytes]) -> bool:
-    """Tell whether more than a little may still come: by its declared length, or without one."""
+def _may_be_reset(scope: Scope) -> bool:
+    """Tell whether there is more of a body than is read anyway before the connection is closed."""
+    headers = exchange_of(scope).headers
     length = headers.get(b"content-length")
     if length is None:
         return b"transfer-encoding" in headers
-    return not (length.isdigit() and int(length[:20]) <= SMALL)
+    closes = scope["http_version"] == "1.0" or b"close" in headers.get(b"connection", b"").lower()
+    return not (length.isdigit() and int(length[:20]) <= (0 if closes else SMALL))
 
 
 class KeyMiddleware:

@@ -12,7 +12,11 @@ from asyncio import TimerHandle
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from service.contract.problem import (
     PROBLEM_MEDIA_TYPE,
@@ -33,6 +37,8 @@ HEAD_TIMEOUT_S = 15.0
 
 So long may also what is left of a body take that nobody reads, since the answer is sent.
 """
+MAX_WAITING = 100
+"""Requests that may wait on one connection for those before them."""
 CONTINUE = STATUS_LINE[100]
 CHUNKED = b"\r\ntransfer-encoding: chunked\r\n"
 OFFER = (b"upgrade", b"http2-settings")
@@ -92,17 +98,43 @@ class HeadWithBody:
         self._transport.close()
 
 
-class BoundedHttp(HttpToolsProtocol):
-    """One connection."""
+class TooManyWaiting(Exception):
+    """More requests have come than may wait for those before them."""
 
-    def __init__(self, *args: Any, observer: Observer, **kwargs: Any) -> None:
+
+class BoundedHttp(HttpToolsProtocol):
+    """One connection.
+
+    Its client may send requests before earlier ones are answered. uvicorn keeps them in its
+    ``pipeline``, the newest first, where ``cycle`` is the newest of all and knows of its body.
+
+    Args:
+        observer: is told of what is refused here.
+        patience_s: seconds in which a client must read something of what it is sent.
+    """
+
+    def __init__(
+        self, *args: Any, observer: Observer, patience_s: float = 30.0, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._observer = observer
+        self._patience_s = patience_s
         self._in_head = False
-        self._refused = False
-        self._head_bytes = 0
+        self._in_request = False
+        """Whether a request has begun to come and is not whole."""
+        self._advanced = False
+        """Whether a read brought more than the middle of a head or of trailers."""
+        self._bytes_since = 0
+        """Bytes of the reads since the last one that did."""
         self._offered = False
+        self._deaf = False
+        """Whether what still comes is dropped."""
+        self._running: RequestResponseCycle | None = None
+        """The request that is being answered."""
+        self._refusal: tuple[int, GradtraceError] | None = None
+        """What is to be said once the requests before it are answered."""
         self._head_timer: TimerHandle | None = None
+        self._write_timer: TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it when there are too many."""
@@ -113,58 +145,103 @@ class BoundedHttp(HttpToolsProtocol):
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Forget the connection; tell the request that is being answered."""
         self._head_came()
+        self._stop_write_timer()
+        self.pipeline.clear()
+        self._disconnect()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, unless a head grows without end."""
-        if self._refused or self.transport.is_closing():
+        """Parse what came, unless a head or trailers grow without end."""
+        if self._deaf or self.transport.is_closing():
             return
-        continued = self._in_head
+        self._advanced = False
         self._parse(data)
-        if not self._in_head or self._refused or self.transport.is_closing():
+        if self._deaf or self.transport.is_closing():
             return
-        if continued:
-            self._head_bytes += len(data)
-        if self._head_bytes > MAX_HEAD:
+        self._bytes_since = 0 if self._advanced else self._bytes_since + len(data)
+        if self._bytes_since > MAX_HEAD:
             self._refuse(431, InvalidRequest(f"The headers have more than {MAX_HEAD} bytes."))
-        elif self._head_timer is None:
-            self._await_head()
+        else:
+            self._watch()
 
     def on_message_begin(self) -> None:
         """Begin a request; give the app the means to cut the connection."""
+        if len(self.pipeline) >= MAX_WAITING:
+            raise TooManyWaiting
         super().on_message_begin()
-        self._in_head = True
-        self._head_bytes = 0
+        self._in_head = self._in_request = self._advanced = True
         cast("dict[str, Any]", self.scope)["extensions"] = {ABORT: self.transport.abort}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; what comes behind a body in chunks (a trailer) is nobody's."""
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Hand the request to the app."""
         self._head_came()
-        self._offered = any(name == b"upgrade" for name, _ in self.headers)
+        # Without "Connection: upgrade" the header has to be ignored (RFC 9110, 7.8).
+        upgrades = self.parser.should_upgrade()
+        self._offered = upgrades and any(name == b"upgrade" for name, _ in self.headers)
         if not self._offered:
             super().on_headers_complete()
+            if not self.pipeline:
+                self._running = self.cycle
             if self.cycle.scope["method"] != "HEAD":
                 self.cycle.transport = cast("asyncio.Transport", HeadWithBody(self.transport))
         self._in_head = False
 
+    def on_body(self, body: bytes) -> None:
+        """Pass on a piece of a body."""
+        self._advanced = True
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """Tell the app that the body is whole."""
+        self._advanced = True
+        self._in_request = False
         self._head_came()
         if not self._offered:
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Go on to the next request, before which the rest of this one's body must come."""
+        following = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
-        cycle = self.cycle
-        if not cycle.response_complete or not cycle.more_body or self.transport.is_closing():
-            return
-        if CLOSE in cast("dict[str, Any]", cycle.scope)["extensions"]:
+        self._running = following
+        if self.transport.is_closing():
+            self._flush_in_time()
+        elif following is None and self._refusal is not None:
+            self._send_refusal(*self._refusal)
+        elif self._in_request and CLOSE in cast("dict[str, Any]", self.cycle.scope)["extensions"]:
             self.transport.close()
         else:
-            self._await_head()
+            self._watch()
+
+    def pause_writing(self) -> None:
+        """Stop writing to a client that does not read, and give it up when it goes on so."""
+        super().pause_writing()
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(self._patience_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on writing."""
+        if not self.transport.is_closing():
+            self._stop_write_timer()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection on which nothing more has come."""
+        super().timeout_keep_alive_handler()
+        self._flush_in_time()
+
+    def shutdown(self) -> None:
+        """Close the connection, now or after the answer that is under way."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self._flush_in_time()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be read."""
@@ -178,6 +255,11 @@ class BoundedHttp(HttpToolsProtocol):
             if self._offered:
                 self._decline(data[offer.args[0] :])
         except httptools.HttpParserError as error:
+            if isinstance(error.__context__, TooManyWaiting):
+                # RFC 9112, 9.3.2: who sends on without waiting must be ready to send again.
+                self._deaf = True
+                self.pipeline[0][0].keep_alive = False
+                return
             self.send_400_response(f"The request could not be read as HTTP/1.1: {_reason(error)}.")
 
     def _decline(self, rest: bytes) -> None:
@@ -195,6 +277,17 @@ class BoundedHttp(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
         self._parse(b"".join([*head, b"\r\n", rest]))
 
+    def _watch(self) -> None:
+        """See that there is a timer wherever it is the client's turn to send."""
+        answered = self.cycle is None or self.cycle.response_complete
+        if self._in_head or (answered and self._in_request):
+            if self._head_timer is None and not self.flow.read_paused:
+                self._await_head()
+        elif answered and self._head_timer is None and self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.abort)
 
@@ -203,23 +296,47 @@ class BoundedHttp(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def _flush_in_time(self) -> None:
+        """Cut a connection that was closed and whose client does not read what is left."""
+        if self._write_timer is None and self.transport.get_write_buffer_size():
+            self._write_timer = self.loop.call_later(self._patience_s, self.transport.abort)
+
+    def _disconnect(self) -> None:
+        """Tell the request that is being answered that nobody will read its answer."""
+        running, self._running = self._running, None
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
+
     def _refuse(self, status: int, error: GradtraceError) -> None:
-        """Answer, and read on for a moment: a close on what is unread would reset the answer."""
-        if self._answering():
-            self.transport.close()
-            return
-        self.transport.write(self._refusal(status, error))
-        self.transport.write_eof()
-        self._refused = True
+        """Refuse what came last, after the answers to what came before; read no more."""
+        self._deaf = True
         self._head_came()
+        broken = self._in_request and not self._in_head
+        if broken and self.pipeline:
+            self.pipeline.popleft()
+        elif broken and self._running is not None and not self._running.response_complete:
+            if self._running.response_started:  # an answer within another would be a part of it
+                self.transport.close()
+                return
+            self._disconnect()
+        if self._running is not None and not self._running.response_complete:
+            self._refusal = status, error
+        else:
+            self._send_refusal(status, error)
+
+    def _send_refusal(self, status: int, error: GradtraceError) -> None:
+        """Answer, and wait for a moment: a close on what is unread would reset the answer."""
+        self.transport.write(self._refusal_of(status, error))
+        self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.abort)
 
-    def _answering(self) -> bool:
-        """Tell whether an answer has begun: one in its middle would be read as part of it."""
-        cycle = self.cycle
-        return cycle is not None and cycle.response_started and not cycle.response_complete
-
-    def _refusal(self, status: int, error: GradtraceError) -> bytes:
+    def _refusal_of(self, status: int, error: GradtraceError) -> bytes:
         """Return the answer, as like those of the app as can be; tell log and metrics of it."""
         exchange = Exchange(NO_METHOD, self.headers if self._in_head else ())
         body = problem_body(error, status)

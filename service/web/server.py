@@ -94,7 +94,14 @@ class Server(uvicorn.Server):
                 host=settings.host,
                 port=settings.port,
                 root_path=settings.root_path,
-                http=cast("type[BoundedHttp]", partial(BoundedHttp, observer=app.state.observer)),
+                http=cast(
+                    "type[BoundedHttp]",
+                    partial(
+                        BoundedHttp,
+                        observer=app.state.observer,
+                        patience_s=settings.body_timeout_s,
+                    ),
+                ),
                 ws="none",
                 log_config=None,
                 access_log=False,

@@ -202,20 +202,25 @@ class TraceStream:
         if batch[0].problem is not None:
             return [Part(batch, batch[0].problem)]
         try:
-            return [Part(batch, await self._ask(batch))]
-        except (NotReady, Draining) as error:
+            return [Part(batch, await self._ask_again_and_again(batch))]
+        except (NotReady, Draining, Overloaded) as error:
             if not self.started and batch[0].number == 0:
                 raise
             return [Part(batch, error)]
-        except Overloaded:
-            if not self.started and batch[0].number == 0:
-                raise
-            await asyncio.sleep(AGAIN_S)
-            return await self._answer(batch)
         except GradtraceError as error:
             if len(batch) == 1:
                 return [Part(batch, error)]
         return [part for line in batch for part in await self._answer([line])]
+
+    async def _ask_again_and_again(self, batch: list[Line]) -> Body:
+        """Wait for a place in the queue, but not with what may still be refused as a whole."""
+        while True:
+            try:
+                return await self._ask(batch)
+            except Overloaded:
+                if not self.started and batch[0].number == 0:
+                    raise
+            await asyncio.sleep(AGAIN_S)
 
     async def _ask(self, batch: list[Line]) -> Body:
         loop = asyncio.get_running_loop()

@@ -142,11 +142,11 @@ class Pool:
             NotReady, Draining, Overloaded: refused at once.
             TimeLimit, GraphCrashed, MemoryLimit, Internal: tried.
         """
+        if isinstance(body, bytes) and len(body) > INLINE:
+            body = await asyncio.to_thread(Body.spilled, body)
         self._admit()
         self._open += 1
         try:
-            if isinstance(body, bytes) and len(body) > INLINE:
-                body = await asyncio.to_thread(Body.spilled, body)
             request = Request(*_message(headers, body), self._loop)
             self._queue.append(request)
             self._dispatch()

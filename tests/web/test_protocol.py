@@ -8,9 +8,11 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
@@ -22,7 +24,7 @@ from service.web.lifecycle import Lifecycle
 from service.web.logs import AccessLog
 from service.web.metrics import Metrics
 from service.web.middleware import Observer
-from service.web.protocol import CONTINUE, MAX_HEAD, BoundedHttp, HeadWithBody
+from service.web.protocol import CONTINUE, MAX_HEAD, MAX_WAITING, BoundedHttp, HeadWithBody
 from service.workers.inprocess import InProcess
 from tests.web.harness import read_all
 
@@ -34,7 +36,60 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 LENGTH = (b"content-length", b"5")
 
 
+async def echo(scope: Scope, receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+async def count_headers(scope: Scope, receive: Receive) -> bytes:
+    await echo(scope, receive)
+    return b"%d" % len(scope["headers"])
+
+
+async def slow(scope: Scope, receive: Receive) -> bytes:
+    await asyncio.sleep(0.5)
+    return b"slow!"
+
+
+async def early(scope: Scope, receive: Receive) -> bytes:
+    return b"early"
+
+
+async def big(scope: Scope, receive: Receive) -> bytes:
+    return bytes(8_000_000)
+
+
+LEFT: list[str] = []
+
+
+async def wait(scope: Scope, receive: Receive) -> bytes:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    LEFT.append(scope["path"])
+    return b""
+
+
+SPECIAL: dict[str, Callable[[Scope, Receive], Awaitable[bytes]]] = {
+    "/echo": echo,
+    "/headers": count_headers,
+    "/slow": slow,
+    "/early": early,
+    "/big": big,
+    "/wait": wait,
+}
+
+
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["path"] in SPECIAL:
+        text = await SPECIAL[scope["path"]](scope, receive)
+        length = (b"content-length", b"%d" % len(text))
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        await send({"type": "http.response.body", "body": text})
+        return
     headers = [] if scope["path"] == "/stream" else [LENGTH]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     if scope["path"] == "/stream":
@@ -65,9 +120,15 @@ def notes() -> Notes:
 def address(notes: Notes) -> Iterator[tuple[str, int]]:
     """Serve ``hello`` in a thread; the bounds are read anew for every connection."""
     listening = socket.create_server(("127.0.0.1", 0))
-    http = partial(BoundedHttp, observer=Observer(AccessLog("json", notes.log), notes.metrics))
+    observer = Observer(AccessLog("json", notes.log), notes.metrics)
+    http = partial(BoundedHttp, observer=observer, patience_s=0.5)
     config = uvicorn.Config(
-        hello, http=cast("type[BoundedHttp]", http), ws="none", lifespan="off", log_config=None
+        hello,
+        http=cast("type[BoundedHttp]", http),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        timeout_keep_alive=2,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))
@@ -274,3 +335,141 @@ def test_a_head_whose_body_fails_is_sent_before_the_connection_is_closed(
     with connected(address) as connection:
         connection.sendall(GET.replace(b"/", b"/failing", 1))
         assert read_all(connection).startswith(b"HTTP/1.1 200")
+
+
+def post(path: str, body: bytes, *more: str) -> bytes:
+    head = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *more]
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+def bodies(text: bytes) -> list[bytes]:
+    """Return the bodies of answers that came one after the other."""
+    found = []
+    while text:
+        head, _, text = text.partition(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        found.append(text[:length])
+        text = text[length:]
+    return found
+
+
+CLOSE = "Connection: close"
+
+
+def test_an_upgrade_that_the_connection_does_not_name_is_ignored(address: tuple[str, int]) -> None:
+    with connected(address) as connection:
+        connection.sendall(
+            post("/echo", b"one")
+            + post("/echo", b"two", "Upgrade: h2c")
+            + post("/echo", b"three", "Upgrade: websocket", "Connection: keep-alive")
+        )
+        connection.sendall(post("/echo", b"four", CLOSE))
+        assert bodies(read_all(connection)) == [b"one", b"two", b"three", b"four"]
+
+
+@pytest.mark.parametrize("cuts", [(30, 80_180), (40_100, 80_180), (30, 120_000)])
+def test_bodies_of_requests_that_wait_are_no_head(
+    address: tuple[str, int], cuts: tuple[int, int]
+) -> None:
+    each = [bytes([65 + number]) * 40_000 for number in range(3)]
+    text = b"".join(post("/echo", body) for body in each[:2]) + post("/echo", each[2], CLOSE)
+    with connected(address) as connection:
+        for start, stop in pairwise((0, *cuts, len(text))):
+            connection.sendall(text[start:stop])
+            time.sleep(0.1)
+        assert bodies(read_all(connection)) == each
+
+
+def test_what_is_no_http_is_refused_after_the_answers_before_it(address: tuple[str, int]) -> None:
+    with connected(address) as connection:
+        connection.sendall(post("/slow", b"") + post("/echo", b"two") + b"GARBAGE\0\r\n\r\n")
+        first, second, third = bodies(read_all(connection))
+    assert (first, second) == (b"slow!", b"two")
+    assert json.loads(third)["status"] == 400
+
+
+def test_a_body_that_breaks_off_is_refused_in_its_turn(address: tuple[str, int]) -> None:
+    chunked = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n"
+    with connected(address) as connection:
+        connection.sendall(post("/slow", b"") + chunked)
+        first, second = bodies(read_all(connection))
+        assert (first, json.loads(second)["status"]) == (b"slow!", 400)
+    with connected(address) as connection:
+        connection.sendall(chunked)
+        assert problem_of(read_all(connection))[0] == 400
+
+
+def test_as_many_requests_as_may_wait_are_answered_and_the_connection_is_closed(
+    address: tuple[str, int],
+) -> None:
+    with connected(address) as connection:
+        connection.sendall(post("/slow", b"") + GET * 10_000)
+        text = read_all(connection)
+    assert bodies(text)[1:] == [b"hello"] * MAX_WAITING
+    assert text.count(b"connection: close") == 1
+
+
+def test_a_client_that_leaves_is_noticed_although_it_has_sent_more(
+    address: tuple[str, int],
+) -> None:
+    LEFT.clear()
+    with connected(address) as connection:
+        connection.sendall(post("/wait", b"") + GET)
+        time.sleep(0.2)
+        assert LEFT == []
+    for _ in range(100):
+        if LEFT:
+            return
+        time.sleep(0.02)
+    raise AssertionError("nobody told the request that its client is gone")
+
+
+def test_a_head_need_not_come_while_nobody_reads(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.2)
+    with connected(address) as connection:
+        connection.sendall(post("/slow", b"") + post("/echo", b"two") + GET[:20])
+        connection.settimeout(5)
+        assert bodies(read_all(connection)) == [b"slow!", b"two"]  # then the head is late
+
+
+@pytest.mark.parametrize("late", [b"12345", b"12345\r\n"])
+def test_a_connection_is_closed_when_nothing_more_comes_whatever_came_last(
+    address: tuple[str, int], late: bytes
+) -> None:
+    with connected(address) as connection:
+        connection.sendall(post("/early", b"12345")[:-5])
+        assert b"early" in connection.recv(1 << 16)
+        connection.sendall(late)
+        began = time.monotonic()
+        assert read_all(connection) == b""
+        assert time.monotonic() - began < 10
+
+
+TRAILED = b"POST %b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n"
+
+
+def test_trailers_are_not_headers(address: tuple[str, int]) -> None:
+    with connected(address) as connection:
+        connection.sendall(TRAILED % b"/headers" + b"x-a: 1\r\nx-b: 2\r\n\r\n")
+        connection.sendall(post("/echo", b"", CLOSE))
+        assert bodies(read_all(connection)) == [b"2", b""]
+
+
+@pytest.mark.parametrize("trailers", [b"a:b\r\n" * 400_000, b"a: " + b"x" * 2_000_000])
+def test_trailers_without_end_are_refused(address: tuple[str, int], trailers: bytes) -> None:
+    with connected(address) as connection:
+        connection.sendall(TRAILED % b"/echo")
+        with suppress(ConnectionError):
+            connection.sendall(trailers)
+        with suppress(ConnectionError):
+            assert problem_of(read_all(connection))[0] == 431
+
+
+def test_a_client_that_does_not_read_is_given_up(address: tuple[str, int]) -> None:
+    with connected(address) as connection:
+        connection.sendall(GET.replace(b" / ", b" /big ") * 3)
+        time.sleep(2)
+        with suppress(ConnectionError):
+            assert len(read_all(connection)) < 3 * 8_000_000

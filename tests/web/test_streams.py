@@ -9,8 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.contract.problem import Overloaded
+from service.web import streams
 from service.web.lines import LineSplitter, joined, with_index
 from service.workers.body import Body
+from service.workers.inprocess import InProcess
+from service.workers.seam import Answer
 from tests.web.harness import NDJSON, Web, problem, running
 
 
@@ -191,3 +195,21 @@ def test_lines_are_joined_with_breaks_between_them() -> None:
     splitter = LineSplitter(10**6)
     lines = list(splitter.feed(b"a\n" + b"b" * 100_000 + b"\nc\n"))
     assert bytes(joined(lines)) == b"a\n" + b"b" * 100_000 + b"\nc"
+
+
+@pytest.mark.anyio
+async def test_a_stream_waits_as_long_as_the_queue_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As often as Python's stack is deep, and more."""
+    monkeypatch.setattr(streams, "AGAIN_S", 0)
+    full = iter(range(3000))
+    compute = InProcess.compute
+
+    async def often_full(self: InProcess, headers: Any, body: Any) -> Answer:
+        if b'"a":2' in bytes(body) and next(full, None) is not None:
+            raise Overloaded("The queue is full.", retry_after_s=1)
+        return await compute(self, headers, body)
+
+    monkeypatch.setattr(InProcess, "compute", often_full)
+    async with running() as web:
+        answered = await stream(web, b'{"a":1}\n{"a":2}\n')
+        assert [line["trace"]["got"]["a"] for line in answered] == [1, 2]
