@@ -10,7 +10,8 @@ from service.web.body import too_large
 from service.web.problems import problem_body
 from service.workers.body import Body
 
-PROBLEM_KEY = b'{"problem":'
+PROBLEM_WORD = b',"problem":'
+"""What follows the index of a line that is answered with a problem."""
 
 
 class Line(NamedTuple):

@@ -135,6 +135,8 @@ class BoundedHttp(HttpToolsProtocol):
         """What is to be said once the requests before it are answered."""
         self._head_timer: TimerHandle | None = None
         self._write_timer: TimerHandle | None = None
+        self._unread = 0
+        """Bytes that the client had not taken when the timer was started."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it when there are too many."""
@@ -224,7 +226,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Stop writing to a client that does not read, and give it up when it goes on so."""
         super().pause_writing()
         if self._write_timer is None:
-            self._write_timer = self.loop.call_later(self._patience_s, self.transport.abort)
+            self._await_reading()
 
     def resume_writing(self) -> None:
         """Go on writing."""
@@ -304,7 +306,18 @@ class BoundedHttp(HttpToolsProtocol):
     def _flush_in_time(self) -> None:
         """Cut a connection that was closed and whose client does not read what is left."""
         if self._write_timer is None and self.transport.get_write_buffer_size():
-            self._write_timer = self.loop.call_later(self._patience_s, self.transport.abort)
+            self._await_reading()
+
+    def _await_reading(self) -> None:
+        self._unread = self.transport.get_write_buffer_size()
+        self._write_timer = self.loop.call_later(self._patience_s, self._look_at_reading)
+
+    def _look_at_reading(self) -> None:
+        """Go on waiting for a client that is slow; cut the connection of one that has stopped."""
+        if self.transport.get_write_buffer_size() < self._unread:
+            self._await_reading()
+        else:
+            self.transport.abort()
 
     def _disconnect(self) -> None:
         """Tell the request that is being answered that nobody will read its answer."""

@@ -33,7 +33,7 @@ from service.web.compute import CLOSE, RawRoute, send_in_time
 from service.web.describe import COMPUTED, READ, SECURITY, answer, answers, body, ndjson_of
 from service.web.exchange import Exchange, exchange_of
 from service.web.lines import (
-    PROBLEM_KEY,
+    PROBLEM_WORD,
     Line,
     LineSplitter,
     joined,
@@ -245,8 +245,11 @@ class TraceStream:
             for part in await batch:
                 await self._start(send)
                 self.exchange.lines += len(part.lines)
+                tail = b""
                 for text in part.text():
-                    self.exchange.line_problems += text.count(b"," + PROBLEM_KEY[1:])
+                    seen = tail + text  # the word may lie across a border
+                    tail = seen[1 - len(PROBLEM_WORD) :]
+                    self.exchange.line_problems += seen.count(PROBLEM_WORD)
                     await send({"type": "http.response.body", "body": text, "more_body": True})
                 if isinstance(part.answer, Body):
                     self._unsent.discard(part.answer)

@@ -473,3 +473,13 @@ def test_a_client_that_does_not_read_is_given_up(address: tuple[str, int]) -> No
         time.sleep(2)
         with suppress(ConnectionError):
             assert len(read_all(connection)) < 3 * 8_000_000
+
+
+def test_a_client_that_reads_slowly_is_not(address: tuple[str, int]) -> None:
+    with connected(address) as connection:
+        connection.sendall(GET.replace(b" / ", b" /big ").replace(b"Host: x", CLOSE.encode()))
+        text = b""
+        for _ in range(20):  # longer than its patience, in which no reading at all would be cut
+            text += connection.recv(1 << 18)
+            time.sleep(0.1)
+        assert bodies(text + read_all(connection)) == [bytes(8_000_000)]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -152,6 +152,24 @@ async def test_the_stream_counts_its_nodes_and_lines() -> None:
         text = (await web.http.get("/metrics")).text
         assert 'gradtrace_stream_lines_total{outcome="trace"} 2.0' in text
         assert 'gradtrace_stream_lines_total{outcome="problem"} 1.0' in text
+
+
+@pytest.mark.anyio
+async def test_problems_are_counted_wherever_the_answer_is_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = Body.chunks
+
+    def by_threes(body: Body) -> Iterator[bytes]:
+        text = b"".join(whole(body))
+        return (text[at : at + 3] for at in range(0, len(text), 3))
+
+    monkeypatch.setattr(Body, "chunks", by_threes)
+    async with running() as web:
+        answered = await stream(web, b'{"a":1}\nbad\n{"a":2}\nbad\n')
+        assert ["problem" in line for line in answered] == [False, True, False, True]
+        text = (await web.http.get("/metrics")).text
+        assert 'gradtrace_stream_lines_total{outcome="problem"} 2.0' in text
 
 
 @pytest.mark.anyio
