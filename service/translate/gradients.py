@@ -288,11 +288,13 @@ def _forget_emptied(reading: Reading, ref: Ref) -> None:
     """
     reached = tracked_leaves(ref)
     for number, root in enumerate(reading.graph.roots):
-        emptied = {node for since, node in reading.emptied if since > number}
-        filled = tracked_leaves(root.ref)
-        if root.emptied or not filled & emptied & reached:
+        shared = root.filled & reached
+        if root.emptied or not shared:  # as nearly all in a training loop
             continue
-        if not filled <= emptied:
+        emptied = {node for since, node in reading.emptied if since > number}
+        if not shared & emptied:
+            continue
+        if not root.filled <= emptied:
             raise Unreadable(
                 "some gradients were emptied between two backward passes and some were not; a "
                 "trace holds one set of gradients, so split the script in two"

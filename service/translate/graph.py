@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from service.contract.request import MAX_SEED
@@ -23,6 +24,11 @@ class Root:
     gradient: dict[str, Any]
     emptied: bool = False
     create_graph: bool = False
+
+    @cached_property
+    def filled(self) -> set[Node]:
+        """The leaves whose gradients it fills."""
+        return tracked_leaves(self.ref)
 
 
 class Graph:
