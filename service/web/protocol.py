@@ -64,13 +64,20 @@ class HeadWithBody:
 
     uvicorn writes one after the other, and each write costs a system call and a packet, and wakes
     the client. A body of unknown length may be long in coming, so its head goes out at once.
+
+    Args:
+        transport: of the connection.
+        knows_chunks: whether the client does (HTTP/1.1). To one that does not, a body of unknown
+            length goes without them, and ends with the connection.
     """
 
-    __slots__ = ("_held", "_started", "_transport")
+    __slots__ = ("_held", "_knows_chunks", "_started", "_transport", "_unchunk")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, *, knows_chunks: bool = True) -> None:
         self._transport = transport
+        self._knows_chunks = knows_chunks
         self._started = False
+        self._unchunk = False
         self._held = b""
 
     def write(self, data: bytes) -> None:
@@ -78,14 +85,19 @@ class HeadWithBody:
         if self._held:
             head, self._held = self._held, b""
             self._transport.writelines((head, data))
+        elif self._unchunk:
+            self._transport.write(_without_chunks(data))
         elif self._started or data.startswith(CONTINUE):
             self._transport.write(data)
         else:
             self._started = True
-            if CHUNKED in data:
+            if CHUNKED not in data:
+                self._held = data
+            elif self._knows_chunks:
                 self._transport.write(data)
             else:
-                self._held = data
+                self._unchunk = True
+                self._transport.write(data.replace(CHUNKED, b"\r\n"))
 
     def is_closing(self) -> bool:
         """Return whether the connection is being closed, or is."""
@@ -192,7 +204,9 @@ class BoundedHttp(HttpToolsProtocol):
             if not self.pipeline:
                 self._running = self.cycle
             if self.cycle.scope["method"] != "HEAD":
-                self.cycle.transport = cast("asyncio.Transport", HeadWithBody(self.transport))
+                knows = self.cycle.scope["http_version"] != "1.0"
+                held = HeadWithBody(self.transport, knows_chunks=knows)
+                self.cycle.transport = cast("asyncio.Transport", held)
         self._in_head = False
 
     def on_body(self, body: bytes) -> None:
@@ -367,6 +381,17 @@ class BoundedHttp(HttpToolsProtocol):
         self._observer.over(exchange)
         head = b"".join(b"%b: %b\r\n" % header for header in headers)
         return b"%b%b\r\n%b" % (STATUS_LINE[status], head, body)
+
+
+def _without_chunks(data: bytes) -> bytes:
+    """Return what is in the chunks of ``data``, which are whole."""
+    pieces = []
+    while data:
+        size, _, data = data.partition(b"\r\n")
+        length = int(size, 16)
+        pieces.append(data[:length])
+        data = data[length + 2 :]
+    return b"".join(pieces)
 
 
 def _reason(error: httptools.HttpParserError) -> str:

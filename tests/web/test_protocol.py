@@ -321,6 +321,15 @@ def test_the_head_of_a_body_of_unknown_length_does_not_wait(address: tuple[str, 
         assert connection.recv(1 << 16).startswith(b"5\r\nhello")
 
 
+def test_a_client_of_http_1_0_gets_no_chunks(address: tuple[str, int]) -> None:
+    with connected(address) as connection:
+        connection.sendall(b"POST /stream HTTP/1.0\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+    assert b"chunked" not in head
+    assert b"connection: close" in head
+    assert body == b"hello"
+
+
 def test_a_head_without_a_body_is_sent_and_the_connection_kept(address: tuple[str, int]) -> None:
     with connected(address) as connection:
         connection.sendall(GET.replace(b"GET", b"HEAD"))
