@@ -188,11 +188,6 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head = self._in_request = self._advanced = True
         cast("dict[str, Any]", self.scope)["extensions"] = {ABORT: self.transport.abort}
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; what comes behind a body in chunks (a trailer) is nobody's."""
-        if self._in_head:
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         """Hand the request to the app."""
         self._head_came()
@@ -201,6 +196,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._offered = upgrades and any(name == b"upgrade" for name, _ in self.headers)
         if not self._offered:
             super().on_headers_complete()
+            self.headers = []  # what comes behind a body in chunks (trailers) is no header
             if not self.pipeline:
                 self._running = self.cycle
             if self.cycle.scope["method"] != "HEAD":
