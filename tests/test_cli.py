@@ -15,6 +15,7 @@ import pytest
 
 from service import __version__
 from service.cli.demo import LESSON, free_port, running
+from tests.conftest import REQUIRE_ALL
 from tests.golden import CASES
 
 SEED = CASES["seed_retained"]["request"]
@@ -378,16 +379,22 @@ def test_an_exported_model_becomes_a_graph(url: str, tmp_path: Path) -> None:
     weight = next(line for line in shown.stdout.splitlines() if line.startswith("weight"))
     assert "[[2.0, 2.0, 2.0]]" in weight
     assert "accumulated" in weight
+
+
+def test_what_is_no_exported_model_is_refused_in_words(tmp_path: Path) -> None:
     refused = gradtrace("from-export", "pyproject.toml")
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
+    if not REQUIRE_ALL:
+        pytest.skip("loading two damaged ones takes 8 s: REQUIRE_ALL=1 does it")
     with ZipFile(tmp_path / "other.zip", "w") as other:
         other.writestr("readme", "an archive of something else")
-    (tmp_path / "half.pt2").write_bytes(model.read_bytes()[: model.stat().st_size // 2])
+    with ZipFile(tmp_path / "half.pt2", "w") as half:
+        half.writestr("half/archive_format", "pt2")
     for damaged in ("other.zip", "half.pt2"):
         refused = gradtrace("from-export", str(tmp_path / damaged))
         assert refused.returncode == 1
-        assert "is no file that" in refused.stderr or f"{damaged} cannot be" in refused.stderr
+        assert f"{damaged} cannot be" in refused.stderr
 
 
 def test_a_conforming_service_passes_the_golden_cases(url: str) -> None:
