@@ -15,6 +15,7 @@ from service.contract.problem import (
     quote,
 )
 from service.contract.request import TraceRequest
+from service.engine.json_text import node_at
 from service.engine.long_values import spell_out
 from service.engine.quick_check import is_well_formed
 
@@ -51,18 +52,10 @@ def invalid_request(error: ValidationError, document: Any) -> InvalidRequest:
             pointer=pointer(*(quote(part, 100) for part in one["loc"])),
             code=ProblemCode.INVALID_REQUEST,
             message=quote(one["msg"].removeprefix("Value error, "), 300),
-            node=_node_at(document, one["loc"]),
+            node=node_at(document, one["loc"]),
         )
         for one in found[:MAX_ERRORS]
     ]
     first = errors[0]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return InvalidRequest(f"{first.pointer or 'the body'}: {first.message}{more}", errors=errors)
-
-
-def _node_at(document: Any, place: tuple[int | str, ...]) -> str | None:
-    if len(place) < 2 or place[0] not in ("leaves", "ops"):
-        return None
-    node = document[place[0]][place[1]]
-    name = node.get("id") if isinstance(node, dict) else None
-    return quote(name) if isinstance(name, str) else None

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import orjson
@@ -166,18 +166,17 @@ def _exact(text: bytes) -> Any:
             detail = f"{quote(item.text)} is beyond the range of float64"
             tensor = place.startswith(("/leaves/", "/ops/", "/backward/"))
             problem = BadValue if tensor else InvalidRequest
-            raise problem(detail, pointer=place, node=_node_at(document, place))
+            raise problem(detail, pointer=place, node=node_at(document, place.split("/")[1:]))
     return document
 
 
-def _node_at(document: Any, place: str) -> str | None:
+def node_at(document: Any, place: Sequence[int | str]) -> str | None:
     """Return the id of the leaf or op in which ``place`` is, None where there is none."""
-    match place.split("/"):
-        case ["", "leaves" | "ops" as kind, index, *_]:
-            node = document[kind][int(index)]
-            name = node.get("id") if isinstance(node, dict) else None
-            return quote(name) if isinstance(name, str) else None
-    return None
+    if len(place) < 2 or place[0] not in ("leaves", "ops"):
+        return None
+    node = document[place[0]][int(place[1])]
+    name = node.get("id") if isinstance(node, dict) else None
+    return quote(name) if isinstance(name, str) else None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
