@@ -6,27 +6,23 @@ killed. So FastAPI only matches and describes them.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.settings import Settings
 from service.web.body import read_body
 from service.web.disconnect import CancelOnDisconnect
 from service.web.exchange import exchange_of
 from service.web.negotiate import media_type, negotiate
-from service.web.problems import ClientDisconnected
 from service.web.timers import Timers
 from service.workers.body import INLINE
 from service.workers.seam import Answer, Computer
 
-ABORT = "gradtrace.abort"
-"""ASGI extension: a function that cuts the connection, whatever is still to be sent."""
 CLOSE = "gradtrace.close"
 """ASGI extension that the app sets where the rest of a body is not worth waiting for."""
 
@@ -80,7 +76,7 @@ class ComputeEndpoint:
         if answer.status >= 400:
             exchange.code = problem_code(answer)
         try:
-            await send_answer(answer, scope, send, self.settings.body_timeout_s)
+            await send_answer(answer, send)
         finally:
             answer.body.close()
 
@@ -90,12 +86,8 @@ def problem_code(answer: Answer) -> str:
     return str(orjson.loads(bytes(answer.body))["code"])
 
 
-async def send_answer(answer: Answer, scope: Scope, send: Send, timeout_s: float) -> None:
-    """Send what a worker answered; a large body piece by piece, at the pace of the client.
-
-    Raises:
-        ClientDisconnected: the client took nothing for ``timeout_s`` seconds.
-    """
+async def send_answer(answer: Answer, send: Send) -> None:
+    """Send what a worker answered; a large body piece by piece, at the pace of the client."""
     body = answer.body
     headers = [
         (b"content-type", answer.headers["content-type"].encode("latin-1")),
@@ -107,22 +99,5 @@ async def send_answer(answer: Answer, scope: Scope, send: Send, timeout_s: float
         await send({"type": "http.response.body", "body": bytes(body)})
         return
     for chunk in body.chunks():
-        message = {"type": "http.response.body", "body": chunk, "more_body": True}
-        await send_in_time(message, scope, send, timeout_s)
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
-
-
-async def send_in_time(message: Message, scope: Scope, send: Send, timeout_s: float) -> None:
-    """Send ``message``; cut the connection where the client does not take it in time.
-
-    Raises:
-        ClientDisconnected: the client took nothing for ``timeout_s`` seconds.
-    """
-    try:
-        async with asyncio.timeout(timeout_s):
-            await send(message)
-    except TimeoutError:
-        if abort := scope.get("extensions", {}).get(ABORT):
-            abort()
-            await send(message)
-        raise ClientDisconnected from None

@@ -24,6 +24,8 @@ KEY = "gradtrace.exchange"
 NO_ROUTE = "unknown"
 NO_METHOD = "unknown"
 CLIENT_GONE = 499
+GONE = "gradtrace.gone"
+"""Set among a scope's extensions when the connection was lost before the answer was written."""
 SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 

@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.contract.problem import InvalidRequest, Unauthorized
 from service.web.body import linger
-from service.web.exchange import KEY, Exchange, exchange_of, path_of
+from service.web.exchange import CLIENT_GONE, GONE, KEY, Exchange, exchange_of, path_of
 from service.web.lifecycle import Lifecycle
 from service.web.logs import AccessLog
 from service.web.metrics import Metrics
@@ -108,6 +108,8 @@ class ObserveMiddleware:
             lifecycle.in_flight -= 1
             if route := scope.get("route"):
                 exchange.route = route.path
+            if GONE in scope.get("extensions", ()):  # uvicorn drops what is sent from then on
+                exchange.status = CLIENT_GONE
             self.observer.over(exchange)
 
 

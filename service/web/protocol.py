@@ -25,8 +25,8 @@ from service.contract.problem import (
     Overloaded,
     quote,
 )
-from service.web.compute import ABORT, CLOSE
-from service.web.exchange import NO_METHOD, Exchange
+from service.web.compute import CLOSE
+from service.web.exchange import GONE, NO_METHOD, Exchange
 from service.web.middleware import CONTENT_POLICY, LINGER_S, Observer, headers_of_all
 from service.web.problems import problem_body
 
@@ -181,12 +181,12 @@ class BoundedHttp(HttpToolsProtocol):
             self._watch()
 
     def on_message_begin(self) -> None:
-        """Begin a request; give the app the means to cut the connection."""
+        """Begin a request."""
         if len(self.pipeline) >= MAX_WAITING:
             raise TooManyWaiting
         super().on_message_begin()
         self._in_head = self._in_request = self._advanced = True
-        cast("dict[str, Any]", self.scope)["extensions"] = {ABORT: self.transport.abort}
+        cast("dict[str, Any]", self.scope)["extensions"] = {}
 
     def on_headers_complete(self) -> None:
         """Hand the request to the app."""
@@ -330,10 +330,11 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.abort()
 
     def _disconnect(self) -> None:
-        """Tell the request that is being answered that nobody will read its answer."""
+        """Tell the request that is being answered that nobody will read all of its answer."""
         running, self._running = self._running, None
         if running is not None and not running.response_complete:
             running.disconnected = True
+            cast("dict[str, Any]", running.scope)["extensions"][GONE] = True
             running.message_event.set()
 
     def _refuse(self, status: int, error: GradtraceError) -> None:

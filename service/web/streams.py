@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from fastapi import FastAPI
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from service.contract.problem import (
     BodyTimeout,
@@ -29,7 +29,7 @@ from service.contract.problem import (
 from service.settings import Settings
 from service.web import examples
 from service.web.body import check_encoding, chunks
-from service.web.compute import CLOSE, RawRoute, send_in_time
+from service.web.compute import CLOSE, RawRoute
 from service.web.describe import COMPUTED, READ, SECURITY, answer, answers, body, ndjson_of
 from service.web.exchange import Exchange, exchange_of
 from service.web.lines import (
@@ -287,11 +287,7 @@ class StreamEndpoint:
         negotiate(exchange.header(b"accept"), (NDJSON,))
         check_encoding(exchange)
         stream = TraceStream(self.settings, self.computer, exchange, self.silence)
-
-        async def sent(message: Message) -> None:
-            await send_in_time(message, scope, send, self.settings.body_timeout_s)
-
-        await stream.run(scope, receive, sent)
+        await stream.run(scope, receive, send)
 
 
 def add_streams(app: FastAPI, settings: Settings, computer: Computer) -> None:
