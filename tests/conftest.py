@@ -12,6 +12,8 @@ hypothesis.settings.register_profile("no clock", deadline=None)
 hypothesis.settings.load_profile("no clock")
 
 REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
+long = pytest.mark.skipif(not REQUIRE_ALL, reason="takes long: REQUIRE_ALL=1 runs it")
+"""Marks a test that only the complete run has the time for."""
 
 
 def missing(what: str) -> None:

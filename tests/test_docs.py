@@ -29,7 +29,7 @@ from service.contract.response import (
     TraceResponse,
 )
 from service.web.server import openapi_document
-from tests.conftest import require_program
+from tests.conftest import long, require_program
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -244,6 +244,7 @@ def test_the_tutorial_says_what_the_service_answers(url: str) -> None:
     assert higher["x"]["grad"] == 6
 
 
+@long
 def test_the_site_is_built_with_a_picture_of_every_graph(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}

@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from service import __version__
+from tests.conftest import long
 from tests.golden import FOLDER
 
 ROOT = Path(__file__).parents[1]
@@ -81,6 +82,7 @@ def test_the_descriptions_are_fit_for_an_index(dist: Path) -> None:
     run(sys.executable, "-m", "twine", "check", "--strict", *dist.iterdir())
 
 
+@long
 def test_the_installed_command_works_from_anywhere(installed: Path, tmp_path: Path) -> None:
     command = installed / "bin" / "gradtrace"
     assert run(command, "--version", cwd=tmp_path) == f"gradtrace {__version__}\n"
@@ -90,6 +92,7 @@ def test_the_installed_command_works_from_anywhere(installed: Path, tmp_path: Pa
     assert where.startswith(str(installed)), "the wheel is used, not the source tree"
 
 
+@long
 def test_the_installed_golden_cases_are_found(installed: Path, tmp_path: Path) -> None:
     code = "from service.cli.conformity import golden_cases; print(*sorted(golden_cases()))"
     found = run(installed / "bin" / "python", "-c", code, cwd=tmp_path).split()

@@ -73,7 +73,13 @@ def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="session")
-def service() -> Iterator[str]:
+def program() -> str:
+    """Return the path of Chromium; nothing is started where there is none."""
+    return require_program("chromium")
+
+
+@pytest.fixture(scope="session")
+def service(program: str) -> Iterator[str]:
     """Return the address of a service without keys."""
     with serving() as address:
         yield address
@@ -81,9 +87,8 @@ def service() -> Iterator[str]:
 
 # As short-lived as can be: while it lives, its event loop is the thread's running one.
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser(program: str) -> Iterator[Browser]:
     """Return a Chromium without a window."""
-    program = require_program("chromium")
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:

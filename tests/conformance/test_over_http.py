@@ -9,9 +9,10 @@ import torch
 
 from tests.conformance.exceptions import NOT_EXPRESSIBLE, UNSTEADY
 from tests.conformance.figures import Figures, differentiable_ops, figures_of
+from tests.conftest import REQUIRE_ALL
 from tests.web.harness import JSON, served
 
-EVERY = 9
+EVERY = 9 if REQUIRE_ALL else 30
 """Every so many ops are asked, with their first two samples."""
 
 

@@ -17,6 +17,7 @@ import torch
 
 from service.engine.catalogue import catalogue
 from service.engine.job import JSON
+from tests.conftest import long
 from tests.engine.asking import ENGINE, leaf, op
 from tests.fuzz.corpus import Corpus, Request
 
@@ -154,6 +155,7 @@ def ones(shape: list[int], dtype: str) -> Any:
     return [ones(shape[1:], dtype) for _ in range(shape[0])] if shape else one
 
 
+@long
 def test_no_op_changes_the_state_of_the_process() -> None:
     corpus = Corpus()
     told = answer(NEXT)

@@ -146,7 +146,10 @@ def test_a_random_graph_is_what_plain_torch_makes_of_it(graph: Graph) -> None:
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    st.lists(st.sampled_from(["sin", "tanh", "exp", "sigmoid", "atan"]), min_size=1, max_size=4),
+    # exp of exp of exp bends too much within the step of a finite difference, and then overflows.
+    st.lists(
+        st.sampled_from(["sin", "tanh", "exp", "sigmoid", "atan"]), min_size=1, max_size=4
+    ).filter(lambda names: names.count("exp") < 3),
     st.lists(st.floats(-1, 1), min_size=3, max_size=3),
 )
 def test_float64_gradients_agree_with_finite_differences(

@@ -15,11 +15,9 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from service.cli.demo import free_port
-from tests.conftest import REQUIRE_ALL
 from tests.processes import descendants, wait_until
 from tests.web.harness import JSON, ROOT, Served
 
-FULL = REQUIRE_ALL
 PATIENCE_S = 120.0
 """Longer than anything here takes on a busy machine; no test passes or fails by it alone."""
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import long
 from tests.faults.harness import (
-    FULL,
     NO_END,
     PATIENCE_S,
     SEED,
@@ -140,9 +140,8 @@ def test_clients_that_send_a_byte_a_second_hold_no_worker(server: Served) -> Non
         connection.close()
 
 
+@long
 def test_a_head_that_comes_a_byte_a_second_is_cut_off(server: Served) -> None:
-    if not FULL:
-        pytest.skip("takes 15 s: REQUIRE_ALL=1 runs it")
     connection = sent(server, b"POST /v1/trace HTTP/1.1\r\n")
     for _ in range(60):
         try:

@@ -7,12 +7,13 @@ import json
 
 import pytest
 
-from tests.faults.harness import FULL, NO_END, PATIENCE_S, SEED, raw_trace, serving, until_metric
+from tests.conftest import long
+from tests.faults.harness import NO_END, PATIENCE_S, SEED, raw_trace, serving, until_metric
 from tests.processes import descendants, open_files, resident_bytes, wait_until
 from tests.web.harness import JSON, Served
 
 FEW = 100
-MANY = 10_000 if FULL else 1_500
+MANY = 10_000
 ALLOWED = 16 * 2**20
 """What caches may still take; a leak of some kB a request would be more."""
 
@@ -40,6 +41,7 @@ def abandoned(server: Served) -> None:
     until_metric(server, 'gradtrace_workers{state="busy"}', 0)
 
 
+@long
 def test_nothing_grows_with_the_number_of_requests(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(workers=2, time_limit_s=100) as server:
         web = server.process.pid

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from tests.conftest import REQUIRE_ALL
 from tests.faults.harness import (
-    FULL,
     NO_END,
     PATIENCE_S,
     SEED,
@@ -21,7 +21,7 @@ from tests.faults.harness import (
 )
 from tests.processes import fork_servers_of, kill, wait_until, workers_of
 
-STORM_S = 30 if FULL else 5
+STORM_S = 30 if REQUIRE_ALL else 5
 
 
 def test_while_workers_are_killed_at_random_no_client_sees_anything_but_200(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import long
 from tests.faults.harness import NO_END, SEED, Crowd, metric, serving, trace, until_metric
 from tests.web.harness import Served
 
@@ -144,6 +145,7 @@ def test_a_view_of_2_to_the_40_elements_is_refused(server: Served) -> None:
     assert "GRADTRACE_MAX_ELEMENTS" in problem["detail"]
 
 
+@long
 def test_a_graph_of_100_000_nodes_is_answered_and_one_more_is_refused() -> None:
     leaves = [leaf("x", 1.0, requires_grad=True)]
     ops = [

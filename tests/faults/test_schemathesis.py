@@ -10,16 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import FULL, SEED, metric, serving, trace
+from tests.conftest import long
+from tests.faults.harness import SEED, metric, serving, trace
 from tests.web.harness import ROOT
 
 HERE = Path(__file__).parent
-EXAMPLES = 60 if FULL else 8
-SEEDS = [20260401, secrets.randbits(32)] if FULL else [20260401]
+EXAMPLES = 60
+SEEDS = [20260401, secrets.randbits(32)]
 COMMAND = [sys.executable, "-m", "schemathesis.cli"]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@long
+@pytest.mark.parametrize("seed", SEEDS, ids=["known seed", "new seed"])
 def test_schemathesis_finds_nothing(seed: int, tmp_path: Path) -> None:
     hooks = {"SCHEMATHESIS_HOOKS": "tests.faults.schemathesis_hooks", "PYTHONPATH": str(ROOT)}
     with serving(workers=2, time_limit_s=20) as server:
