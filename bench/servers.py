@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import selectors
 import socket
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 from service.cli.demo import free_port
 
@@ -81,14 +81,23 @@ class Connection:
         self._socket.close()
 
     def get(self, path: str) -> int:
-        return self._ask(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        return self.post(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
 
     def post(self, message: bytes) -> int:
         """Send a message made by :func:`message_of`; return the status, the body read."""
-        return self._ask(message)
+        self.send(message)
+        return self.receive()
 
-    def _ask(self, message: bytes) -> int:
+    def fileno(self) -> int:
+        """Return the descriptor, which is readable when an answer comes."""
+        return self._socket.fileno()
+
+    def send(self, message: bytes) -> None:
+        """Send a message made by :func:`message_of`."""
         self._socket.sendall(message)
+
+    def receive(self) -> int:
+        """Return the status of the next answer, the body read."""
         head = b""
         while b"\r\n\r\n" not in head:
             chunk = self._socket.recv(65536)
@@ -128,20 +137,29 @@ def p50_us(port: int, message: bytes, count: int) -> float:
 
 
 def per_second(port: int, message: bytes, connections: int, count: int) -> float:
-    """Return the requests answered per second over ``connections``, ``count`` on each."""
+    """Return the requests answered per second over ``connections``, ``count`` for each.
 
-    def ask() -> None:
-        with Connection(port) as connection:
-            for _ in range(count):
-                assert connection.post(message) == 200
-
-    threads = [threading.Thread(target=ask) for _ in range(connections)]
-    start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return connections * count / (time.perf_counter() - start)
+    One thread waits for all connections at once: threads that take turns would cost the servers,
+    which share the CPUs with them, a tenth of their throughput.
+    """
+    with selectors.DefaultSelector() as selector, ExitStack() as stack:
+        start = time.perf_counter()
+        for _ in range(connections):
+            connection = stack.enter_context(Connection(port))
+            selector.register(connection, selectors.EVENT_READ)
+            connection.send(message)
+        left = connections * count
+        to_send = left - connections
+        while left:
+            for key, _ in selector.select():
+                connection = cast("Connection", key.fileobj)
+                status = connection.receive()
+                assert status == 200, status
+                left -= 1
+                if to_send:
+                    connection.send(message)
+                    to_send -= 1
+        return connections * count / (time.perf_counter() - start)
 
 
 def process_of(port: int) -> int:
