@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from service.contract.problem import (
     Overloaded,
     TimeLimit,
 )
+from service.workers.body import INLINE, Body
 from service.workers.pool import Pool
 from service.workers.seam import PoolOptions
 from tests.workers.calls import ask, ask_later, until
@@ -80,6 +82,27 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back(start_pool: Start
     assert pool.counters.rejected == 1
     assert len(await asyncio.gather(*accepted)) == 3
     assert await ask(pool, "echo", b"again") == "again"
+
+
+async def test_a_queue_that_fills_while_a_long_body_is_copied_refuses_it(
+    start_pool: StartPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = await start_pool(workers=1, queue=1)
+    full = threading.Event()
+    spilled = Body.spilled
+
+    def copied_when_it_is_full(body: bytes) -> Body:
+        full.wait()
+        return spilled(body)
+
+    monkeypatch.setattr(Body, "spilled", copied_when_it_is_full)
+    long = ask_later(pool, "echo", bytes(INLINE + 1))
+    accepted = [ask_later(pool, "sleep", b"0.3") for _ in range(2)]
+    await until(lambda: pool.waiting == 1)
+    full.set()
+    with pytest.raises(Overloaded):
+        await long
+    assert len(await asyncio.gather(*accepted)) == 2
 
 
 async def test_retry_after_grows_with_the_queue_and_the_pace(start_pool: StartPool) -> None:
