@@ -7,10 +7,9 @@ from typing import Any
 
 from service.contract.request import DType as ContractDType
 from service.translate.arguments import UNKNOWN_DTYPE, describe
-from service.translate.element_types import dtype_at, last_part
+from service.translate.element_types import dtype_at, kind_at, kind_of, last_part
 from service.translate.folding import MATH_CONSTANTS, is_number
 from service.translate.gradients import gradient_tensor
-from service.translate.kinds import kind_of
 from service.translate.operations import apply
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
@@ -145,7 +144,7 @@ def _is_leaf(owner: Tensor) -> bool:
 
 def is_tracked(owner: Tensor) -> bool:
     """Whether autograd follows a tensor."""
-    return owner.node.tracked and owner.ref.output not in owner.node.whole
+    return owner.node.tracked and kind_at(owner.ref) not in ("int", "bool")
 
 
 FACTS: Mapping[str, Callable[[Tensor], Any]] = {

@@ -1,116 +1,260 @@
-"""The dtype of an op's result, as far as a script shows it; None where only a run says it."""
+"""The element type of an op's result, as far as a script shows it.
+
+    element_type(node, default) -> ElementType(kind, dtype), either None where only a run says it
+
+The facts stand in the tables of :mod:`service.translate.element_type_tables`; here is how they go
+together. What is not known must not be complex: a result of it and of floats counts as a float.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from service.translate.kinds import KEEPS, SOURCES, kind_of, numbers_in
-from service.translate.values import Node, Ref, references
-
-CASTS: Mapping[str, str] = {
-    "float": "float32", "double": "float64", "half": "float16", "bfloat16": "bfloat16",
-    "cfloat": "complex64", "cdouble": "complex128", "long": "int64", "int": "int32",
-    "short": "int16", "char": "int8", "byte": "uint8", "bool": "bool",
-}  # fmt: skip
-"""Methods that convert, and the dtype they convert to."""
-
-OF_PARTS: Mapping[str, str] = {"float32": "complex64", "float64": "complex128"}
-"""The dtype of a complex tensor, by that of its parts."""
-
-MATHS = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan asin acos atan atan2 "
-    "sinh cosh tanh asinh acosh atanh sigmoid erf erfc lgamma digamma logit div true_divide "
-    "xlogy sinc".split()
+from service.translate.element_type_tables import (
+    ALWAYS,
+    COMPLEX,
+    COMPLEX_OUTPUTS,
+    FLOATS,
+    KEEPS,
+    KERNEL_PREFIXES,
+    MATHS,
+    OF_EACH,
+    OF_FIRST,
+    OF_NUMBERS,
+    OF_PARTS,
+    PARTS_OF,
+    REAL_OUTPUTS,
+    REAL_PARTS,
+    SOURCES,
+    SUMS,
+    UNNAMED,
+    WHOLE_OUTPUTS,
+    WHOLE_SOURCES,
+    WITH_NUMBERS,
 )
-"""Ops of a float dtype; of whole numbers they make the default one."""
+from service.translate.values import ElementType, Node, Ref, references
 
-FLOATS = frozenset(
-    "silu gelu selu elu celu mish softplus softsign hardtanh hardswish hardsigmoid leaky_relu "
-    "relu6 logsigmoid softmax log_softmax softmin dropout layer_norm rms_norm batch_norm "
-    "group_norm "
-    "instance_norm normalize linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
-    "bilinear max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d "
-    "adaptive_avg_pool2d embedding "
-    "mse_loss l1_loss smooth_l1_loss huber_loss cross_entropy nll_loss binary_cross_entropy "
-    "binary_cross_entropy_with_logits kl_div cosine_similarity pairwise_distance pad one mean var "
-    "std median mode norm vector_norm matrix_norm logsumexp dist cdist trace det inv solve "
-    "cholesky pinv matrix_power matrix_exp einsum tensordot outer ger kron cross addmm addmv "
-    "addbmm baddbmm "
-    "addcmul addcdiv lerp hypot floor ceil round trunc frac fmod nan_to_num clip positive "
-    "softshrink hardshrink threshold prelu glu scaled_dot_product_attention rand_like randn_like "
-    "bernoulli view_as expand_as reshape_as slice select narrow diagonal movedim moveaxis swapdims "
-    "broadcast_to ravel squeeze atleast_1d atleast_2d atleast_3d fliplr flipud rot90 hstack vstack "
-    "dstack column_stack concat block_diag diag_embed diff cummax cummin logcumsumexp rsub conj "
-    "adjoint H mH tensor_split hsplit vsplit dsplit index_fill index_copy scatter_add index_put "
-    "take_along_dim new_zeros new_ones new_full rand_like unfold nansum nanmean multi_dot vdot "
-    "inner subtract multiply negative absolute divide chain_matmul autograd.grad grad".split()
-)
-"""Other ops whose result has the one float dtype of their tensors."""
-
-WHOLE = frozenset(
-    "argmax argmin argsort argwhere nonzero count_nonzero bincount searchsorted bucketize randint "
-    "randperm tril_indices triu_indices one_hot multinomial".split()
-)
-SUMS = frozenset("sum prod cumsum cumprod".split())
-"""Of whole numbers of any size they make int64."""
+UNKNOWN = ElementType()
 
 
 def last_part(op: str | None) -> str:
     """Return the name of an op without what stands before it."""
     parts = (op or "").split(".")
-    return parts[1] if parts[0] == "aten" and len(parts) > 1 else parts[-1]
+    if parts[0] != "aten" or len(parts) == 1:
+        return parts[-1]
+    name = parts[1].strip("_")
+    return next((name.removeprefix(p) for p in KERNEL_PREFIXES if name.startswith(p)), name)
+
+
+def kind_of(dtype: str | None) -> str | None:
+    """Return the kind of a dtype."""
+    if not dtype:
+        return None
+    for kind in ("complex", "bool"):
+        if dtype.startswith(kind):
+            return kind
+    return "float" if "float" in dtype else "int"
+
+
+def of_dtype(dtype: str | None) -> ElementType:
+    """Return an element type by its dtype alone."""
+    return ElementType(kind_of(dtype), dtype)
+
+
+def type_at(ref: Ref) -> ElementType:
+    """Return the element type of what a reference leads to."""
+    own = ElementType(ref.node.kind, ref.node.dtype)
+    return own if ref.output is None else ref.node.others.get(ref.output, own)
 
 
 def dtype_at(ref: Ref) -> str | None:
     """Return the dtype of what a reference leads to."""
-    return "int64" if ref.output in ref.node.whole else ref.node.dtype
+    return type_at(ref).dtype
 
 
 def kind_at(ref: Ref) -> str | None:
     """Return the kind of what a reference leads to."""
-    return "int" if ref.output in ref.node.whole else ref.node.kind
+    return type_at(ref).kind
 
 
-def result_dtype(node: Node, default: str) -> str | None:
-    """Return the dtype of a result whose kind is known; of several outputs, of the first."""
-    said = node.attrs.get("dtype") or CASTS.get(node.op or "")
-    if isinstance(said, str):
-        return said
-    name = last_part(node.op)
-    sources = references(node.inputs, node.attrs)
-    if name in ("to", "type_as"):
-        return dtype_at(sources[-1])
-    if name == "float_power":
-        return "complex128" if node.kind == "complex" else "float64"
-    dtype = _unsaid(node, name, sources, default)
-    return dtype if kind_of(dtype) == node.kind else None
+def element_type(node: Node, default: str) -> ElementType:
+    """Return the element type of an op's result, of several the first's.
 
-
-def _unsaid(node: Node, name: str, sources: list[Ref], default: str) -> str | None:
-    dtypes = {dtype_at(ref) for ref in sources}
-    if node.kind == "bool":
-        return None if name in ("all", "any") and dtypes != {"bool"} else "bool"
-    if node.kind == "int":
-        return _whole(name, dtypes, any_sources=bool(sources))
+    Args:
+        node: an op, its sources known.
+        default: the default dtype of the script.
+    """
+    name = _rule_of(node)
+    if name in ALWAYS:
+        return of_dtype(ALWAYS[name])
+    if name in OWN_RULES:
+        return OWN_RULES[name](node)
+    said = node.attrs.get("dtype")
+    if said is not None:
+        return of_dtype(PARTS_OF.get(said, said) if name in REAL_PARTS else said)
+    sources = [type_at(ref) for ref in deciding(node)]
+    numbers = numbers_in(node.attrs)
     if not sources:
-        return default if name in SOURCES else None
-    kinds = {kind_at(ref) for ref in sources}
-    if None in dtypes or name not in KEEPS | MATHS | FLOATS:
-        return None
-    if kinds <= {"int", "bool"}:
-        return default if name in MATHS or float in numbers_in(node.attrs) else None
-    floats = {dtype for dtype in dtypes if kind_of(dtype) in ("float", "complex")}
-    if len(floats) != 1:
-        return None
-    dtype = floats.pop()
-    if complex in numbers_in(node.attrs) and kind_of(dtype) == "float":
-        return OF_PARTS.get(dtype or "")
-    if node.kind == "float" and kind_of(dtype) == "complex":
-        return next((part for part, whole in OF_PARTS.items() if whole == dtype), None)
-    return dtype
+        return _of_numbers(name, numbers, default)
+    if {one.kind for one in sources} <= {"int", "bool"} and complex not in numbers:
+        return _of_whole(name, sources, numbers, default)
+    return _of_floats(name, sources, numbers)
 
 
-def _whole(name: str, dtypes: set[str | None], *, any_sources: bool) -> str | None:
-    if name in WHOLE or name in SUMS or not any_sources:
-        return "int64"
-    return dtypes.copy().pop() if len(dtypes) == 1 and name in KEEPS else None
+def _rule_of(node: Node) -> str:
+    """Return the name by which the tables know an op."""
+    if (node.op or "").startswith("masked.") and node.op != "masked.norm":
+        return "masked"  # only floats go the way that they go without a mask
+    if node.attrs.get("rounding_mode") is not None:
+        return "floor_divide"
+    return last_part(node.op)
+
+
+def deciding(node: Node) -> list[Ref]:
+    """Return the tensors that the element type of a result depends on."""
+    name = last_part(node.op)
+    refs: list[Ref] = references(node.inputs, node.attrs)
+    if name in ("to", "type_as"):
+        return refs[-1:]  # x.to(y) has the dtype of y
+    if name in OF_FIRST:
+        return refs[:1]
+    if name == "where":
+        return refs[1:]  # behind the condition
+    if name == "grad":
+        return refs[1 : len(node.inputs)]  # of each of its inputs, not of the outputs
+    return refs
+
+
+def numbers_in(attrs: Mapping[str, Any]) -> set[type]:
+    """Return the types of the numbers in attrs, sizes aside."""
+    numbers = {name: value for name, value in attrs.items() if name not in ("size", "dtype")}
+    found: set[type] = {type(value) for value in numbers.values() if isinstance(value, int | float)}
+    found |= {complex for value in numbers.values() if isinstance(value, dict) and "im" in value}
+    return found | {
+        float for value in numbers.values() if value in ("NaN", "Infinity", "-Infinity")
+    }
+
+
+def makes_default(name: str, attrs: Mapping[str, Any]) -> bool:
+    """Whether an op without tensors makes the default dtype."""
+    of_whole = name in OF_NUMBERS and numbers_in(attrs) <= {int, bool}
+    return name in SOURCES and not of_whole
+
+
+def _of_numbers(name: str, numbers: set[type], default: str) -> ElementType:
+    """Return the element type of what an op makes without tensors."""
+    if name in WHOLE_SOURCES:
+        return of_dtype("int64")
+    if name in OF_NUMBERS and numbers <= {int, bool}:
+        return of_dtype("bool" if numbers == {bool} and name != "arange" else "int64")
+    if name not in SOURCES | OF_NUMBERS:
+        return UNKNOWN
+    return ElementType("complex") if complex in numbers else of_dtype(default)
+
+
+def _of_whole(
+    name: str, sources: Sequence[ElementType], numbers: set[type], default: str
+) -> ElementType:
+    """Return the element type of what an op makes of whole numbers and bools."""
+    if name in COMPLEX:
+        return ElementType("complex")
+    operands = numbers if name in WITH_NUMBERS else set[type]()
+    if name in MATHS or (name in KEEPS and float in operands):
+        return of_dtype(default)
+    if name in SUMS:
+        return of_dtype("int64")
+    if name not in KEEPS:
+        return UNKNOWN
+    if all(one.kind == "bool" for one in sources):
+        return of_dtype("int64" if name == "square" or int in operands else "bool")
+    dtypes = {one.dtype for one in sources}
+    return ElementType("int", dtypes.pop() if len(dtypes) == 1 else None)
+
+
+def _of_floats(name: str, sources: Sequence[ElementType], numbers: set[type]) -> ElementType:
+    """Return the element type of what an op makes of floats or complex numbers, among others."""
+    kinds = {one.kind for one in sources}
+    dtypes = {one.dtype for one in sources}
+    floats = [dtype for dtype in dtypes if kind_of(dtype) in ("float", "complex")]
+    known = name in KEEPS | SUMS | MATHS | FLOATS | REAL_PARTS
+    dtype = floats[0] if known and None not in dtypes and len(floats) == 1 else None
+    if "complex" in kinds and name in REAL_PARTS:
+        return ElementType("float", PARTS_OF.get(dtype or ""))
+    if "complex" in kinds:
+        return ElementType("complex", dtype)
+    if complex in numbers:
+        return ElementType("complex", OF_PARTS.get(dtype or ""))
+    if name in COMPLEX:
+        return ElementType("complex")
+    return ElementType("float", dtype) if "float" in kinds else UNKNOWN
+
+
+def other_types(node: Node, names: Sequence[str | None]) -> dict[int, ElementType]:
+    """Return the element types of outputs where they are not that of the first.
+
+    Args:
+        node: an op whose own element type is known.
+        names: PyTorch's names of its outputs.
+    """
+    op = last_part(node.op)
+    sources = [type_at(ref) for ref in deciding(node)]
+    if op in OF_EACH and node.several:
+        return dict(enumerate(sources))
+    own_names = [name or own for name, own in zip(names, UNNAMED.get(op, names), strict=False)]
+    found = {}
+    for k, name in enumerate(own_names):
+        if name is not None and name in WHOLE_OUTPUTS:
+            found[k] = of_dtype(WHOLE_OUTPUTS[name])
+        elif name in REAL_OUTPUTS and node.kind == "complex":
+            found[k] = ElementType("float", PARTS_OF.get(node.dtype or ""))
+        elif name in COMPLEX_OUTPUTS and any(one.kind == "complex" for one in sources):
+            found[k] = ElementType("complex", sources[0].dtype)
+    return found
+
+
+# --- ops with a rule of their own ---------------------------------------------------------------
+
+
+def _bool_or_byte(node: Node) -> ElementType:
+    """``all`` and ``any``: of bytes they make bytes."""
+    given = type_at(deciding(node)[0])
+    if given.dtype == "uint8":
+        return of_dtype("uint8")
+    known = given.dtype is not None or given.kind in ("bool", "float", "complex")
+    return of_dtype("bool") if known else UNKNOWN
+
+
+def _places(node: Node) -> ElementType:
+    return of_dtype("int32" if node.attrs.get("out_int32") else "int64")
+
+
+def _counts(node: Node) -> ElementType:
+    """``bincount``: with weights it adds these up."""
+    return of_dtype("int64") if len(deciding(node)) == 1 else ElementType("float")
+
+
+def _stft(node: Node) -> ElementType:
+    return ElementType("float" if node.attrs.get("return_complex") is False else "complex")
+
+
+def _istft(node: Node) -> ElementType:
+    return ElementType("complex" if node.attrs.get("return_complex") else "float")
+
+
+def _doubles(node: Node) -> ElementType:
+    kinds = {kind_at(ref) for ref in deciding(node)}
+    is_complex = "complex" in kinds or complex in numbers_in(node.attrs)
+    return of_dtype("complex128" if is_complex else "float64")
+
+
+OWN_RULES: Mapping[str, Callable[[Node], ElementType]] = {
+    "all": _bool_or_byte,
+    "any": _bool_or_byte,
+    "searchsorted": _places,
+    "bucketize": _places,
+    "bincount": _counts,
+    "stft": _stft,
+    "istft": _istft,
+    "float_power": _doubles,
+}

@@ -10,8 +10,7 @@ import ast
 from typing import Any
 
 from service.translate import gradients
-from service.translate.element_types import dtype_at, kind_at
-from service.translate.kinds import kind_of
+from service.translate.element_types import dtype_at, kind_at, kind_of
 from service.translate.leaves import require_grad
 from service.translate.operations import apply
 from service.translate.operators import binary_operator

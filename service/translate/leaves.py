@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from service.translate.arguments import PYTHON_DTYPES, describe, dtype_name, literal
+from service.translate.element_types import kind_of
 from service.translate.folding import attempt, check_items, is_number
-from service.translate.kinds import kind_of
 from service.translate.operations import add
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable

@@ -9,9 +9,10 @@ from service.contract.problem import GradtraceError
 from service.engine.bind import bind
 from service.engine.catalogue import Operation, catalogue
 from service.translate.arguments import arguments
-from service.translate.element_types import CASTS, last_part, result_dtype
+from service.translate.default_dtype import settle_default
+from service.translate.element_type_tables import CASTS
+from service.translate.element_types import element_type, last_part, other_types
 from service.translate.graph import plain
-from service.translate.kinds import result_kind, settle_default
 from service.translate.reading import Reading
 from service.translate.shapes import shape_of_result
 from service.translate.unreadable import Unreadable, from_problem
@@ -75,38 +76,29 @@ def add(reading: Reading, node: Node) -> Tensor | Several:
     """Append a bound op, and return its result."""
     assert node.op is not None
     operation = find(node.op)
-    settle_default(node, node.op, reading.graph.dtype)
-    several, names, count = _outputs(operation, node)
-    node.several = several
+    settle_default(node, reading.graph.dtype)
+    node.several, names, count = _outputs(operation, node)
     sources = references(node.inputs, node.attrs)
     followed = sources[:1] if last_part(node.op) in LIKE_ANOTHER else sources
     depends = any(ref.node.tracked for ref in followed)
     node.tracked = depends and node.op not in NEVER_TRACKED
     if node.op == "autograd.grad":
         node.tracked = bool(node.attrs.get("create_graph", True))
-    node.kind = result_kind(node.op, node)
-    node.whole = _whole_outputs(names)
-    node.dtype = result_dtype(node, reading.graph.dtype)
-    if node.kind in ("int", "bool") and not several:
+    first = element_type(node, reading.graph.dtype)
+    node.kind, node.dtype = first.kind, first.dtype
+    node.others = other_types(node, names)
+    if node.kind in ("int", "bool") and not node.several:
         node.tracked = False
-    node.shape = None if several else shape_of_result(node)
+    node.shape = None if node.several else shape_of_result(node)
     if _may_share(node, sources):
         node.shares_memory = True
         for ref in sources:
             ref.node.shares_memory = True
     reading.graph.add(node)
-    result = Several(node, names, count) if several else Tensor(Ref(node))
+    result = Several(node, names, count) if node.several else Tensor(Ref(node))
     if node.tracked and not reading.grad_enabled:
         return detached(reading, result)
     return result
-
-
-WHOLE_OUTPUTS = frozenset({"indices", "inverse_indices", "counts", "pivots", "info", "max_indices"})
-"""Outputs of integers, by PyTorch's names for them."""
-
-
-def _whole_outputs(names: Sequence[str | None]) -> frozenset[int]:
-    return frozenset(k for k, name in enumerate(names) if name in WHOLE_OUTPUTS)
 
 
 def _may_share(node: Node, sources: Sequence[Ref]) -> bool:

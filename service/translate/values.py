@@ -10,6 +10,14 @@ from typing import Any, NoReturn
 from service.translate.unreadable import Unreadable
 
 
+@dataclass(frozen=True)
+class ElementType:
+    """A kind (``float``, ``complex``, ``int``, ``bool``) and a dtype, None where not known."""
+
+    kind: str | None = None
+    dtype: str | None = None
+
+
 @dataclass(eq=False)
 class Node:
     """A leaf or an op of the graph that the script means.
@@ -20,7 +28,7 @@ class Node:
     ``overwritten``: an in-place operator put another value there, that of the node that it
     ``overwrites``. ``freed``: a backward pass went
     through it and kept nothing for a second one. ``retained_late``: retain_grad came only after a
-    backward pass. ``whole``: those of its outputs that are of integers, beside others.
+    backward pass. ``others``: the element types of those outputs that are not of its own.
     """
 
     op: str | None = None
@@ -38,7 +46,7 @@ class Node:
     overwrites: Node | None = None
     freed: bool = False
     retained_late: bool = False
-    whole: frozenset[int] = frozenset()
+    others: Mapping[int, ElementType] = field(default_factory=dict)
     kind: str | None = None
     dtype: str | None = None
     shape: tuple[int, ...] | None = None

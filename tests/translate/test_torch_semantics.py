@@ -291,8 +291,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "the platform": ("import sys\nif sys.platform == 'win32':\n    y = x", "not read"),
     "a backend": ("if torch.backends.cudnn.enabled:\n    y = x", "not read"),
     "an unknown dtype": (
-        ("if torch.linalg.lstsq(torch.ones(2, 2), torch.ones(2, 1)).rank.dtype == torch.int64:\n"
-        "    y = x"), "when the graph runs"),
+        "if F.pad(torch.arange(2), (1, 1)).dtype == x.dtype:\n    y = x", "when the graph runs"),
     "maybe the same": ("y = x * 2 if x.contiguous() is x else x", "one tensor"),
     "maybe the same, to": ("y = x * 2 if x.to(torch.float32) is x else x", "one tensor"),
     "maybe a leaf": ("y = x if w.float().is_leaf else x * 2", "when the graph runs"),
