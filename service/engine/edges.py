@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch import Tensor
 from service.engine.limits import Limits
 from service.engine.plan import Plan, Step
 from service.engine.report import Trace, Wanted
-from service.engine.run import run_backward, run_forward
+from service.engine.run import Run, run_backward, run_forward
 
 
 class Use(NamedTuple):
@@ -30,20 +31,37 @@ class Use(NamedTuple):
 
 
 def trace_uses(plan: Plan, leaves: Sequence[Tensor], limits: Limits, seed: int) -> list[Use]:
-    """Run ``plan`` once more with every use split; return the uses in the request's order.
+    """Run ``plan`` once more with every use split; return the uses in the request's order."""
+    return run_split(plan, leaves, limits, seed)[1]
 
-    ``leaves`` are those of the first run; fresh ones are made of them, so no gradient is touched.
+
+def run_split(
+    plan: Plan, leaves: Sequence[Tensor], limits: Limits, seed: int, *, retain_all: bool = False
+) -> tuple[Run, list[Use]]:
+    """Run ``plan`` once more with every use split; return the run and the uses.
+
+    Args:
+        plan: of the graph.
+        leaves: those of the first run; fresh ones are made of them, so no gradient is touched.
+        limits: as in the first run.
+        seed: as in the first run.
+        retain_all: whether every result retains its gradient too.
+
+    The uses are in the request's order.
     """
     uses: dict[int, list[Use]] = {}
     steps = [_split(step, plan, uses) for step in plan.steps]
     fresh = [leaf.detach().requires_grad_(leaf.requires_grad) for leaf in leaves]
     run = run_forward(replace(plan, steps=steps), fresh, limits, seed)
     in_order = [use for index in sorted(uses) for use in uses[index]]
-    for use in in_order:
-        if use.view.requires_grad:
-            use.view.retain_grad()
+    retaining = [use.view for use in in_order]
+    if retain_all:
+        retaining += chain.from_iterable(run.results)
+    for tensor in retaining:
+        if tensor.requires_grad:
+            tensor.retain_grad()
     run_backward(run, limits)
-    return in_order
+    return run, in_order
 
 
 def _split(step: Step, plan: Plan, uses: dict[int, list[Use]]) -> Step:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from service.contract.response import GradStatus
 
+CAN_REQUIRE_GRAD = ("float", "bfloat", "complex")
+"""What the names of the dtypes start with that can require grad."""
 LEAF_NOT_ON_PATH = (
     "{id} requires grad, but no gradient reached it, so its .grad stays None: no root depends on "
     "it through autograd, or the ops between pass it none; use it on the way to a root."
@@ -42,13 +44,29 @@ NOTES: dict[GradStatus, str] = {
 }
 
 
-def note(status: GradStatus, node: str, op: str | None) -> str:
-    """Return the sentence for a node; ``op`` is None for a leaf."""
+def note(
+    status: GradStatus, node: str, op: str | None, dtype: str = "float32", *, reads: bool = True
+) -> str:
+    """Return the sentence for a node.
+
+    Args:
+        status: the node's.
+        node: its id.
+        op: the op that made it, None for a leaf.
+        dtype: the node's.
+        reads: whether the op has inputs.
+    """
     if op is None and status is GradStatus.NOT_ON_PATH:
         return LEAF_NOT_ON_PATH.format(id=node)
-    if op is None and status is GradStatus.CONSTANT:
+    if status is GradStatus.CONSTANT and (op is None or not reads):
+        what = "is a leaf without requires_grad" if op is None else f"is made by {op} of no node"
+        if not dtype.startswith(CAN_REQUIRE_GRAD):
+            return (
+                f"{node} {what}, and of dtype {dtype}, which cannot require grad; give it a "
+                "floating or complex dtype and requires_grad if it should have a gradient."
+            )
         return (
-            f"{node} is a leaf without requires_grad, so autograd does not track it; set "
-            "requires_grad to true to get its gradient."
+            f"{node} {what}, so autograd does not track it; set requires_grad to true to get its "
+            "gradient."
         )
     return NOTES[status].format(id=node, op=op)

@@ -120,12 +120,15 @@ def describe(run: Run) -> list[Node]:
     """
     path: set[tuple[Any, int]] | None = None
     backward = bool(run.roots)
+    looked_at: Sequence[int] = ()
+    cut = False
     nodes = []
     for name, op, tensor, uses in _all(run):
         grad = None
         tracked, leaf, retains = tensor.requires_grad, tensor.is_leaf, tensor.retains_grad
         if not tracked:
-            cut = any(run.slots[slot].requires_grad for slot in uses)
+            if uses is not looked_at:  # outputs of one op share what it uses, perhaps thousands
+                looked_at, cut = uses, any(run.slots[slot].requires_grad for slot in uses)
             status = GradStatus.NON_DIFFERENTIABLE if cut else GradStatus.CONSTANT
         elif not backward:
             status = GradStatus.NO_BACKWARD
@@ -193,8 +196,12 @@ def write_nodes(nodes: Sequence[Node], wanted: Wanted) -> list[Trace]:
     if Include.STATS in include:
         fill(traces, "stats", map(_stats, nodes))
     if Include.NOTES in include:
-        fill(traces, "note", (note(node.status, node.id, node.op) for node in nodes))
+        fill(traces, "note", map(_note, nodes))
     return traces
+
+
+def _note(node: Node) -> str:
+    return note(node.status, node.id, node.op, node.trace["dtype"], reads=bool(node.uses))
 
 
 def _stats(node: Node) -> Trace:

@@ -20,10 +20,10 @@ from torch import Tensor
 from torch._utils import _flatten_dense_tensors as laid_end_to_end
 from torch._utils import _unflatten_dense_tensors as taken_apart
 
-from service.engine.write_tensor import json_fragment
+from service.engine.write_tensor import MAX_AXES, json_fragment
 
 SMALL: Final = 64
-"""Elements up to which lists are quicker than an array."""
+"""Elements up to which lists are quicker than an array; orjson prints 254 lists in each other."""
 
 FLOATS: Final = frozenset({torch.float32, torch.float64})
 PRINTED_AS_LISTS: Final = FLOATS | {torch.int64, torch.int32, torch.uint8, torch.bool}
@@ -46,7 +46,8 @@ def json_fragments(tensors: Sequence[Tensor | None]) -> list[Any]:
         if tensor is None:
             continue
         dtype = tensor.dtype
-        if dtype not in PRINTED_AS_LISTS or not 0 < tensor.numel() <= SMALL:
+        few = 0 < tensor.numel() <= SMALL and tensor.dim() <= MAX_AXES
+        if not few or dtype not in PRINTED_AS_LISTS:
             fragments[place] = json_fragment(tensor)
             continue
         try:

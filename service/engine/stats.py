@@ -106,9 +106,10 @@ def _of_many(flat: Tensor) -> tuple[Moments, Counts]:
     if not count:
         return Moments(), counts
     scale = _scale(max(-low, high))
-    mean = math.fsum(part / scale for part in sums) / count
-    if not math.isfinite(mean):
-        mean = math.fsum(float((numbers / scale).sum()) for _, numbers in blocks()) / count
+    parts = [part / scale for part in sums]
+    if not all(map(math.isfinite, parts)):
+        parts = [float((numbers / scale).sum()) for _, numbers in blocks()]
+    mean = math.fsum(parts) / count
     squares, deviations = [], []
     for _, numbers in blocks():
         scaled = np.multiply(numbers, 1 / scale, out=numbers)
@@ -126,9 +127,9 @@ def _blocks(flat: Tensor) -> Iterator[tuple[Tensor, Numbers]]:
     for start in range(0, flat.numel(), BLOCK):
         block = flat[start : start + BLOCK]
         if block.is_complex():
-            numbers = block.to(torch.complex128).abs().numpy()
-            finite = block.isfinite().numpy()
+            numbers = block.to(torch.complex128).abs().numpy(force=True)
+            finite = block.isfinite().numpy(force=True)
         else:
-            numbers = block.to(torch.float64, copy=True).numpy()
+            numbers = block.to(torch.float64, copy=True).numpy(force=True)
             finite = np.isfinite(numbers)
         yield block, numbers if finite.all() else numbers[finite]

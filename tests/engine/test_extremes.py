@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from service.contract.problem import BadRoot
+from service.engine.dtypes import DTYPES
 from service.engine.job import SAFETENSORS, Engine
 from service.engine.json_text import LONG_TEXT
 from service.engine.safetensors_file import read_file, write_file
@@ -152,6 +153,21 @@ def test_more_axes_than_numpy_has_are_traced(encoding: str) -> None:
     assert answer["nodes"][1]["shape"] == [1] * 70
     assert answer["nodes"][0]["stats"]["grad"]["max"] == 1.0
     assert answer["health"]["nonfinite_value"] is None
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("axes", [250, 300])
+def test_more_axes_than_orjson_nests_lists_are_traced(dtype: str, axes: int) -> None:
+    one: Any = True if dtype == "bool" else [1, 0] if dtype.startswith("complex") else 1
+    request = {
+        "leaves": [leaf("a", [one], dtype=dtype, requires_grad=False)],
+        "ops": [op("b", "reshape", "a", shape=[1] * axes)],
+        "backward": [],
+    }
+    value = trace(request)["nodes"][1]["value"]
+    for _ in range(axes):
+        [value] = value
+    assert value == one
 
 
 def test_a_nan_in_many_axes_is_found() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
+
+import pytest
 
 from tests.engine.asking import leaf, op, trace
 
@@ -137,3 +140,201 @@ def test_every_leaf_without_gradient_has_its_reason() -> None:
         "aside": ("leads_to_no_root", []),
         "zero": ("all_zeros", []),
     }
+
+
+def test_of_several_uses_the_one_whose_backward_made_it_is_blamed() -> None:
+    """`exp` uses x as well, and later, but what it contributes is finite."""
+    request = {
+        "leaves": [leaf("x", [0.0, 1.0])],
+        "ops": [
+            op("s", "sqrt", "x"),
+            op("e", "exp", "x"),
+            op("a", "add", "s", "e"),
+            op("out", "sum", "a"),
+        ],
+    }
+    found = health(request)["nonfinite_grad"]
+    assert (found["node"], found["made_by"], found["op"]) == ("x", "s", "sqrt")
+    assert "the backward of sqrt (s) made it" in found["note"]
+
+
+def test_an_op_that_passes_something_finite_is_no_giver() -> None:
+    """`f` has an infinite gradient, of which `floor` passes zeros to h; `s` makes the one of h."""
+    request = {
+        "leaves": [leaf("x", [0.0])],
+        "ops": [
+            op("h", "mul", "x", other=1),
+            op("s", "sqrt", "h"),
+            op("f", "floor", "h"),
+            op("r", "sqrt", "f"),
+            op("out", "add", "s", "r"),
+        ],
+        "backward": [{"node": "out", "gradient": [1]}],
+    }
+    found = health(request)["nonfinite_grad"]
+    assert (found["node"], found["made_by"]) == ("f", "r")
+    assert found["producers"] == ["f", "h"]
+    assert found["propagators"] == ["x"]
+
+
+def test_a_root_that_is_also_used_has_its_own_gradient_to_blame() -> None:
+    request = {
+        "leaves": [leaf("x", 1.0)],
+        "ops": [op("h", "mul", "x", other=2), op("m", "mul", "h", other=2)],
+        "backward": [{"node": "h", "gradient": "NaN"}, {"node": "m"}],
+    }
+    found = health(request)["nonfinite_grad"]
+    assert (found["node"], found["made_by"], found["op"]) == ("h", None, None)
+    assert "backward started from" in found["note"]
+
+
+def test_parts_that_only_together_are_infinite_are_nobodys_backward() -> None:
+    request = {
+        "leaves": [leaf("x", 1.0)],
+        "ops": [op("h", "mul", "x", other=3e38), op("m", "mul", "x", other=3e38)],
+        "backward": [{"node": "h"}, {"node": "m"}],
+    }
+    found = health(request)["nonfinite_grad"]
+    assert (found["node"], found["made_by"], found["kind"]) == ("x", None, "Infinity")
+    assert "not their sum" in found["note"]
+
+
+def test_what_comes_through_a_gradient_is_blamed_on_it() -> None:
+    """The second derivative of z^1.5 is infinite at 0, and `y` itself gets no gradient."""
+    request = {
+        "leaves": [leaf("x", 0.0)],
+        "ops": [
+            op("z", "mul", "x", other=1),
+            op("y", "pow", "z", exponent=1.5),
+            op("g", "autograd.grad", "y", "x"),
+        ],
+        "backward": [{"node": "g:0"}],
+    }
+    found = health(request)["nonfinite_grad"]
+    assert (found["node"], found["made_by"], found["op"]) == ("z", "g:0", "autograd.grad")
+    assert (found["producers"], found["propagators"]) == (["z"], ["x"])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor"), [("float32", 1e10), ("float16", 300), ("float32", 1e38)]
+)
+def test_gradients_that_grow_beyond_their_dtype_explode(dtype: str, factor: float) -> None:
+    found = health(chain("mul", 12, other=factor) | {"dtype": dtype})
+    flow = found["gradient_flow"]
+    assert (flow["verdict"], flow["ratio"]) == ("exploding", None)
+    assert found["nonfinite_grad"]["kind"] == "Infinity"
+
+
+def given(*gradient: Any) -> dict[str, Any]:
+    """Return a chain of depth 6 that passes the gradients on as they are."""
+    request = chain("mul", 6, other=1)
+    return request | {
+        "ops": request["ops"][:-1],
+        "backward": [{"node": "h5", "gradient": gradient}],
+    }
+
+
+def test_gradients_that_stay_what_they_are_are_steady_whatever_they_are() -> None:
+    assert health(given(0, 0))["gradient_flow"]["verdict"] == "steady"
+    assert health(given("Infinity", "Infinity"))["gradient_flow"]["verdict"] == "steady"
+    complex64 = given([3e38, 3e38]) | {"leaves": [leaf("x", [[1, 1]])], "dtype": "complex64"}
+    flow = health(complex64)["gradient_flow"]
+    assert (flow["verdict"], flow["ratio"], len(flow["levels"])) == ("steady", 1.0, 7)
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"),
+    [(0.001, "steady"), (0.000999, "vanishing"), (1000, "steady"), (1001, "exploding")],
+)
+def test_a_thousandth_and_a_thousand_times_are_the_bounds(factor: float, verdict: str) -> None:
+    names = ["neg", "neg", "mul", "neg", "neg", "sum"]
+    ops = [op(f"h{i}", name, f"h{i - 1}" if i else "x") for i, name in enumerate(names)]
+    ops[2]["attrs"] = {"other": factor}
+    request = {"leaves": [leaf("x", [1.0, 2.0])], "ops": ops, "dtype": "float64"}
+    flow = health(request)["gradient_flow"]
+    assert (flow["ratio"], flow["verdict"]) == (factor, verdict)
+
+
+def test_a_level_tells_the_median_of_all_its_nodes_with_a_gradient() -> None:
+    request = {
+        "dtype": "float64",
+        "leaves": [leaf("a", 1.0), leaf("b", 3.0), leaf("e", [], shape=[0])],
+        "ops": [op("m", "mul", "a", "b"), op("s", "sum", "e"), op("out", "add", "m", "s")],
+    }
+    levels = health(request)["gradient_flow"]["levels"]
+    assert levels[-1] == {"depth": 2, "nodes": 3, "grad_rms": 2.0}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "relu",
+        "nn.functional.relu",
+        "nn.functional.relu6",
+        "aten.relu.default",
+        "aten.relu6.default",
+    ],
+)
+def test_every_relu_of_the_catalogue_is_looked_at(kind: str) -> None:
+    request = {"leaves": [leaf("x", [[-1.0]])], "ops": [op("r", kind, "x"), op("out", "sum", "r")]}
+    assert [dead["node"] for dead in health(request)["dead_relus"]] == ["r"]
+
+
+def test_only_a_cut_on_the_way_to_a_root_is_the_reason() -> None:
+    request = {
+        "leaves": [leaf("x", [1.0, 2.0]), leaf("z", [1.0, 2.0]), leaf("y", 1.0)],
+        "ops": [
+            op("i", "argmax", "x"),
+            op("d", "detach", "z"),
+            op("s", "sum", "d"),
+            op("j", "argmax", "z"),
+            op("out", "add", "y", "s"),
+        ],
+    }
+    found = health(request)["leaves_without_grad"]
+    assert [(one["node"], one["reason"], one["cut_at"]) for one in found] == [
+        ("x", "leads_to_no_root", []),
+        ("z", "cut", ["d"]),
+    ]
+
+
+def test_a_leaf_that_only_an_op_without_outputs_uses_is_used() -> None:
+    request = {
+        "leaves": [leaf("x", [], shape=[0, 2]), leaf("y", 1.0)],
+        "ops": [op("u", "unbind", "x"), op("out", "neg", "y")],
+    }
+    [found] = health(request)["leaves_without_grad"]
+    assert (found["node"], found["reason"]) == ("x", "leads_to_no_root")
+
+
+def test_an_op_that_passes_no_gradient_is_told_of() -> None:
+    """The root is computed from x, so the note may not say that nothing of it leads to a root."""
+    request = {"leaves": [leaf("x", [1.0])], "ops": [op("out", "norm", "x", p=0)]}
+    [found] = health(request)["leaves_without_grad"]
+    assert "the ops between pass it no gradient" in found["note"]
+
+
+def test_zeros_of_more_axes_than_pytorch_reduces_are_seen() -> None:
+    request = {
+        "ops": [op("w", "ones", size=[1] * 70, requires_grad=True), op("out", "mul", "w", other=0)]
+    }
+    [found] = health(request)["leaves_without_grad"]
+    assert (found["node"], found["reason"]) == ("w", "all_zeros")
+
+
+def test_a_large_graph_in_which_all_is_wrong_is_diagnosed_in_time() -> None:
+    """Time that grows with the square of the nodes would be minutes here."""
+    count = 20_000
+    numbers = range(count)
+    ops = [op("d0", "add", "x0", "x1")]
+    ops += [op(f"d{number}", "add", f"x{number}", f"d{number - 1}") for number in numbers[1:]]
+    request = {
+        "leaves": [*(leaf(f"x{number}", "NaN") for number in numbers), leaf("z", "NaN")],
+        "ops": [*ops, op("out", "mul", "z", "z")],
+        "include": ["health"],
+    }
+    start = time.process_time()
+    found = trace(request)["health"]
+    assert time.process_time() - start < 30
+    assert found["nonfinite_value"]["producers"] == [f"x{number}" for number in range(20)]
+    assert [one["reason"] for one in found["leaves_without_grad"]] == ["leads_to_no_root"] * 20

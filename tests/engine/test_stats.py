@@ -125,6 +125,15 @@ def test_the_largest_float64_overflow_nothing_but_the_norm(size: int) -> None:
     assert tiny["mean"] == tiny["min"] == 5e-324
 
 
+def test_sums_that_overflow_both_ways_are_no_error() -> None:
+    """The block of the largest sums up to inf, that of the smallest to -inf."""
+    largest = torch.full((64,), 1.7e308, dtype=torch.float64)
+    told = tensor_stats(torch.cat([largest, -largest]))
+    assert (told["min"], told["max"], told["mean"]) == (-1.7e308, 1.7e308, 0.0)
+    assert told["std"] == pytest.approx(1.7e308)
+    assert told["norm"] is None
+
+
 @pytest.mark.parametrize("size", [2, SMALL + 2])
 def test_integers_are_exact(size: int) -> None:
     tensor = torch.tensor([2**63 - 1, -(2**63)] * (size // 2))

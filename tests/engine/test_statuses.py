@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -66,6 +67,20 @@ def test_what_is_computed_of_constants_is_constant_also_through_attrs() -> None:
     assert (found["k"], found["a"], found["g"]) == ("constant", "constant", "non_differentiable")
 
 
+def test_an_op_of_many_inputs_and_outputs_is_looked_at_once() -> None:
+    """Time that grows with inputs times outputs would be most of a minute here."""
+    names = [f"k{number}" for number in range(20_000)]
+    request = {
+        "leaves": [leaf(name, 1.0, requires_grad=False) for name in names],
+        "ops": [op("b", "broadcast_tensors", *names)],
+        "backward": [],
+    }
+    start = time.process_time()
+    nodes = nodes_of(request)
+    assert time.process_time() - start < 15
+    assert {node["grad_status"] for node in nodes.values()} == {"constant"}
+
+
 def test_forward_only_leaves_no_gradient_anywhere() -> None:
     found = statuses(
         op("h", "mul", "x", other=2, retain_grad=True), op("out", "sum", "h"), backward=[]
@@ -106,6 +121,30 @@ def test_every_status_has_a_note_that_names_the_node() -> None:
     for status in GradStatus:
         for name in (None, "mul"):
             assert note(status, "n7", name).startswith("n7 ")
+
+
+def test_the_note_of_a_constant_asks_for_nothing_that_would_be_refused() -> None:
+    request = {
+        "leaves": [
+            X,
+            leaf("k", 1.0, requires_grad=False),
+            leaf("i", 1, requires_grad=False, dtype="int64"),
+        ],
+        "ops": [
+            op("o", "ones", size=[2]),
+            op("r", "arange", end=3),
+            op("c", "neg", "k"),
+            op("out", "sum", "x"),
+        ],
+        "include": ["notes"],
+    }
+    notes = {name: node["note"] for name, node in nodes_of(request).items()}
+    for name in ("i", "r"):
+        assert "int64, which cannot require grad" in notes[name]
+    for name in ("k", "o"):
+        assert "set requires_grad to true" in notes[name]
+    assert "on a floating leaf that it depends on" in notes["c"]
+    assert "depends on nothing" not in notes["o"]
 
 
 def test_the_note_of_an_unretained_result_says_what_to_change() -> None:
