@@ -99,4 +99,4 @@ lock: $(STAMP)  ## Write deploy/requirements.lock: what the image takes, with ha
 	  --output-file deploy/requirements.lock pyproject.toml
 
 clean:  ## Remove what make made, the .venv too
-	rm -rf $(VENV) build dist site sdk artifacts .coverage .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site sdk artifacts .coverage .pytest_cache .hypothesis .mypy_cache .ruff_cache

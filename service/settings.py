@@ -1,7 +1,7 @@
 """What an operator can set, as one frozen object.
 
-``main`` makes it once (:meth:`Settings` reads the environment, and nothing else does) and passes it
-down. The names, units and defaults of every setting are described in ``docs/settings.md``.
+``main`` makes it once (:func:`from_environment` reads the environment, and nothing else does) and
+passes it down. The names, units and defaults of every setting are in ``docs/settings.md``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEGABYTE = 2**20
@@ -217,3 +217,29 @@ _LIMITS = (
     "max_elements",
     "max_result_elements",
 )
+
+
+class SettingsRefused(ValueError):
+    """A variable makes no sense: a line for each, which names it and never its value."""
+
+
+def from_environment(**given: Any) -> Settings:
+    """Return the settings in force: what is ``given``, and not None, before GRADTRACE_* variables.
+
+    Raises:
+        SettingsRefused: a variable makes no sense; the message names it and says why.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        complaint = _complaint(error)
+    raise SettingsRefused(complaint)  # apart from what caused it, which knows the values
+
+
+def _complaint(refused: ValidationError) -> str:
+    """Return a line for each variable; never its value, which may be a key."""
+    prefix = Settings.model_config["env_prefix"]
+    return "\n".join(
+        f"{prefix}{str(one['loc'][0]).upper()}: {one['msg'].removeprefix('Value error, ')}"
+        for one in refused.errors(include_url=False, include_input=False)
+    )

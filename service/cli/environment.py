@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import typer
-from pydantic import ValidationError
 
-from service.settings import Settings
+from service.settings import Settings, SettingsRefused, from_environment
 
 
 def settings(**given: Any) -> Settings:
@@ -17,15 +16,6 @@ def settings(**given: Any) -> Settings:
         typer.BadParameter: a variable makes no sense; the message names it and says why.
     """
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        raise typer.BadParameter(_complaint(error)) from None
-
-
-def _complaint(refused: ValidationError) -> str:
-    """Return a line for each variable; never its value, which may be a key."""
-    prefix = Settings.model_config["env_prefix"]
-    return "\n".join(
-        f"{prefix}{str(one['loc'][0]).upper()}: {one['msg'].removeprefix('Value error, ')}"
-        for one in refused.errors(include_url=False, include_input=False)
-    )
+        return from_environment(**given)
+    except SettingsRefused as error:
+        raise typer.BadParameter(str(error)) from None

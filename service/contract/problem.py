@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -68,10 +68,17 @@ class ProblemCode(StrEnum):
     TIME_LIMIT = "time_limit"
 
 
-class ProblemError(BaseModel):
-    """One thing that is wrong, and where."""
+def _always_there(schema: dict[str, Any]) -> None:
+    """Say of a model's fields that a problem has each of them, given or not."""
+    schema["required"] = list(schema["properties"])
+    for field in schema["properties"].values():
+        field.pop("default", None)
 
-    model_config = ConfigDict(extra="forbid")
+
+class ProblemError(BaseModel):
+    """One thing that is wrong, and where. Fields may be added later, so unknown ones are let by."""
+
+    model_config = ConfigDict(extra="ignore", json_schema_extra=_always_there)
 
     pointer: str = Field(
         description="JSON Pointer (RFC 6901) into the request body; empty for the whole of it.",
@@ -87,9 +94,9 @@ class ProblemError(BaseModel):
 
 
 class Problem(BaseModel):
-    """An error answer: problem details for HTTP APIs (RFC 9457)."""
+    """An error answer: problem details for HTTP APIs (RFC 9457), which may have more fields."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="ignore", json_schema_extra=_always_there)
 
     type: str = Field(
         description="A reference that answers with the description of this kind of problem.",

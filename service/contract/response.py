@@ -10,6 +10,10 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
+
+Absent = SkipJsonSchema[None]
+"""None in Python for a field that the answer does not have: nobody is ever sent null there."""
 
 
 class GradStatus(StrEnum):
@@ -24,10 +28,16 @@ class GradStatus(StrEnum):
     NO_BACKWARD = "no_backward"
 
 
+def _as_sent(schema: dict[str, Any]) -> None:
+    """Take out the defaults: a field that was not asked for is absent, and null says more."""
+    for field in schema.get("properties", {}).values():
+        field.pop("default", None)
+
+
 class ResponseModel(BaseModel):
     """What all parts of an answer share. Fields may be added later, so unknown ones are let by."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", json_schema_extra=_as_sent)
 
 
 class TensorStats(ResponseModel):
@@ -77,14 +87,14 @@ class NodeTrace(ResponseModel):
         default=None,
         description="The gradient like value; null only where PyTorch has none.",
     )
-    value_base64: str | None = Field(
+    value_base64: str | Absent = Field(
         default=None, description="Instead of value where the encoding is base64."
     )
     grad_base64: str | None = Field(
         default=None, description="Instead of grad where the encoding is base64."
     )
-    stats: NodeStats | None = Field(default=None, description="Where asked for.")
-    note: str | None = Field(
+    stats: NodeStats | Absent = Field(default=None, description="Where asked for.")
+    note: str | Absent = Field(
         default=None,
         description="Where asked for: what grad_status says, in words, and what to change.",
     )
@@ -134,7 +144,8 @@ class NonFiniteGrad(ResponseModel):
 
     node: str = Field(description="The first node in backward order whose gradient is not finite.")
     op: str | None = Field(
-        description="The op whose backward made it; null where the root's gradient was not finite."
+        description="The op whose backward made it; null where a root was given it, or where the sum "
+        "of finite parts overflowed."
     )
     made_by: str | None = Field(description="The node of that op.")
     kind: NonFinite = Field(description="NaN where the gradient has one, else Infinity.")
@@ -220,8 +231,8 @@ class TraceResponse(ResponseModel):
     """The answer: every node in the request's order, leaves first."""
 
     nodes: list[NodeTrace] = Field(description="Every leaf, then every output of every op.")
-    edges: list[Edge] | None = Field(default=None, description="Every use, where asked for.")
-    health: Health | None = Field(default=None, description="The diagnosis, where asked for.")
+    edges: list[Edge] | Absent = Field(default=None, description="Every use, where asked for.")
+    health: Health | Absent = Field(default=None, description="The diagnosis, where asked for.")
     warnings: list[str] = Field(description="PyTorch's own warnings that this graph raised.")
     torch_version: str = Field(description="The PyTorch that computed it.", examples=["2.13.0+cpu"])
     device: str = Field(description="Where it was computed.", examples=["cpu"])

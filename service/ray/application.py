@@ -14,7 +14,7 @@ from ray.serve.schema import LoggingConfig
 
 from service.ray.compute import Compute
 from service.ray.replicas import Replicas
-from service.settings import Settings
+from service.settings import Settings, from_environment
 from service.web.app import create_app
 
 INGRESS_REQUESTS = 10_000
@@ -61,8 +61,11 @@ def build(arguments: Arguments) -> Application:
 
     The settings are read here, once, from the environment of whoever deploys; every replica on
     every node gets the same ones.
+
+    Raises:
+        SettingsRefused: a variable makes no sense; the message names it, never its value.
     """
-    settings = Settings()
+    settings = from_environment()
     given = settings.workers if "workers" in settings.model_fields_set else 2
     workers = arguments.workers or given
     computing = settings.model_copy(update={"workers": workers})

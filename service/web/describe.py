@@ -23,6 +23,14 @@ COMPUTED = (
     "time_limit",
 )
 READ = ("body_timeout", "body_too_large", "unsupported_media_type")
+SCRIPT = (
+    "invalid_json",
+    "invalid_request",
+    "unknown_op",
+    "bad_arguments",
+    "memory_limit",
+    "graph_crashed",
+)
 GRAPH = (
     "invalid_json",
     "invalid_request",

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.contract.problem import Problem
 from service.contract.request import DType
-from service.contract.response import TraceResponse
+from service.contract.response import Absent, ResponseModel, TraceResponse
 
 
 class PythonSource(BaseModel):
@@ -20,14 +20,14 @@ class PythonSource(BaseModel):
     )
 
 
-class TraceLine(BaseModel):
+class TraceLine(ResponseModel):
     """One line of a streamed answer: the trace of one request line, or its problem."""
 
     index: int = Field(description="Which line of the request this answers, from 0.", examples=[0])
-    trace: TraceResponse | None = Field(
+    trace: TraceResponse | Absent = Field(
         default=None, description="The answer; absent where there is a problem."
     )
-    problem: Problem | None = Field(
+    problem: Problem | Absent = Field(
         default=None, description="What is wrong with this line; absent where it was traced."
     )
 

@@ -16,7 +16,13 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 import service
-from service.contract.problem import Problem, ProblemCode, problems
+from service.contract.problem import (
+    PROBLEM_MEDIA_TYPE,
+    InvalidRequest,
+    Problem,
+    ProblemCode,
+    problems,
+)
 from service.contract.request import DType, Encoding, Include, TraceRequest
 from service.contract.response import (
     FlowVerdict,
@@ -26,7 +32,7 @@ from service.contract.response import (
     TraceResponse,
 )
 from service.web import examples
-from service.web.describe import OPEN, answers, json_answer
+from service.web.describe import ANSWER_HEADERS, OPEN, Description, answers, json_answer, json_of
 from service.web.models import PythonSource, TraceLine
 
 DESCRIPTION = """\
@@ -37,6 +43,11 @@ The words are PyTorch's: a *leaf* is a tensor that you give, `requires_grad`, `r
 `is_leaf` and `grad_fn` mean what they mean there. `null` for a gradient is only ever "PyTorch has
 no gradient here", and `grad_status` says why. Numbers that are not finite are the strings `"NaN"`,
 `"Infinity"` and `"-Infinity"`.
+
+What is refused before an operation is reached is a Problem too: 400 `invalid_request` where a
+request is not HTTP/1.1, 404 `not_found` and 405 `method_not_allowed` (with `Allow`) for what is not
+described here, and 429 `overloaded` where there are too many connections. HEAD is taken wherever
+GET is.
 """
 TAGS = [
     {"name": "trace", "description": "Values and gradients of every node of a graph."},
@@ -59,6 +70,8 @@ BEARER = {
     "scheme": "bearer",
     "description": "One of the keys of GRADTRACE_API_KEYS, where the service has any.",
 }
+HEAD_TOO_LARGE = "431"
+"""The status of what is refused before any route is known, so no route describes it."""
 WIDTHS = {"integer": "int64", "number": "double"}
 UNUSED = ("HTTPValidationError", "ValidationError", "JsonValue")
 """Schemas of the framework's answers, which nobody gets here, and of any value, which is `{}`."""
@@ -135,6 +148,7 @@ def build(app: FastAPI, root_path: str) -> dict[str, Any]:
     components["schemas"] = dict(sorted(_schemas(components.get("schemas", {}), MODELS).items()))
     components["securitySchemes"] = {"bearer": BEARER}
     _without_default_422(document["paths"])
+    _describe_all_answers(document["paths"])
     _make_plain(document)
     _describe_enums(components["schemas"])
     examples.fill(document["paths"])
@@ -178,6 +192,28 @@ def _without_default_422(paths: dict[str, Any]) -> None:
                 del operation["responses"]["422"]
 
 
+def _describe_all_answers(paths: dict[str, Any]) -> None:
+    """Add the answer that any operation can give; say that what is described is always sent."""
+    for path in paths.values():
+        for operation in path.values():
+            operation["responses"][HEAD_TOO_LARGE] = _head_too_large()
+            for answer in operation["responses"].values():
+                answer["headers"] = {
+                    name: {**header, "required": True} for name, header in answer["headers"].items()
+                }
+
+
+def _head_too_large() -> Description:
+    problem = InvalidRequest("The headers have more than 65536 bytes.").problem()
+    problem.status = int(HEAD_TOO_LARGE)
+    shown = {"summary": "The head is too large", "value": problem.model_dump(mode="json")}
+    return {
+        "description": "`invalid_request`: The head is too large; one of 64 KiB is always taken.",
+        "headers": ANSWER_HEADERS,
+        "content": {PROBLEM_MEDIA_TYPE: json_of("Problem", {str(InvalidRequest.code): shown})},
+    }
+
+
 def _make_plain(node: Any) -> None:
     """Say in place what generators of clients would guess wrong: widths, and what any value is."""
     if isinstance(node, list):
@@ -204,3 +240,4 @@ def _describe_enums(schemas: dict[str, Any]) -> None:
         first = (enum.__doc__ or "").strip().splitlines()[0]
         described["description"] = f"{first}\n\n{rows}"
         described["x-enum-descriptions"] = [meanings[value] for value in described["enum"]]
+        described["x-enum-varnames"] = [enum(value).name for value in described["enum"]]

@@ -12,6 +12,7 @@ from service.web.describe import (
     COMPUTED,
     GRAPH,
     READ,
+    SCRIPT,
     SECURITY,
     TEXT,
     Description,
@@ -70,7 +71,7 @@ def add_routes(app: FastAPI, settings: Settings, computer: Computer) -> None:
             summary="Read a Python script as a graph",
             description="Parses a script (it is never executed) into the TraceRequest it means.",
             responses=answers(
-                [*COMPUTED, *READ, "invalid_json", "invalid_request"],
+                [*COMPUTED, *READ, *SCRIPT],
                 answer({JSON: json_of("TraceRequest", examples.other("imported"))}, "The graph."),
             ),
             openapi_extra=body(

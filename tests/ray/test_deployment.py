@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
 import yaml
 
 from service.settings import Settings
@@ -58,3 +60,26 @@ def test_every_argument_has_a_row_in_the_guide() -> None:
 
     assert done.returncode == 0, done.stderr
     assert [name for name in done.stdout.split() if f"`{name}`" not in guide] == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("GRADTRACE_API_KEYS", "sesame,öpen"), ("GRADTRACE_QUEUE", "many"), ("GRADTRACE_LOG", "loud")],
+)
+def test_a_variable_that_makes_no_sense_is_named_and_never_its_value(
+    variable: str, value: str
+) -> None:
+    if find_spec("ray") is None:
+        missing("the extra gradtrace[ray]")
+    code = "from service.ray.application import Arguments, build; build(Arguments())"
+    environment = {**os.environ, variable: value}
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+
+    assert done.returncode == 1
+    assert f"SettingsRefused: {variable}: " in done.stderr
+    assert "ValidationError" not in done.stderr
+    for part in value.split(","):
+        assert part not in done.stderr
