@@ -147,7 +147,7 @@ def line(graph: Graph, use: Use) -> Line:
     is_complex = source["dtype"].startswith("complex")
     size = contribution_norm(use.grad)
     label = text.tensor(use.grad, LABEL_LIMIT, is_complex=is_complex)
-    if label.endswith("…"):
+    if label.endswith("…") and size is not None:
         label = f"size {text.number(size)}"
     whole = text.tensor(use.grad, TOOLTIP_LIMIT, is_complex=is_complex)
     return Line(

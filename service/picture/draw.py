@@ -201,7 +201,8 @@ def _lines(
     lines: Sequence[Line], sizes: Sequence[Point], placement: Placement
 ) -> Iterable[tuple[str, str]]:
     """Draw the edges and their labels: out of a card at its lower edge, in at its upper one."""
-    largest = max((line.size or 0.0 for line in lines), default=0.0)
+    sizes_known = (line.size for line in lines if line.size and math.isfinite(line.size))
+    largest = max(sizes_known, default=0.0)
     starts = _ports(lines, sizes, placement, outgoing=True)
     ends = _ports(lines, sizes, placement, outgoing=False)
     ranks = _ranks(starts, lines)
@@ -254,7 +255,9 @@ def _ports(
 def _thickness(size: float | None, largest: float) -> float:
     if not size or not largest or not math.isfinite(size):
         return THIN
-    return THIN + (THICK - THIN) * max(0.0, 1 + math.log10(size / largest) / DECADES)
+    # The logarithms' difference: the quotient of 1 and 1e308 squared would be 0.
+    decades = math.log10(size) - math.log10(largest)
+    return THIN + (THICK - THIN) * max(0.0, 1 + decades / DECADES)
 
 
 def _line(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -156,9 +156,9 @@ def _references(op: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield every reference of an op, with the parameter's name where the request says it."""
     for reference in op.get("inputs") or []:
         yield reference, ""
-    waiting = [(value, name) for name, value in (op.get("attrs") or {}).items()]
+    waiting = deque((value, name) for name, value in (op.get("attrs") or {}).items())
     while waiting:
-        value, name = waiting.pop(0)
+        value, name = waiting.popleft()
         if isinstance(value, dict):
             if isinstance(value.get("ref"), str):
                 yield value["ref"], name
@@ -204,19 +204,20 @@ def topological(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
 def gradient_norm(node: Mapping[str, Any]) -> float | None:
     """Return the 2-norm of a node's gradient over its finite elements, None where it has none."""
     stats = (node.get("stats") or {}).get("grad")
-    return None if stats is None else stats["norm"] or 0.0
+    return None if stats is None else stats["norm"]
 
 
-def contribution_norm(grad: Any) -> float:
-    """Return the 2-norm of nested lists over their finite elements."""
-    total, waiting = 0.0, [grad]
+def contribution_norm(grad: Any) -> float | None:
+    """Return the 2-norm of nested lists over their finite elements, None where there are none."""
+    elements, waiting = [], [grad]
     while waiting:
         item = waiting.pop()
         if isinstance(item, list):
             waiting += item
         elif isinstance(item, (int, float)):
-            total += float(item) * float(item)
-    return math.sqrt(total)
+            elements.append(float(item))
+    # Not a sum of squares: that of 1e200 is infinite.
+    return math.hypot(*elements) if elements else None
 
 
 COUNTS = (("NaN", "nan_count"), ("inf", "inf_count"))

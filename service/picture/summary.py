@@ -110,9 +110,9 @@ def _card(graph: Graph, group: Group) -> Card:
             f"gradient in {len(with_grad):,} of {len(nodes):,}",
         ),
     ]
-    if with_grad:
-        norm = math.hypot(*(gradient_norm(node) or 0.0 for node in with_grad))
-        rows.append(Row("grad-text", f"together of size {text.number(norm)}"))
+    norms = [norm for norm in map(gradient_norm, with_grad) if norm is not None]
+    if norms:
+        rows.append(Row("grad-text", f"together of size {text.number(math.hypot(*norms))}"))
     nulls = Counter(node["grad_status"] for node in nodes if not has_gradient(node))
     rows += [Row("soft", f"null {count:,}: {REASONS[why]}") for why, count in sorted(nulls.items())]
     rows += [Row("bad", mark) for mark in spread]

@@ -15,7 +15,7 @@ def number(value: Any) -> str:
     if isinstance(value, str):
         return WORDS.get(value, value)
     if isinstance(value, int):
-        return str(value) if abs(value) < 1_000_000 else f"{value:.3e}"
+        return str(value) if abs(value) < 1_000_000 else _trimmed(f"{value:.3e}")
     return _trimmed(f"{value:.4g}")
 
 

@@ -131,3 +131,22 @@ def test_a_picture_is_stripped_of_what_could_run_or_load(page: Page) -> None:
     )
     assert kept[0] == ".x{}"
     assert kept[1].endswith('height="1"><g><rect class="x"/></g></svg>')
+
+
+def test_numbers_are_written_as_they_were_read(page: Page) -> None:
+    text = '{"a":[2.0,2,-0.0,9007199254740993,1e400,1.50],"b":true,"c":"2.0"}'
+    written = page.evaluate(
+        "async (text) => { const { read, write } = await import('./playground/exact.js');"
+        " const value = read(text); return [write(value), value.a[0] + value.a[1]]; }",
+        text,
+    )
+    assert written == [text, 4]
+
+
+def test_warnings_of_a_graph_without_a_diagnosis_are_shown(page: Page) -> None:
+    words = page.evaluate(
+        "async () => { const { healthPanel } = await import('./playground/health.js');"
+        " return healthPanel({ response: { warnings: ['beware'] } }, () => {})"
+        ".map((part) => part.textContent).join(' '); }"
+    )
+    assert "beware" in words

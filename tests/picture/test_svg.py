@@ -236,3 +236,49 @@ def test_forward_only_says_so() -> None:
 def test_coordinates_are_plain_numbers() -> None:
     for number in re.findall(r' d="([^"]+)"', svg(*golden("micrograd_sanity"))):
         assert re.fullmatch(r"[MCclhz0-9. -]+", number)
+
+
+def test_gradients_near_the_ends_of_float64_are_drawn_by_their_size() -> None:
+    """Their squares are infinite or zero; so is the quotient of the largest and the smallest."""
+    request, _ = chain(["x", "h", "out"])
+    nodes = [node("x", None, grad=1e-300), node("h", grad=1e250), node("out")]
+    edges = [
+        {"from": "x", "to": "h", "input": "self", "grad": [1e-300] * 30},
+        {"from": "h", "to": "out", "input": "self", "grad": [1e250] * 30},
+    ]
+    picture = svg(request, answer(nodes, edges=edges))
+    assert "size 5.477e250" in picture
+    assert "size 5.477e-300" in picture
+    assert sorted(widths(picture).values()) == [1.3, 5.5]
+
+
+def test_a_large_integer_is_as_short_as_a_large_float() -> None:
+    request, response = chain(["x", "out"])
+    response["nodes"][0] |= {"value": 1_234_567, "dtype": "int64"}
+    assert "value 1.235e6<" in svg(request, response)
+
+
+def test_thousands_of_references_in_attrs_are_read_in_a_moment() -> None:
+    request = {
+        "leaves": [{"id": "x", "value": 1, "requires_grad": True}],
+        "ops": [{"id": "s", "op": "stack", "attrs": {"tensors": [{"ref": "x"}] * 3_000}}],
+    }
+    assert (
+        len(re.findall('class="use"', svg(request, answer([node("x", None), node("s")])))) == 3000
+    )
+
+
+def test_a_gradient_of_nan_alone_has_no_size() -> None:
+    request, _ = chain(["x", "out"])
+    many = ["NaN"] * 30
+    nodes = [node("x", None, grad=many, shape=[30]), node("out")]
+    edges = [{"from": "x", "to": "out", "input": "self", "grad": many}]
+    picture = svg(request, answer(nodes, edges=edges))
+    assert "size 0" not in picture
+    assert ">[NaN, NaN, NaN,\u2026<" in picture
+    ids = [f"n{index}" for index in range(400)]
+    request, _ = chain(ids)
+    nodes = [node(name, None if name == "n0" else "relu", grad="NaN") for name in ids]
+    picture = svg(request, answer(nodes))
+    assert "gradient in 20 of 20" in picture
+    assert "together of size" not in picture

@@ -1,12 +1,14 @@
 /* The service, seen from the page. Every error is a problem object, as the service says it. */
 
 import { h } from "./dom.js";
+import { read, write } from "./exact.js";
 
 /** Where the service is: one above this file's folder, so that a path prefix is kept. */
 export const BASE = new URL("../", import.meta.url);
 
 const KEY = "gradtrace-key";
 const JSON_TYPE = "application/json";
+const SENDABLE = /^[\x20-\x7e]+$/;
 
 /** A problem of the service (RFC 9457), or of reaching it. */
 export class ProblemError extends Error {
@@ -37,17 +39,11 @@ export function connect(askForKey) {
       return await fetch(address(path), {
         method: "POST",
         headers,
-        body: JSON.stringify(document_),
+        body: write(document_),
         signal,
       });
     } catch (error) {
-      if (error.name === "AbortError") throw error;
-      throw new ProblemError({
-        code: "unreachable",
-        title: "The service does not answer",
-        detail: "The service could not be reached. Try again in a moment.",
-        errors: [],
-      });
+      throw unreachable(error);
     }
   }
 
@@ -57,25 +53,40 @@ export function connect(askForKey) {
       answer = await send(path, document_, accept, signal);
     }
     if (!answer.ok) throw new ProblemError(await problemOf(answer));
-    return answer;
+    try {
+      return await answer.text();
+    } catch (error) {
+      // It began to answer, then it was gone.
+      throw unreachable(error);
+    }
   }
 
   return {
-    trace: async (request, signal) => (await post("v1/trace", request, JSON_TYPE, signal)).json(),
-    picture: async (request, signal) =>
-      (await post("v1/trace", request, "image/svg+xml", signal)).text(),
+    trace: async (request, signal) => JSON.parse(await post("v1/trace", request, JSON_TYPE, signal)),
+    picture: (request, signal) => post("v1/trace", request, "image/svg+xml", signal),
     importPython: async (source, signal) =>
-      (await post("v1/import/python", { source }, JSON_TYPE, signal)).json(),
-    exportPython: async (request, signal) =>
-      (await post("v1/export/python", request, "text/x-python", signal)).text(),
+      read(await post("v1/import/python", { source }, JSON_TYPE, signal)),
+    exportPython: (request, signal) => post("v1/export/python", request, "text/x-python", signal),
   };
+}
+
+/** Return the problem of not reaching the service; where the page itself gave up, that error. */
+function unreachable(error) {
+  if (error.name === "AbortError") return error;
+  return new ProblemError({
+    code: "unreachable",
+    title: "The service does not answer",
+    detail: "The service could not be reached. Try again in a moment.",
+    errors: [],
+  });
 }
 
 async function problemOf(answer) {
   try {
     const problem = await answer.json();
     if (typeof problem.detail === "string") return { errors: [], ...problem };
-  } catch {
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
     // Not JSON: a proxy answered, not the service.
   }
   return {
@@ -93,7 +104,14 @@ export function keyDialog(dialog, forget) {
   const show = () => {
     forget.hidden = !key.get();
   };
+  const say = (words) => wrong.replaceChildren(...(words ? [h("span", {}, words)] : []));
   let waiting = null;
+  dialog.querySelector("form").addEventListener("submit", (event) => {
+    // Other signs cannot be sent in a header at all.
+    if (event.submitter?.value !== "use" || SENDABLE.test(input.value.trim())) return;
+    event.preventDefault();
+    say("A key has letters, digits and signs of plain English text only. Is this all of it, and nothing else?");
+  });
   forget.addEventListener("click", () => {
     key.forget();
     show();
@@ -101,15 +119,15 @@ export function keyDialog(dialog, forget) {
   show();
   return (wasWrong) => {
     waiting ??= new Promise((resolve) => {
-      wrong.replaceChildren(...(wasWrong ? [h("span", {}, "This key is not one of those in force.")] : []));
+      say(wasWrong ? "This key is not one of those in force." : "");
       input.value = "";
       dialog.returnValue = "";
       dialog.showModal();
       dialog.addEventListener(
         "close",
         () => {
-          const given = dialog.returnValue === "use" && input.value;
-          if (given) key.set(input.value);
+          const given = dialog.returnValue === "use" && input.value.trim();
+          if (given) key.set(given);
           input.value = "";
           waiting = null;
           show();

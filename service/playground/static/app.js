@@ -8,12 +8,18 @@ import { healthPanel } from "./health.js";
 import { pretty } from "./jsontext.js";
 import { Picture, placeholder } from "./picture.js";
 import { Session } from "./session.js";
-import { copy, curl, fromFragment, toFragment } from "./share.js";
+import { copy, curl, fromFragment, isLink, toFragment } from "./share.js";
 import { Store } from "./store.js";
 import { nodeTable } from "./table.js";
 
 const TYPING_PAUSE_MS = 400;
+const SLOW_MS = 700;
 const HINT = "Click a node: a leaf switches its requires_grad, an op its retain_grad.";
+const SUMMARY_HINT = "A large graph: each card stands for several nodes. Choose a single one in the table.";
+const STALE = "The picture shows the last graph that could be traced.";
+const STALE_HINT = "A click changes nothing until the text can be traced.";
+const BROKEN_LINK =
+  "This link carries no graph that can be read; perhaps a part of it was cut off. Here is an example instead.";
 
 const store = new Store({
   view: "python", // what the editor shows: python or json
@@ -46,6 +52,8 @@ const editor = new Editor(byId("editor"), {
     clearTimeout(typing);
     typing = setTimeout(readTyped, TYPING_PAUSE_MS);
     chooser.value = "";
+    showAbout("");
+    session.stop();
     store.set({ text, undo: null });
   },
   run,
@@ -116,6 +124,7 @@ function problemParts(problem, undo) {
       problem.line ? h("button", { type: "button", click: () => editor.goTo(problem.line) }, `Go to line ${problem.line}`) : null,
       undo ? h("button", { type: "button", click: () => session.undo() }, "Undo the click") : null,
     ),
+    ...(problem.hint ? [h("p", { class: "soft" }, problem.hint)] : []),
   ];
 }
 
@@ -142,17 +151,32 @@ store.on(["picture"], ({ picture: text, selected }) => {
   picture.select(selected);
 });
 store.on(["selected"], ({ selected }) => picture.select(selected));
-store.on(["busy"], ({ busy }) => byId("picture").setAttribute("aria-busy", String(busy)));
-byId("contributions").addEventListener("change", (event) => session.redraw(event.target.checked));
+byId("contributions").addEventListener("change", async (event) => {
+  await readTyped();
+  await session.redraw(event.target.checked);
+});
 for (const button of document.querySelectorAll("[data-zoom]")) {
   button.addEventListener("click", () => picture.zoom(button.dataset.zoom));
 }
 
-store.on(["message", "response", "problem"], ({ message, response, problem }) => {
+let slow = 0;
+
+function sayWaiting() {
+  byId("message").hidden = false;
+  byId("message").replaceChildren("Waiting for the service\u2026");
+}
+
+store.on(["busy"], ({ busy }) => {
+  byId("picture").setAttribute("aria-busy", String(busy));
+  clearTimeout(slow);
+  if (busy) slow = setTimeout(sayWaiting, SLOW_MS);
+});
+
+store.on(["message", "response", "problem", "picture", "busy"], ({ message, response, problem }) => {
   byId("message").classList.toggle("said", Boolean(message));
-  if (problem) byId("message").replaceChildren("The picture shows the last graph that could be traced.");
-  else if (!response) byId("message").replaceChildren(HINT);
-  else if (!message) byId("message").replaceChildren(HINT);
+  byId("message").hidden = Boolean(problem && !response);
+  if (problem) byId("message").replaceChildren(problem.clicked ? STALE : `${STALE} ${STALE_HINT}`);
+  else if (!message) byId("message").replaceChildren(picture.isSummary ? SUMMARY_HINT : HINT);
   else {
     byId("message").replaceChildren(
       h("strong", {}, `${message.id}: ${message.which} is ${message.on ? "on" : "off"}. `),
@@ -174,7 +198,10 @@ store.on(["selected", "response", "request"], (fields) => {
 
 let limit;
 const drawTable = (fields) => {
-  if (!fields.response) return;
+  if (!fields.response) {
+    byId("table").replaceChildren();
+    return;
+  }
   const more = (next) => {
     limit = next;
     drawTable(fields);
@@ -184,7 +211,10 @@ const drawTable = (fields) => {
 store.on(["response"], (fields) => {
   limit = undefined;
   drawTable(fields);
-  if (!fields.response) return;
+  if (!fields.response) {
+    for (const id of ["count", "health"]) byId(id).replaceChildren();
+    return;
+  }
   const count = plural(fields.response.nodes.length, "node");
   byId("count").textContent = `${count}, PyTorch ${fields.response.torch_version}, ${Math.round(fields.milliseconds)} ms`;
   byId("health").replaceChildren(...healthPanel(fields, select));
@@ -210,14 +240,21 @@ const COPIES = {
 
 for (const button of document.querySelectorAll("[data-copy]")) {
   button.addEventListener("click", async () => {
-    if (!store.get("request") && button.dataset.copy !== "link") return;
+    await readTyped();
+    const { copy: what } = button.dataset;
+    const problem = store.get("problem");
     try {
-      await copy(await COPIES[button.dataset.copy]());
+      if (what !== "link" && (!store.get("request") || (problem && !problem.clicked))) {
+        byId("copied").textContent = "Not copied: the text cannot be traced";
+        return;
+      }
+      await copy(await COPIES[what]());
       byId("copied").textContent = `${button.textContent} copied`;
     } catch (error) {
       byId("copied").textContent = error.problem?.detail ?? "The browser did not allow it";
+    } finally {
+      setTimeout(() => byId("copied").replaceChildren(), 4000);
     }
-    setTimeout(() => byId("copied").replaceChildren(), 4000);
   });
 }
 
@@ -229,29 +266,40 @@ chooser.append(
   ...examples.map((example) => h("option", { value: example.id }, example.title)),
 );
 
+function showAbout(about) {
+  byId("about").textContent = about;
+  byId("about").hidden = !about;
+}
+
 async function open({ view, text }, about = "") {
   clearTimeout(typing);
   typing = 0;
   picture.reset();
-  byId("about").textContent = about;
-  byId("about").hidden = !about;
+  showAbout(about);
   store.set({ view, text, undo: null, problem: null, message: null, selected: null, response: null, picture: null, request: null });
   showTab(view);
   await session.read(text, view);
   if (!store.get("picture")) byId("picture").replaceChildren(placeholder("The picture comes as soon as the graph can be traced."));
 }
 
-function openExample(id) {
+function openExample(id, about) {
   const example = examples.find((item) => item.id === id) ?? examples[0];
   chooser.value = example.id;
-  return open({ view: "python", text: example.source.join("\n") + "\n" }, example.about);
+  return open({ view: "python", text: example.source.join("\n") + "\n" }, about ?? example.about);
 }
 
+let linked = null;
+
+/** Open the link's graph; return whether there is a link. */
 async function openLink() {
-  const linked = await fromFragment(location.hash);
-  if (!linked) return false;
-  chooser.value = "";
-  await open(linked);
+  if (!isLink(location.hash)) return false;
+  linked = await fromFragment(location.hash);
+  if (linked) {
+    chooser.value = "";
+    await open(linked);
+  } else {
+    await openExample(examples[0].id, BROKEN_LINK);
+  }
   return true;
 }
 
@@ -259,7 +307,11 @@ chooser.addEventListener("change", () => {
   history.replaceState(null, "", location.pathname + location.search);
   openExample(chooser.value);
 });
-window.addEventListener("hashchange", openLink);
+window.addEventListener("hashchange", async () => {
+  if (await openLink()) return;
+  // Back from a link; what someone wrote meanwhile stays.
+  if (!location.hash && linked && linked.text === store.get("text")) await openExample(examples[0].id);
+});
 
 if (!(await openLink())) await openExample(examples[0].id);
 document.body.dataset.ready = "true";

@@ -88,7 +88,8 @@ export class Editor {
     const numbers = Array.from({ length: Math.min(lines, 5000) }, (_, index) =>
       h("span", { class: index + 1 === this.#wrong ? "line wrong" : "line" }, String(index + 1)),
     );
-    this.#gutter.replaceChildren(...numbers);
+    // Lines beyond those have no number, rather than one of another line.
+    this.#gutter.replaceChildren(...numbers, "\n".repeat(lines - numbers.length));
     this.#follow();
   }
 

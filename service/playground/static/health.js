@@ -14,7 +14,8 @@ const VERDICTS = {
 /** Return the panel's content; `select(id)` follows a link to a node. */
 export function healthPanel({ response }, select) {
   const health = response.health;
-  if (!health) return [h("p", { class: "soft pad" }, "No diagnosis for a graph this large.")];
+  const warnings = response.warnings.map((warning) => item("PyTorch warns", true, [warning]));
+  if (!health) return [h("p", { class: "soft pad" }, "No diagnosis for a graph this large."), ...warnings];
   return [
     finding("Values", health.nonfinite_value, "All values are finite.", select),
     finding("Gradients", health.nonfinite_grad, "All gradients are finite.", select),
@@ -28,7 +29,7 @@ export function healthPanel({ response }, select) {
     ...health.leaves_without_grad.map((leaf) =>
       item("No gradient", true, [nodeLink(leaf.node, select), `: ${leaf.note}`]),
     ),
-    ...response.warnings.map((warning) => item("PyTorch warns", true, [warning])),
+    ...warnings,
   ];
 }
 

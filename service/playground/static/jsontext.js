@@ -1,11 +1,13 @@
 /* JSON as people read it, and the way back from a JSON Pointer to a line of it. */
 
+import { Written } from "./exact.js";
+
 const WIDTH = 72;
 
 /** Return `value` as JSON text in which whatever fits stands on one line. */
 export function pretty(value, indent = "") {
   const flat = oneLine(value);
-  if (value === null || typeof value !== "object" || indent.length + flat.length <= WIDTH) return flat;
+  if (value === null || typeof value !== "object" || value instanceof Written || indent.length + flat.length <= WIDTH) return flat;
   const deeper = indent + "  ";
   if (Array.isArray(value)) {
     const items = value.map((item) => deeper + pretty(item, deeper));
@@ -19,11 +21,11 @@ export function pretty(value, indent = "") {
 
 function oneLine(value) {
   if (Array.isArray(value)) return `[${value.map(oneLine).join(", ")}]`;
-  if (value !== null && typeof value === "object") {
+  if (value !== null && typeof value === "object" && !(value instanceof Written)) {
     const members = Object.entries(value).map(([name, item]) => `${JSON.stringify(name)}: ${oneLine(item)}`);
     return `{${members.join(", ")}}`;
   }
-  return JSON.stringify(value);
+  return value instanceof Written ? value.text : JSON.stringify(value);
 }
 
 /**

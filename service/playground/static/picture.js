@@ -77,6 +77,11 @@ export class Picture {
     if (focused) this.#focus(this.#node(focused), false);
   }
 
+  /** Whether the cards stand for groups of nodes, as those of a large graph do. */
+  get isSummary() {
+    return Boolean(this.#svg?.querySelector("[data-group]"));
+  }
+
   /** Show that the picture is of an earlier graph, and which node is the trouble. */
   stale(failed) {
     this.#frame.classList.add("stale");
@@ -98,6 +103,7 @@ export class Picture {
   /** Start over with a size that fits the next picture. */
   reset() {
     this.#zoom = null;
+    this.#svg = null;
     this.#frame.replaceChildren();
   }
 

@@ -3,6 +3,7 @@
 import { ProblemError } from "./api.js";
 import { declaration } from "./chain.js";
 import { isOn, switchOf } from "./details.js";
+import { read, Written, write } from "./exact.js";
 import { lineOf, pretty, syntaxLine } from "./jsontext.js";
 import { assignedOn, shortened, withRequiresGrad, withRetainGrad } from "./script.js";
 
@@ -14,6 +15,9 @@ export class Session {
   #api;
   #store;
   #turn = null;
+  #age = 0; // how often something began that makes what came before it out of date
+  #last = Promise.resolve(); // what is under way, for clicks to wait for
+  #parsed = null; // what the text was read as, traced or not
 
   constructor(api, store) {
     this.#api = api;
@@ -21,42 +25,63 @@ export class Session {
   }
 
   /** Read the text of the editor as a graph, and trace it. */
-  async read(text, view = this.#store.get("view")) {
-    const signal = this.#begin();
-    this.#store.set({ text, view, busy: true });
-    try {
-      const request = await this.#parse(text, view, signal);
-      await this.#trace(request, signal);
-    } catch (error) {
-      this.#fail(error);
-    }
+  read(text, view = this.#store.get("view")) {
+    this.#age += 1;
+    return this.#under(this.#read(text, view));
+  }
+
+  /** Give up what is under way: someone types, and it must not write over that. */
+  stop() {
+    this.#age += 1;
+    this.#turn?.abort();
+    this.#store.set({ busy: false });
   }
 
   /** Switch the editor to Python or JSON: the same graph in other words. */
-  async switchTo(view) {
-    if (view === this.#store.get("view")) return;
-    const request = this.#store.get("request");
-    const signal = this.#begin();
-    if (!request) {
-      this.#store.set({ view });
-      return;
-    }
-    try {
-      const text = view === "json" ? pretty(withoutDefaults(request)) : await this.#python(request, signal);
-      this.#store.set({ view, text });
-      await this.read(text, view);
-    } catch (error) {
-      this.#fail(error);
+  switchTo(view) {
+    return this.#after(async () => {
+      if (view === this.#store.get("view")) return;
+      const request = this.#isAnswered() ? this.#store.get("request") : this.#parsed;
+      if (!request) {
+        await this.#take(view);
+        return;
+      }
+      const signal = this.#begin();
+      this.#store.set({ busy: true });
+      try {
+        const text = view === "json" ? pretty(withoutDefaults(request)) : await this.#python(request, signal);
+        await this.#read(text, view);
+      } catch (error) {
+        this.#fail(error);
+      }
+    });
+  }
+
+  /** Read the text as `view` where it looks like that; what someone wrote is never thrown away. */
+  async #take(view) {
+    const { text, problem } = this.#fields();
+    const fits = !text.trim() || text.trimStart().startsWith("{") === (view === "json");
+    if (fits || !problem) {
+      await this.#read(text, view);
+    } else {
+      const name = view === "json" ? "JSON" : "Python";
+      this.#store.set({ problem: { ...problem, hint: `It can be shown as ${name} as soon as it can be read.` } });
     }
   }
 
   /** Flip a leaf's requires_grad or an op's retain_grad, trace again, and say what came of it. */
-  async toggle(id) {
+  toggle(id) {
+    return this.#after(() => this.#toggle(id));
+  }
+
+  async #toggle(id) {
+    // The picture is of an earlier graph, and the text someone's own: a click would write over it.
+    if (!this.#isAnswered()) return;
     const { request, response, view, text } = this.#fields();
     const which = request && switchOf(request, response, id);
     if (!which) return;
     const on = !isOn(request, response, id);
-    const changed = structuredClone(request);
+    const changed = read(write(request));
     declaration(changed, id).item[which] = on;
     const signal = this.#begin();
     this.#store.set({ busy: true, undo: { text, view }, selected: id });
@@ -83,15 +108,19 @@ export class Session {
   }
 
   /** Draw again, with contributions or without. */
-  async redraw(contributions) {
+  redraw(contributions) {
     this.#store.set({ contributions });
-    const request = this.#store.get("request");
-    if (!request) return;
-    try {
-      this.#store.set({ picture: await this.#draw(request, this.#begin()) });
-    } catch (error) {
-      this.#fail(error);
-    }
+    return this.#after(async () => {
+      const request = this.#store.get("request");
+      if (!request || !this.#isAnswered()) return;
+      const signal = this.#begin();
+      this.#store.set({ busy: true });
+      try {
+        this.#store.set({ picture: await this.#draw(request, signal), busy: false });
+      } catch (error) {
+        this.#fail(error);
+      }
+    });
   }
 
   /** Return the graph as a script that runs by itself. */
@@ -100,8 +129,38 @@ export class Session {
   }
 
   #fields() {
-    const names = ["request", "response", "view", "text"];
+    const names = ["request", "response", "view", "text", "problem"];
     return Object.fromEntries(names.map((name) => [name, this.#store.get(name)]));
+  }
+
+  /** Return whether the text is what was traced last: what a click led to counts, and can be undone. */
+  #isAnswered() {
+    const { problem } = this.#fields();
+    return !problem || problem.clicked !== null;
+  }
+
+  /** Remember what is under way, for the next click to wait for. */
+  #under(work) {
+    this.#last = work.catch(() => {});
+    return work;
+  }
+
+  /** Do `task` after what is under way; not at all where that was given up for something else. */
+  #after(task) {
+    const [before, age] = [this.#last, this.#age];
+    return this.#under(before.then(() => (age === this.#age ? task() : undefined)));
+  }
+
+  async #read(text, view) {
+    const signal = this.#begin();
+    this.#parsed = null;
+    this.#store.set({ text, view, busy: true });
+    try {
+      this.#parsed = await this.#parse(text, view, signal);
+      await this.#trace(this.#parsed, signal);
+    } catch (error) {
+      this.#fail(error);
+    }
   }
 
   /** Stop what is under way; what comes next has this signal. */
@@ -114,7 +173,7 @@ export class Session {
   async #parse(text, view, signal) {
     if (view === "python") return this.#api.importPython(text, signal);
     try {
-      const request = JSON.parse(text);
+      const request = read(text);
       if (request && typeof request === "object" && !Array.isArray(request)) return request;
     } catch (error) {
       throw new ProblemError({
@@ -135,8 +194,7 @@ export class Session {
   }
 
   async #trace(request, signal) {
-    const size = (request.leaves?.length ?? 0) + (request.ops?.length ?? 0);
-    const include = size > LARGE_FROM ? LARGE : EVERYTHING;
+    const include = isLarge(request) ? LARGE : EVERYTHING;
     const start = performance.now();
     const response = await this.#api.trace({ ...request, encoding: "json", include }, signal);
     const milliseconds = performance.now() - start;
@@ -155,7 +213,8 @@ export class Session {
   }
 
   #draw(request, signal) {
-    const include = this.#store.get("contributions") ? ["edges"] : [];
+    // A summary shows no contributions, and for them the graph is run a second time.
+    const include = this.#store.get("contributions") && !isLarge(request) ? ["edges"] : [];
     return this.#api.picture({ ...request, encoding: "json", include }, signal);
   }
 
@@ -203,6 +262,8 @@ export class Session {
   }
 }
 
+const isLarge = (request) => (request.leaves?.length ?? 0) + (request.ops?.length ?? 0) > LARGE_FROM;
+
 /** Return the line (from 1) of the editor's text that a problem speaks of, 0 where there is none. */
 function place(problem, text, view) {
   if (problem.line) return problem.line;
@@ -216,12 +277,12 @@ function place(problem, text, view) {
 
 /** Return whether two requests say the same, fields that say nothing aside. */
 function same(one, other) {
-  return JSON.stringify(ordered(withoutDefaults(one))) === JSON.stringify(ordered(withoutDefaults(other)));
+  return write(ordered(withoutDefaults(one))) === write(ordered(withoutDefaults(other)));
 }
 
 function ordered(value) {
   if (Array.isArray(value)) return value.map(ordered);
-  if (value === null || typeof value !== "object") return value;
+  if (value === null || typeof value !== "object" || value instanceof Written) return value;
   return Object.fromEntries(Object.keys(value).sort().map((name) => [name, ordered(value[name])]));
 }
 

@@ -1,10 +1,11 @@
 /* Ways out of the page: a link that carries the graph in its fragment, curl, Python, JSON. */
 
-import { address, key } from "./api.js";
+import { address, key, ProblemError } from "./api.js";
 import { pretty } from "./jsontext.js";
 
 const NAME = "graph";
 const LIMIT = 4_000_000;
+const LONGEST = 1_000_000; // of a link: browsers refuse addresses of 2 MB
 const PLAIN = "0.";
 const DEFLATED = "1.";
 
@@ -32,10 +33,20 @@ async function through(stream, bytes) {
 /** Return the fragment of a link to what the editor shows; nothing is stored anywhere. */
 export async function toFragment({ view, text }) {
   const bytes = new TextEncoder().encode(JSON.stringify({ view, text }));
-  if (typeof CompressionStream === "undefined") return `#${NAME}=${PLAIN}${toBase64(bytes)}`;
-  const packed = await through(new CompressionStream("deflate-raw"), bytes);
-  return `#${NAME}=${DEFLATED}${toBase64(packed)}`;
+  if (bytes.length > LIMIT) throw tooLarge();
+  const packed =
+    typeof CompressionStream === "undefined"
+      ? PLAIN + toBase64(bytes)
+      : DEFLATED + toBase64(await through(new CompressionStream("deflate-raw"), bytes));
+  if (packed.length > LONGEST) throw tooLarge();
+  return `#${NAME}=${packed}`;
 }
+
+const tooLarge = () =>
+  new ProblemError({ code: "too_large", detail: "Too large for a link: copy the JSON", errors: [] });
+
+/** Return whether a fragment is meant to carry a graph. */
+export const isLink = (fragment) => new URLSearchParams(fragment.replace(/^#/, "")).has(NAME);
 
 /** Return `{view, text}` of a fragment, null where it carries no graph that can be read. */
 export async function fromFragment(fragment) {
@@ -69,6 +80,7 @@ export async function copy(text) {
   area.className = "hidden";
   document.body.append(area);
   area.select();
-  document.execCommand("copy");
+  const done = document.execCommand("copy");
   area.remove();
+  if (!done) throw new Error("refused");
 }
