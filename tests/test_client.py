@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import math
+import pickle
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any, ClassVar
 
 import httpx
@@ -137,6 +142,94 @@ def test_complex_arrays_go_in_and_come_out(client: Client, kind: type[np.complex
     np.testing.assert_allclose(answer.grads["z"], 2 * z, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "z",
+    [
+        np.array(3 + 4j),
+        np.arange(6).reshape(2, 3).T + 1j,
+        (np.arange(6) + 1j)[::2],
+        np.array([1 + 2j], ">c16"),
+        np.array([1.0, 2.0], ">f4"),
+    ],
+    ids=["scalar", "columns", "strided", "complex-from-big-end", "float-from-big-end"],
+)
+@pytest.mark.parametrize("beside", [{}, {"w": torch.ones(1)}], ids=["numpy", "torch"])
+def test_arrays_of_any_layout_go_in(client: Client, z: Any, beside: dict[str, Any]) -> None:
+    graph = {"leaves": [{"id": "z"}], "backward": []}
+    got = client.trace_tensors(graph, {"z": z, **beside}).values["z"]
+    np.testing.assert_array_equal(np.asarray(got), z)
+
+
+SPECIAL = {
+    "float64": (0x7FF8000000000001, 0xFFF0000000000000, 0x8000000000000000, 1, 0x3FB999999999999A),
+    "float32": (0x7FC00001, 0xFF800000, 0x80000000, 1, 0x3DCCCCCD),
+    "float16": (0x7E01, 0xFC00, 0x8000, 1, 0x2E66),
+}
+
+
+@pytest.mark.parametrize("dtype", SPECIAL)
+def test_every_bit_goes_in_and_comes_out(client: Client, dtype: str) -> None:
+    """A NaN with a payload, an infinity, -0.0, the smallest number, a tenth."""
+    x = np.array(SPECIAL[dtype], f"u{np.dtype(dtype).itemsize}").view(dtype)
+    sent = {
+        "id": "x",
+        "value_base64": base64.b64encode(x.tobytes()).decode(),
+        "shape": [5],
+        "dtype": dtype,
+    }
+    text = {**sent, "requires_grad": True}
+    ops = [{"id": "y", "op": "dot", "inputs": ["x", "x"]}]
+    answer = client.trace({"leaves": [sent], "backward": [], "encoding": "base64"})
+    assert base64.b64decode(answer.nodes[0].value_base64 or "") == x.tobytes()
+    assert answer.nodes[0].value is None
+    graph = {"leaves": [{"id": "x"}], "backward": []}
+    assert client.trace_tensors(graph, {"x": x}).values["x"].tobytes() == x.tobytes()
+    whole = client.trace({"leaves": [text], "ops": ops, "encoding": "base64"}).nodes[0]
+    tracked = client.trace_tensors(
+        {"leaves": [{"id": "x", "requires_grad": True}], "ops": ops}, {"x": x}
+    )
+    assert base64.b64decode(whole.grad_base64 or "") == tracked.grads["x"].tobytes()
+    numbers = client.trace({"leaves": [sent], "backward": []}).nodes[0].value
+    assert numbers[:2] == ["NaN", "-Infinity"]
+    assert np.array(numbers[2:], dtype).tobytes() == x[2:].tobytes()
+
+
+def test_a_gradient_that_is_not_there_is_not_a_nan(client: Client) -> None:
+    graph = {
+        "leaves": [{"id": "x", "value": math.nan, "requires_grad": True}],
+        "ops": [{"id": "y", "op": "mul", "inputs": ["x", "x"]}],
+    }
+    x, y = client.trace(graph).nodes
+    assert (x.value, x.grad, y.value, y.grad) == ("NaN", "NaN", "NaN", None)
+    tensors = client.trace_tensors(graph, {})
+    assert np.isnan(tensors.grads["x"])
+    assert "y" not in tensors.grads
+
+
+def test_non_finite_numbers_may_stand_beside_tensors(client: Client) -> None:
+    ops = [{"id": "y", "op": "mul", "inputs": ["x"], "attrs": {"other": math.inf}}]
+    answer = client.trace_tensors({"ops": ops, "backward": []}, {"x": np.ones(1)})
+    np.testing.assert_array_equal(answer.values["y"], [math.inf])
+
+
+def test_a_leaf_without_its_tensor_is_the_services_to_refuse(client: Client) -> None:
+    for leaf in ({"id": "w"}, {"requires_grad": True}):
+        with pytest.raises(InvalidRequest):
+            client.trace_tensors({"leaves": [leaf]}, {"x": np.ones(1)})
+
+
+def test_ids_that_the_contract_does_not_have_are_refused(client: Client) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        client.trace({"leaves": [{"id": "größe", "value": 1}]})
+    assert caught.value.errors[0].pointer == "/leaves/0/id"
+    with pytest.raises(InvalidRequest):
+        client.trace_tensors({"backward": []}, {"größe": np.ones(1)})
+    with pytest.raises(NotFound, match="größe"):
+        client.op("größe")
+    with pytest.raises(NotFound):
+        client.op("../trace?x#y%")
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.complex128])
 def test_torch_tensors_say_themselves_whether_they_require_grad(
     client: Client, dtype: torch.dtype
@@ -189,6 +282,43 @@ def test_a_stream_is_answered_in_order_with_an_error_in_its_place(client: Client
     traces = [answer for answer in answers if isinstance(answer, TraceResponse)]
     values = [trace.nodes[0].value for trace in traces]
     assert values == [float(number) for number in range(600) if number != 7]
+
+
+def test_a_stream_may_be_left_early(client: Client, url: str) -> None:
+    endless = iter(lambda: LESSON, None)
+    answers = client.traces(endless)
+    assert isinstance(next(answers), TraceResponse)
+    assert isinstance(client.trace(LESSON), TraceResponse)
+
+    async def ask() -> None:
+        async with AsyncClient(url) as other:
+            async for answer in other.traces(endless):
+                assert isinstance(answer, TraceResponse)
+                break
+            await other.trace(LESSON)
+
+    asyncio.run(ask())
+
+
+def test_a_line_may_be_as_large_as_a_body(client: Client) -> None:
+    number = "1" + "0" * 3_000_000
+    large = {"leaves": [{"id": "x", "value": [1.0] * 500_000}], "backward": []}
+    answers = list(client.traces([LESSON, large, {"leaves": [{"id": number}]}, LESSON]))
+    assert isinstance(answers[1], TraceResponse)
+    assert len(answers[1].nodes[0].value) == 500_000
+    assert isinstance(answers[2], InvalidRequest)
+    assert answers[0] == answers[3]
+
+
+def test_threads_share_a_client(client: Client) -> None:
+    alone = client.trace(LESSON)
+    with ThreadPoolExecutor(8) as threads:
+        assert all(answer == alone for answer in threads.map(client.trace, [LESSON] * 40))
+
+
+def test_a_slash_behind_the_address_is_of_no_matter(url: str) -> None:
+    with Client(url + "/") as client:
+        assert client.op("relu").name == "relu"
 
 
 def test_batches_fit_into_a_sockets_buffers() -> None:
@@ -274,6 +404,13 @@ def test_a_key_of_other_letters_is_sent_all_the_same(reluctant: str) -> None:
     assert sent.encode("latin-1").decode() == "Bearer schlüssel"
 
 
+def test_white_space_around_a_key_is_not_part_of_it(reluctant: str) -> None:
+    """A key that is read from a file ends in a newline."""
+    with Client(reluctant, key="secret\n") as client:
+        client.trace(LESSON)
+    assert Reluctant.keys == ["Bearer secret"]
+
+
 def test_a_full_service_is_asked_again_a_bounded_number_of_times(reluctant: str) -> None:
     Reluctant.refusals = 2
     with Client(reluctant, key="secret", retries=2) as client:
@@ -300,3 +437,174 @@ def test_what_is_no_such_service_is_said_so(reluctant: str) -> None:
         client.ops()
     with Client(f"http://127.0.0.1:{free_port()}") as client, pytest.raises(httpx.ConnectError):
         client.trace(LESSON)
+
+
+TRACE = TraceResponse(nodes=[], warnings=[], torch_version="0", device="cpu").model_dump_json()
+
+
+def answer_of(
+    body: str, kind: str = "application/json", status: str = "200 OK", more: str = ""
+) -> str:
+    """Return an answer as it goes over the line; ``more`` are headers."""
+    length = len(body.encode())
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{more}\r\n{body}"
+    )
+
+
+@contextmanager
+def answering(*answers: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield the address of a server, and the paths that it was asked for.
+
+    Each connection is read up to the end of one request, gets the next of ``answers``, the last
+    one again and again, and is closed.
+    """
+    left = list(answers)
+    paths: list[str] = []
+
+    class Handler(StreamRequestHandler):
+        def handle(self) -> None:
+            head = iter(self.rfile.readline, b"\r\n")
+            paths.append(next(head).decode().split()[1])
+            headers = dict(line.decode().lower().split(": ", 1) for line in head)
+            self.rfile.read(int(headers.get("content-length", "0")))
+            self.wfile.write((left.pop(0) if len(left) > 1 else left[0]).encode())
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", paths
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def both(url: str, graph: dict[str, Any], **options: Any) -> Iterator[Any]:
+    """Yield what the blocking and the asyncio client answer or raise."""
+
+    async def ask() -> Any:
+        async with AsyncClient(url, **options) as client:
+            return await client.trace(graph)
+
+    def block() -> Any:
+        with Client(url, **options) as client:
+            return client.trace(graph)
+
+    for call in (block, lambda: asyncio.run(ask())):
+        try:
+            yield call()
+        except (GradtraceError, UnexpectedAnswer, httpx.HTTPError) as error:
+            yield error
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (answer_of("<html>sign in</html>", "text/html; charset=utf-8"), 200),
+        (answer_of("<html>bad gateway</html>", "text/html", "502 Bad Gateway"), 502),
+        (answer_of("", "text/html", "301 Moved", "Location: https://a.example/\r\n"), 301),
+        (answer_of("not json"), 200),
+        (answer_of("{}"), 200),
+        (answer_of("[]", "application/problem+json", "500 Oh"), 500),
+        (answer_of('{"type": "about:blank"}', "application/problem+json", "403 No"), 403),
+        ("HTTP/1.1 204 No Content\r\n\r\n", 200),
+    ],
+    ids=["page", "bad-gateway", "moved", "text", "object", "list", "other-problem", "nothing"],
+)
+def test_the_answer_of_something_else_says_what_it_is(answer: str, status: int) -> None:
+    with answering(answer) as (url, _):
+        for error in both(url, LESSON):
+            assert isinstance(error, UnexpectedAnswer)
+            assert error.status == status
+            copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - made in this line
+            assert str(copy) == str(error)
+            assert str(status) in str(error)
+
+
+def test_a_tensor_answer_that_is_none_says_so() -> None:
+    for body in ("", "short", "x" * 100, "\x02\0\0\0\0\0\0\0{}"):
+        with answering(answer_of(body, "application/x-safetensors")) as (url, _), Client(url) as it:
+            for tensor in (np.ones(1), torch.ones(1)):
+                with pytest.raises(UnexpectedAnswer):
+                    it.trace_tensors({}, {"x": tensor})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "HTTP/1.1 200 OK\r\n",
+        answer_of(TRACE)[:-5],
+        f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{len(TRACE):x}\r\n{TRACE}\r\n",
+        "SSH-2.0-OpenSSH\r\n",
+    ],
+    ids=["nothing", "head", "body", "chunks", "other-protocol"],
+)
+def test_an_answer_that_breaks_off_is_an_error_of_transport(answer: str) -> None:
+    with answering(answer) as (url, paths):
+        for error in both(url, LESSON):
+            assert isinstance(error, httpx.TransportError)
+        assert len(paths) == 2, "nothing but 429 and 503 is asked again"
+
+
+@pytest.mark.parametrize("named", ["", "Retry-After: \u00b2\r\n", f"Retry-After: {'9' * 5000}\r\n"])
+def test_a_time_that_cannot_be_read_is_none(named: str) -> None:
+    full = answer_of(
+        Overloaded("full").problem().model_dump_json(),
+        "Application/Problem+JSON",
+        "429 Too Many Requests",
+        named,
+    )
+    with answering(full) as (url, _):
+        for error in both(url, LESSON, retries=0):
+            assert isinstance(error, Overloaded)
+            assert error.retry_after_s is None
+
+
+def test_a_proxys_503_is_asked_again() -> None:
+    busy = answer_of("busy", "text/html", "503 Busy", "Retry-After: 0\r\n")
+    with answering(busy, busy, answer_of(TRACE)) as (url, paths):
+        with Client(f"{url}/prefix/") as client:
+            assert client.trace(LESSON).nodes == []
+        assert paths == ["/prefix/v1/trace"] * 3
+    with answering(busy) as (url, paths):
+        for error in both(url, LESSON, retries=1):
+            assert isinstance(error, UnexpectedAnswer)
+        assert len(paths) == 4
+
+
+def test_a_problem_may_have_fields_that_are_newer_than_the_client() -> None:
+    """Under /v1 fields may be added, to problems too."""
+    problem = json.loads(NotFound("gone").problem().model_dump_json())
+    problem |= {"instance": "/v1/trace"}
+    problem["errors"][0]["hint"] = "look elsewhere"
+    answer = answer_of(json.dumps(problem), "application/problem+json", "404 Not Found")
+    with answering(answer) as (url, _):
+        for error in both(url, LESSON):
+            assert isinstance(error, NotFound)
+    line = answer_of(json.dumps({"index": 0, "problem": problem}) + "\n", "application/x-ndjson")
+    with answering(line) as (url, _), Client(url) as client:
+        assert isinstance(next(client.traces([LESSON])), NotFound)
+
+
+@pytest.mark.parametrize(
+    "second",
+    ["", "<html>", "null", "[]", "{}", '{"trace": {}}', '{"problem": {}}', '{"trace": {"nod'],
+)
+def test_a_stream_with_a_line_that_is_none_is_answered_up_to_there(second: str) -> None:
+    lines = f'{{"index": 0, "trace": {TRACE}}}\n{second}'
+    with answering(answer_of(lines, "application/x-ndjson")) as (url, _), Client(url) as client:
+        answers = client.traces([LESSON, LESSON])
+        assert isinstance(next(answers), TraceResponse)
+        with pytest.raises(UnexpectedAnswer):
+            next(answers)
+
+
+def test_silence_is_given_up_and_waiting_for_a_connection_is_not() -> None:
+    with HTTPServer(("127.0.0.1", 0), Reluctant) as silent:  # it listens and never accepts
+        url = f"http://127.0.0.1:{silent.server_port}"
+        for error in both(url, LESSON, timeout_s=0.2):
+            assert isinstance(error, httpx.ReadTimeout)
+    with Client(timeout_s=3) as client:
+        assert client._http.timeout == httpx.Timeout(3, pool=None)

@@ -28,6 +28,7 @@ from service.contract.response import (
     OpDescription,
     TraceResponse,
 )
+from service.web.protocol import connection_limit
 from service.web.server import openapi_document
 from tests.conftest import long, require_program
 
@@ -210,6 +211,43 @@ def test_every_route_of_the_contract_is_there(url: str) -> None:
     for path in named:
         found = httpx.get(url + path.replace("{name}", "pow"))
         assert found.status_code in (200, 405), path
+
+
+def test_the_contract_is_right_about_the_ops_that_are_listed(url: str) -> None:
+    listed = {op["name"] for op in httpx.get(f"{url}/v1/ops").json()["ops"]}
+    exact = {op["name"] for op in httpx.get(f"{url}/v1/ops?q=aten").json()["ops"]}
+    assert not any(name.startswith("aten.") for name in listed)
+    assert "aten.add.Tensor" in exact
+
+
+def test_the_contract_is_right_about_gradients_of_what_was_not_used(url: str) -> None:
+    attrs: dict[str, bool] = {}
+    leaves = [{"id": name, "value": 2, "requires_grad": True} for name in ("x", "unused")]
+    ops = [
+        {"id": "y", "op": "exp", "inputs": ["x"]},
+        {"id": "g", "op": "autograd.grad", "inputs": ["y", "unused"], "attrs": attrs},
+    ]
+    graph = {"leaves": leaves, "ops": ops, "backward": []}
+    assert httpx.post(f"{url}/v1/trace", json=graph).json()["code"] == "op_failed"
+    attrs["materialize_grads"] = True
+    assert traced(url, graph)["g:0"]["value"] == 0
+
+
+def test_the_contract_is_right_about_blank_lines(url: str) -> None:
+    graph = '{"leaves": [{"id": "a", "value": 1}], "backward": []}'
+    kind = {"content-type": "application/x-ndjson"}
+    answer = httpx.post(f"{url}/v1/traces", content=f"\n{graph}\n\n \nx\n{graph}", headers=kind)
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert [line["index"] for line in lines] == [0, 1, 2]
+    assert ["trace" in line for line in lines] == [True, False, True]
+
+
+def test_the_pages_say_how_many_connections_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    for files, connections in ((1024, 1024 - 256), (2**20, 10_000)):
+        monkeypatch.setattr("resource.getrlimit", lambda _, files=files: (files, files))
+        assert connection_limit() == connections
+    for page in ("docs/settings.md", "docs/operations.md"):
+        assert re.search(r"less 256, (but )?10,000 at most", text(page))
 
 
 def test_every_page_is_in_the_sites_contents() -> None:

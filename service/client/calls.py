@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
@@ -19,12 +20,19 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 SAFETENSORS = "application/x-safetensors"
 
+HTML = "text/html"
+OK = 200
+
 BATCH_LINES = 256
 BATCH_BYTES = 32 * 1024
+
+SECONDS = re.compile(r"[0-9]{1,9}")
+"""A ``Retry-After`` that can be waited for; its other form is a date."""
 
 type_of_problem = {kind.code: kind for kind in problems()}
 
 Graph = TraceRequest | Mapping[str, Any]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class UnexpectedAnswer(Exception):
@@ -36,8 +44,11 @@ class UnexpectedAnswer(Exception):
     """
 
     def __init__(self, status: int, text: str) -> None:
-        super().__init__(f"status {status}: {text[:200]}")
+        super().__init__(status, text[:200])
         self.status = status
+
+    def __str__(self) -> str:
+        return f"status {self.status}: {self.args[1]}"
 
 
 @dataclass(frozen=True)
@@ -113,10 +124,10 @@ def joined(batch: Iterable[bytes]) -> bytes:
 
 def error_of(status: int, media_type: str, body: bytes, retry_after: str | None) -> Exception:
     """Return the error that an answer with ``status`` of 400 or more stands for."""
-    if not media_type.startswith(PROBLEM_MEDIA_TYPE):
+    if not media_type.lower().startswith(PROBLEM_MEDIA_TYPE):
         return UnexpectedAnswer(status, body.decode(errors="replace"))
     try:
-        problem = Problem.model_validate_json(body)
+        problem = Problem.model_validate_json(body, extra="ignore")
     except ValidationError:
         return UnexpectedAnswer(status, body.decode(errors="replace"))
     return error_from(problem, retry_after)
@@ -124,14 +135,36 @@ def error_of(status: int, media_type: str, body: bytes, retry_after: str | None)
 
 def error_from(problem: Problem, retry_after: str | None = None) -> GradtraceError:
     """Return the error class of the contract that ``problem`` came from, with all it says."""
-    seconds = int(retry_after) if retry_after and retry_after.isdigit() else None
     kind = type_of_problem[problem.code]
-    return kind(problem.detail, errors=problem.errors, retry_after_s=seconds)
+    return kind(problem.detail, errors=problem.errors, retry_after_s=seconds_of(retry_after))
 
 
-def line_of(text: bytes) -> TraceResponse | GradtraceError:
-    """Return what one line of ``/v1/traces`` says: a trace, or the error of that line alone."""
-    line = json.loads(text)
-    if "problem" in line:
-        return error_from(Problem.model_validate(line["problem"]))
-    return TraceResponse.model_validate(line["trace"])
+def seconds_of(retry_after: str | None) -> int | None:
+    """Return the seconds that ``Retry-After`` names, None where it is missing or names none."""
+    return int(retry_after) if retry_after and SECONDS.fullmatch(retry_after) else None
+
+
+def model_of(kind: type[Model], body: bytes) -> Model:
+    """Return the answer in ``body`` as a ``kind``, or raise :class:`UnexpectedAnswer`."""
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError:
+        raise UnexpectedAnswer(OK, body.decode(errors="replace")) from None
+
+
+def lines_of(body: bytes, asked: int) -> Iterator[TraceResponse | GradtraceError]:
+    """Yield what each line of an answer of ``/v1/traces`` says, which has ``asked`` of them."""
+    lines = body.splitlines()
+    yield from map(_line, lines)
+    if len(lines) != asked:
+        raise UnexpectedAnswer(OK, f"{asked} lines were sent, {len(lines)} came back")
+
+
+def _line(text: bytes) -> TraceResponse | GradtraceError:
+    try:
+        line = json.loads(text)
+        if "problem" in line:
+            return error_from(Problem.model_validate(line["problem"], extra="ignore"))
+        return TraceResponse.model_validate(line["trace"])
+    except (ValueError, KeyError, TypeError):
+        raise UnexpectedAnswer(OK, text.decode(errors="replace")) from None

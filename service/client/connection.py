@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from itertools import count
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
 from service.client import calls, tensors
-from service.client.calls import NDJSON, SAFETENSORS, Call, Graph
+from service.client.calls import HTML, NDJSON, SAFETENSORS, Call, Graph
 from service.client.tensors import TensorTrace
 from service.contract.problem import GradtraceError
 from service.contract.response import OpDescription, OpList, TraceResponse
@@ -31,8 +32,8 @@ class _Settings:
     def __init__(self, url: str, key: str | None, timeout_s: float, retries: int) -> None:
         self.options: dict[str, Any] = {
             "base_url": url.rstrip("/"),
-            "timeout": timeout_s,
-            "headers": {"authorization": f"Bearer {key}".encode()} if key else {},
+            "timeout": httpx.Timeout(timeout_s, pool=None),
+            "headers": {"authorization": f"Bearer {key.strip()}".encode()} if key else {},
         }
         self.retries = retries
 
@@ -40,8 +41,8 @@ class _Settings:
         """Return how long to wait before trying again, or None where the answer is final."""
         if response.status_code not in RETRIED or tried >= self.retries:
             return None
-        named = response.headers.get("retry-after", "")
-        return min(float(named) if named.isdigit() else 2.0**tried, LONGEST_PAUSE_S)
+        named = calls.seconds_of(response.headers.get("retry-after"))
+        return min(2**tried if named is None else named, LONGEST_PAUSE_S)
 
 
 def _request(http: httpx.Client | httpx.AsyncClient, call: Call) -> httpx.Request:
@@ -51,29 +52,32 @@ def _request(http: httpx.Client | httpx.AsyncClient, call: Call) -> httpx.Reques
 
 
 def _body(response: httpx.Response) -> bytes:
-    if response.is_success:
+    kind = response.headers.get("content-type", "")
+    if response.is_success and not kind.lower().startswith(HTML):  # a proxy's page, not an answer
         return response.content
     raise calls.error_of(
         response.status_code,
-        response.headers.get("content-type", ""),
+        kind,
         response.content,
         response.headers.get("retry-after"),
     )
 
 
 class Client:
-    """A client that blocks until the answer is there.
+    """A client that blocks until the answer is there; threads may share one.
 
     Args:
         url: where the service is, with a prefix where a proxy adds one.
         key: the bearer key, where the service asks for one.
-        timeout_s: seconds of silence after which a call is given up.
-        retries: how often a 429 or 503 is tried again, after the time that the service names.
+        timeout_s: seconds of silence after which a call is given up; waiting for one of the
+            client's 100 connections does not count.
+        retries: how often a 429 or 503 is tried again, after the seconds that the service names,
+            30 at most.
 
     Raises:
         GradtraceError: the class of the contract for the problem that the service answered.
         UnexpectedAnswer: what answers is no service that speaks the contract.
-        httpx.TransportError: nobody answers.
+        httpx.TransportError: nobody answers, or not to the end.
     """
 
     def __init__(
@@ -104,7 +108,7 @@ class Client:
 
     def send(self, call: Call) -> bytes:
         """Send ``call`` as it is and return the body of its answer."""
-        for tried in range(self._settings.retries + 1):
+        for tried in count():
             response = self._http.send(_request(self._http, call))
             pause = self._settings.pause_s(response, tried)
             if pause is None:
@@ -115,7 +119,7 @@ class Client:
     def trace(self, graph: Graph) -> TraceResponse:
         """Trace ``graph``."""
         body = self.send(calls.post("/v1/trace", calls.graph_json(graph)))
-        return TraceResponse.model_validate_json(body)
+        return calls.model_of(TraceResponse, body)
 
     def trace_tensors(self, graph: Graph, leaves: Mapping[str, Any]) -> TensorTrace:
         """Trace ``graph`` with ``leaves`` as NumPy arrays or PyTorch tensors; answer in kind."""
@@ -127,19 +131,19 @@ class Client:
         """Trace many graphs; yield each answer in order, an error in place of a refused one."""
         for batch in calls.batches(map(calls.graph_json, graphs)):
             body = self.send(calls.post("/v1/traces", calls.joined(batch), NDJSON, NDJSON))
-            yield from map(calls.line_of, body.splitlines())
+            yield from calls.lines_of(body, len(batch))
 
     def ops(self, query: str = "") -> OpList:
         """Return the ops of the catalogue, or those that ``query`` finds."""
-        return OpList.model_validate_json(self.send(calls.search(query)))
+        return calls.model_of(OpList, self.send(calls.search(query)))
 
     def op(self, name: str) -> OpDescription:
         """Return the description of one op."""
-        return OpDescription.model_validate_json(self.send(calls.describe(name)))
+        return calls.model_of(OpDescription, self.send(calls.describe(name)))
 
 
 class AsyncClient:
-    """The same for asyncio; arguments and errors as :class:`Client`."""
+    """The same for asyncio, within one event loop; arguments and errors as :class:`Client`."""
 
     def __init__(
         self,
@@ -169,7 +173,7 @@ class AsyncClient:
 
     async def send(self, call: Call) -> bytes:
         """Send ``call`` as it is and return the body of its answer."""
-        for tried in range(self._settings.retries + 1):
+        for tried in count():
             response = await self._http.send(_request(self._http, call))
             pause = self._settings.pause_s(response, tried)
             if pause is None:
@@ -180,7 +184,7 @@ class AsyncClient:
     async def trace(self, graph: Graph) -> TraceResponse:
         """Trace ``graph``."""
         body = await self.send(calls.post("/v1/trace", calls.graph_json(graph)))
-        return TraceResponse.model_validate_json(body)
+        return calls.model_of(TraceResponse, body)
 
     async def trace_tensors(self, graph: Graph, leaves: Mapping[str, Any]) -> TensorTrace:
         """Trace ``graph`` with ``leaves`` as NumPy arrays or PyTorch tensors; answer in kind."""
@@ -194,14 +198,13 @@ class AsyncClient:
         """Trace many graphs; yield each answer in order, an error in place of a refused one."""
         for batch in calls.batches(map(calls.graph_json, graphs)):
             body = await self.send(calls.post("/v1/traces", calls.joined(batch), NDJSON, NDJSON))
-            for line in body.splitlines():
-                yield calls.line_of(line)
+            for answer in calls.lines_of(body, len(batch)):
+                yield answer
 
     async def ops(self, query: str = "") -> OpList:
         """Return the ops of the catalogue, or those that ``query`` finds."""
-        body = await self.send(calls.search(query))
-        return OpList.model_validate_json(body)
+        return calls.model_of(OpList, await self.send(calls.search(query)))
 
     async def op(self, name: str) -> OpDescription:
         """Return the description of one op."""
-        return OpDescription.model_validate_json(await self.send(calls.describe(name)))
+        return calls.model_of(OpDescription, await self.send(calls.describe(name)))

@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from service.client.calls import Graph
+from service.client.calls import OK, Graph, UnexpectedAnswer, graph_json
 from service.contract.response import TraceResponse
 
 _NUMPY_OF = {
@@ -56,19 +56,31 @@ def pack(graph: Graph, tensors: Mapping[str, Any]) -> bytes:
     """
     data = dict(graph) if isinstance(graph, Mapping) else graph.model_dump(exclude_unset=True)
     leaves = [dict(leaf) for leaf in data.get("leaves") or []]
-    listed = {leaf["id"] for leaf in leaves}
+    listed = {leaf.get("id") for leaf in leaves}
     leaves += [_leaf(name, tensor) for name, tensor in tensors.items() if name not in listed]
     for leaf in leaves:
-        leaf.setdefault("dtype", _dtype(tensors[leaf["id"]]))
-    metadata = {"request": json.dumps({**data, "leaves": leaves})}
+        if leaf.get("id") in tensors:  # what a leaf lacks is the service's to say
+            leaf.setdefault("dtype", _dtype(tensors[leaf["id"]]))
+    metadata = {"request": graph_json({**data, "leaves": leaves}).decode()}
     if any(_is_torch(tensor) for tensor in tensors.values()):
         return _torch_bytes(tensors, metadata)
-    plain = {name: _plain(np.asarray(tensor)) for name, tensor in tensors.items()}
+    plain = {name: _plain(tensor) for name, tensor in tensors.items()}
     return safetensors.numpy.save(plain, metadata)
 
 
 def unpack(body: bytes, as_torch: bool) -> TensorTrace:
-    """Return what a safetensors answer carries, as NumPy arrays or as PyTorch tensors."""
+    """Return what a safetensors answer carries, as NumPy arrays or as PyTorch tensors.
+
+    Raises:
+        UnexpectedAnswer: ``body`` is none.
+    """
+    try:
+        return _unpacked(body, as_torch)
+    except (ValueError, KeyError, TypeError, safetensors.SafetensorError):
+        raise UnexpectedAnswer(OK, body.decode(errors="replace")) from None
+
+
+def _unpacked(body: bytes, as_torch: bool) -> TensorTrace:
     header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
     response = TraceResponse.model_validate_json(header["__metadata__"]["response"])
     arrays = _torch_arrays(body) if as_torch else _numpy_arrays(body)
@@ -102,9 +114,16 @@ def _dtype(tensor: Any) -> str:
     return np.asarray(tensor).dtype.name
 
 
-def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    pairs = array.view("f8").reshape(*array.shape, 2) if array.dtype == "c16" else array
-    return np.array(pairs, order="C")
+def _plain(array: Any) -> np.ndarray[Any, Any]:
+    whole = _native(array)
+    pairs = whole.dtype == np.complex128
+    return whole.reshape(-1).view("f8").reshape(*whole.shape, 2) if pairs else whole
+
+
+def _native(array: Any) -> np.ndarray[Any, Any]:
+    """Return a copy of ``array``, row-major and in this machine's byte order."""
+    given = np.asarray(array)
+    return np.array(given, given.dtype.newbyteorder("="), order="C")
 
 
 def _torch_bytes(tensors: Mapping[str, Any], metadata: dict[str, str]) -> bytes:
@@ -113,7 +132,7 @@ def _torch_bytes(tensors: Mapping[str, Any], metadata: dict[str, str]) -> bytes:
 
     plain: dict[str, torch.Tensor] = {}
     for name, given in tensors.items():
-        tensor = given if _is_torch(given) else torch.from_numpy(np.array(given, order="C"))
+        tensor = given if _is_torch(given) else torch.from_numpy(_native(given))
         tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
         pairs = torch.view_as_real(tensor) if tensor.dtype == torch.complex128 else tensor
         plain[name] = pairs.clone(memory_format=torch.contiguous_format)
