@@ -11,7 +11,9 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -420,8 +422,39 @@ def test_a_conforming_service_passes_the_golden_cases(url: str) -> None:
     assert f"{len(CASES)} of {len(CASES)} golden cases hold" in done.stdout
 
 
+def test_what_answers_something_else_is_no_traceback(tmp_path: Path) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"hello": []}')
+
+        do_POST = do_GET  # noqa: N815 - the name that http.server calls
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        file = written(tmp_path / "seed.json", SEED)
+        for command in (["trace", file], ["ops"], ["ops", "pow"]):
+            done = gradtrace(*command, "--url", url)
+            assert done.returncode == 1
+            assert done.stderr.startswith("gradtrace: no answer from a Gradtrace service"), done
+        done = gradtrace("conform", url)
+        assert done.returncode == 1
+        assert "0 of" in done.stdout
+        server.shutdown()
+
+
 def test_health_says_whether_the_service_is_ready(url: str) -> None:
     assert gradtrace("health", "--url", url).returncode == 0
+    assert gradtrace("health", "--url", f"{url}/").returncode == 0
+    port = url.rpartition(":")[2]
+    assert gradtrace("health", HOST="0.0.0.0", PORT=port).returncode == 0  # noqa: S104
+    assert gradtrace("health", HOST="127.0.0.2", PORT=port).returncode == 1
     gone = gradtrace("health", "--url", f"http://127.0.0.1:{free_port()}")
     assert gone.returncode == 1
     assert gone.stderr

@@ -51,6 +51,8 @@ async def conform(url: str, key: str | None) -> int:
                 found = list(differences(case["nodes"], answer["nodes"]))
             except GradtraceError as error:
                 found = [str(error)]
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                found = [f"no answer of the contract: {error!r}"]
             failed += bool(found)
             print("FAIL" if found else "ok  ", name, "-", case["what"])
             for line in found:

@@ -127,7 +127,7 @@ def _refuse(constant: str) -> None:
 def _show(answer: bytes, view: View) -> None:
     from service.cli.table import show_health, show_trace
 
-    trace = TraceResponse.model_validate_json(answer)
+    trace = calls.model_of(TraceResponse, answer)
     show_trace(trace, view.notes)
     if trace.health is not None:
         show_health(trace.health)

@@ -144,8 +144,8 @@ class NonFiniteGrad(ResponseModel):
 
     node: str = Field(description="The first node in backward order whose gradient is not finite.")
     op: str | None = Field(
-        description="The op whose backward made it; null where a root was given it, or where the sum "
-        "of finite parts overflowed."
+        description="The op whose backward made it; null where a root was given it, or where the "
+        "sum of finite parts overflowed."
     )
     made_by: str | None = Field(description="The node of that op.")
     kind: NonFinite = Field(description="NaN where the gradient has one, else Infinity.")
