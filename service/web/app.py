@@ -32,6 +32,7 @@ from service.web.openapi import add_openapi
 from service.web.pages import add_playground
 from service.web.probes import add_probes, is_probe
 from service.web.problems import ProblemMiddleware, add_problems
+from service.web.room import Room
 from service.web.routes import add_routes
 from service.web.streams import add_streams
 from service.workers.seam import Computer
@@ -76,8 +77,9 @@ def create_app(
     )
     app.state.lifecycle = lifecycle
     app.state.observer = observer
-    add_routes(app, settings, computer)
-    add_streams(app, settings, computer)
+    room = Room(settings)
+    add_routes(app, settings, computer, room)
+    add_streams(app, settings, computer, room)
     add_catalogue(app, settings, computer)
     add_probes(app, lifecycle, computer, metrics)
     add_problems(app)

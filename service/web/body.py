@@ -21,6 +21,7 @@ from service.contract.problem import (
 from service.settings import MEGABYTE
 from service.web.exchange import Exchange
 from service.web.problems import ClientDisconnected
+from service.web.room import Share
 from service.web.timers import Interrupt, Timers
 from service.workers.body import Body
 
@@ -69,15 +70,17 @@ async def chunks(receive: Receive, silence: Timers) -> AsyncIterator[bytes]:
             yield chunk
 
 
-async def read_body(exchange: Exchange, receive: Receive, silence: Timers, limit: int) -> Body:
-    """Return the whole body.
+async def read_body(
+    exchange: Exchange, receive: Receive, silence: Timers, limit: int, share: Share
+) -> Body:
+    """Return the whole body, which takes its part of ``share``'s room.
 
     Raises:
         UnsupportedMediaType: it is compressed.
         BodyTooLarge: it has, or says it will have, more than ``limit`` bytes.
         BodyTimeout: the client stopped sending.
         ClientDisconnected: the client is gone.
-        Overloaded: the machine has no memory for it.
+        Overloaded: there is no room for it, or the machine has no memory for it.
     """
     check_encoding(exchange)
     declared = exchange.header(b"content-length")
@@ -89,6 +92,7 @@ async def read_body(exchange: Exchange, receive: Receive, silence: Timers, limit
             exchange.body_bytes += len(chunk)
             if exchange.body_bytes > limit:
                 raise too_large(limit)
+            share.hold(exchange.body_bytes)
             try:
                 body.append(chunk)
             except OSError:

@@ -19,6 +19,7 @@ from service.web.body import read_body
 from service.web.disconnect import CancelOnDisconnect
 from service.web.exchange import exchange_of
 from service.web.negotiate import media_type, negotiate
+from service.web.room import Room
 from service.web.timers import Timers
 from service.workers.body import INLINE
 from service.workers.seam import Answer, Computer
@@ -51,34 +52,41 @@ class RawRoute(APIRoute):
 class ComputeEndpoint:
     """One body, one computation, one answer."""
 
-    def __init__(self, job: str, media: Media, settings: Settings, computer: Computer) -> None:
+    def __init__(
+        self, job: str, media: Media, settings: Settings, computer: Computer, room: Room
+    ) -> None:
         self.job = job
         self.media = media
         self.reads = tuple(media)
         self.settings = settings
         self.silence = Timers(settings.body_timeout_s)
         self.computer = computer
+        self.room = room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         exchange = exchange_of(scope)
         reads = media_type(exchange.header(b"content-type"), self.reads)
         accept = negotiate(exchange.header(b"accept"), self.media[reads])
-        body = await read_body(exchange, receive, self.silence, self.settings.max_body_bytes)
-        try:
-            with CancelOnDisconnect(receive):
-                answer = await self.computer.compute(
-                    {"job": self.job, "content-type": reads, "accept": accept}, body
-                )
-        finally:
-            body.close()  # an exception would keep it until the next garbage collection
-        exchange.answered(answer)
-        if answer.status >= 400:
-            exchange.code = problem_code(answer)
-        try:
-            await send_answer(answer, send)
-        finally:
-            answer.body.close()
+        limit = self.settings.max_body_bytes
+        with self.room.share() as share:
+            body = await read_body(exchange, receive, self.silence, limit, share)
+            try:
+                self.room.check()
+                with CancelOnDisconnect(receive):
+                    answer = await self.computer.compute(
+                        {"job": self.job, "content-type": reads, "accept": accept}, body
+                    )
+            finally:
+                body.close()  # an exception would keep it until the next garbage collection
+            share.keep(len(answer.body))
+            exchange.answered(answer)
+            if answer.status >= 400:
+                exchange.code = problem_code(answer)
+            try:
+                await send_answer(answer, send)
+            finally:
+                answer.body.close()
 
 
 def problem_code(answer: Answer) -> str:

@@ -34,6 +34,15 @@ class LineSplitter:
         self._partial = Body()
         self._too_long = False
 
+    @property
+    def held(self) -> int:
+        """Bytes of the line that was begun."""
+        return len(self._partial)
+
+    def drop(self) -> None:
+        """Forget the line that was begun."""
+        self._partial.close()
+
     def feed(self, chunk: bytes) -> Iterator[Line]:
         """Yield the lines that end in ``chunk``."""
         first, *rest = chunk.split(b"\n")

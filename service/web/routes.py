@@ -22,6 +22,7 @@ from service.web.describe import (
     json_of,
 )
 from service.web.negotiate import GRAPHVIZ, JSON, PYTHON, SAFETENSORS, SVG
+from service.web.room import Room
 from service.workers.seam import Computer
 
 TRACE: Media = {
@@ -42,11 +43,11 @@ holds the tensors `value/<id>` and `grad/<id>`, and the rest of the TraceRespons
 """
 
 
-def add_routes(app: FastAPI, settings: Settings, computer: Computer) -> None:
+def add_routes(app: FastAPI, settings: Settings, computer: Computer, room: Room) -> None:
     """Add ``/v1/trace``, ``/v1/import/python`` and ``/v1/export/python``."""
 
     def endpoint(job: str, media: Media) -> ComputeEndpoint:
-        return ComputeEndpoint(job, media, settings, computer)
+        return ComputeEndpoint(job, media, settings, computer, room)
 
     seed = {"seed": examples.trace_requests()["seed"]}
     app.router.routes += [

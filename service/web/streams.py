@@ -43,6 +43,7 @@ from service.web.lines import (
 )
 from service.web.negotiate import NDJSON, media_type, negotiate
 from service.web.problems import ClientDisconnected, problem_body
+from service.web.room import Room
 from service.web.timers import Timers
 from service.workers.body import Body
 from service.workers.seam import Computer
@@ -80,15 +81,26 @@ class TraceStream:
     """One stream from its first line to its last."""
 
     def __init__(
-        self, settings: Settings, computer: Computer, exchange: Exchange, silence: Timers
+        self,
+        settings: Settings,
+        computer: Computer,
+        exchange: Exchange,
+        silence: Timers,
+        room: Room,
     ) -> None:
         self.settings = settings
         self.computer = computer
         self.exchange = exchange
         self.silence = silence
+        self.room = room
+        self._lines_held = room.share()
+        self._answers_held = room.share()
         self.started = False
         self._waiting: deque[Line] = deque()
         self._waiting_bytes = 0
+        self._splitter = LineSplitter(settings.max_body_bytes)
+        self._open_bytes = 0
+        """Bytes of the lines that wait or are computed."""
         self._ended = False
         self._done = False
         self._end_problem: GradtraceError | None = None
@@ -109,12 +121,13 @@ class TraceStream:
             GradtraceError: nothing could be answered at all.
         """
         try:
-            async with asyncio.TaskGroup() as group:
-                reading = group.create_task(self._read(receive))
-                dispatching = group.create_task(self._dispatch(group))
-                await self._write(scope, send)
-                reading.cancel()
-                dispatching.cancel()
+            with self._lines_held, self._answers_held:
+                async with asyncio.TaskGroup() as group:
+                    reading = group.create_task(self._read(receive))
+                    dispatching = group.create_task(self._dispatch(group))
+                    await self._write(scope, send)
+                    reading.cancel()
+                    dispatching.cancel()
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
         finally:
@@ -124,17 +137,18 @@ class TraceStream:
     # From the client
 
     async def _read(self, receive: Receive) -> None:
-        splitter = LineSplitter(self.settings.max_body_bytes)
         try:
             async for chunk in chunks(receive, self.silence):
                 self.exchange.body_bytes += len(chunk)
-                for line in splitter.feed(chunk):
+                for line in self._splitter.feed(chunk):
                     self._add(line)
+                self._lines_held.hold(self._open_bytes + self._splitter.held)
                 await self._until_few_wait()
-            for line in splitter.finish():
+            for line in self._splitter.finish():
                 self._add(line)
-        except BodyTimeout as error:
+        except (BodyTimeout, Overloaded) as error:
             self._end_problem = error
+            self._splitter.drop()
         self._ended = True
         self._changed.set()
         while (await receive())["type"] != "http.disconnect":
@@ -146,6 +160,7 @@ class TraceStream:
         self._lines = line.number + 1
         self._waiting.append(line)
         self._waiting_bytes += len(line.content)
+        self._open_bytes += len(line.content)
         self._changed.set()
 
     async def _until_few_wait(self) -> None:
@@ -196,6 +211,11 @@ class TraceStream:
             return await self._answer(batch)
         finally:
             self._computing.release()
+            for line in batch:
+                self._open_bytes -= len(line.content)
+                if isinstance(line.content, Body):
+                    line.content.close()
+            self._lines_held.keep(self._open_bytes + self._splitter.held)
 
     async def _answer(self, batch: list[Line]) -> list[Part]:
         """Return what ``batch`` is answered with; what fails together is tried line by line."""
@@ -225,11 +245,13 @@ class TraceStream:
     async def _ask(self, batch: list[Line]) -> Body:
         loop = asyncio.get_running_loop()
         began = loop.time()
+        self.room.check()
         answered = await self.computer.compute(
             {"job": "traces", "content-type": NDJSON, "accept": NDJSON},
             batch[0].content if len(batch) == 1 else joined(batch),
         )
         self._unsent.add(answered.body)
+        self._keep_answers()
         self.exchange.answered(answered)
         seconds = loop.time() - began - answered.queue_s
         if seconds < QUICK_S and len(batch) == self._batch_lines:
@@ -254,6 +276,7 @@ class TraceStream:
                 if isinstance(part.answer, Body):
                     self._unsent.discard(part.answer)
                     part.answer.close()
+                    self._keep_answers()
             self._unwritten.release()
         if self._end_problem is not None:
             if not self.started:
@@ -265,6 +288,9 @@ class TraceStream:
         self._done = True
         await send({"type": "http.response.body", "body": b""})
 
+    def _keep_answers(self) -> None:
+        self._answers_held.keep(sum(map(len, self._unsent)))
+
     async def _start(self, send: Send) -> None:
         if not self.started:
             self.started = True
@@ -275,9 +301,10 @@ class TraceStream:
 class StreamEndpoint:
     """The ASGI app of ``POST /v1/traces``."""
 
-    def __init__(self, settings: Settings, computer: Computer) -> None:
+    def __init__(self, settings: Settings, computer: Computer, room: Room) -> None:
         self.settings = settings
         self.computer = computer
+        self.room = room
         self.silence = Timers(settings.body_timeout_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -286,17 +313,17 @@ class StreamEndpoint:
         media_type(exchange.header(b"content-type"), (NDJSON,))
         negotiate(exchange.header(b"accept"), (NDJSON,))
         check_encoding(exchange)
-        stream = TraceStream(self.settings, self.computer, exchange, self.silence)
+        stream = TraceStream(self.settings, self.computer, exchange, self.silence, self.room)
         await stream.run(scope, receive, send)
 
 
-def add_streams(app: FastAPI, settings: Settings, computer: Computer) -> None:
+def add_streams(app: FastAPI, settings: Settings, computer: Computer, room: Room) -> None:
     """Add ``/v1/traces``."""
     shown = examples.stream()
     app.router.routes.append(
         RawRoute(
             "/v1/traces",
-            StreamEndpoint(settings, computer),
+            StreamEndpoint(settings, computer, room),
             tags=["trace"],
             operation_id="trace_many",
             summary="Trace many graphs in a stream",

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from starlette.types import Message
 
+from service.web.compute import RawRoute
+from service.web.room import Room
 from tests.web.harness import JSON, NDJSON, problem, running
 
 pytestmark = pytest.mark.anyio
@@ -43,6 +47,100 @@ async def test_a_body_that_grows_too_large_is_refused_while_it_comes(path: str) 
         answer = await web.http.post(path, content=pieces(), headers=JSON)
         problem(answer, 413, "body_too_large")
         assert answer.headers["connection"] == "close"
+
+
+LONG = b'{"do": "echo", "with": "' + b"x" * 150_000 + b'"}'
+SHORT = b'{"do": "echo"}'
+
+
+@pytest.mark.parametrize(("path", "kind"), [("/v1/trace", JSON), ("/v1/traces", NDJSON)])
+async def test_bodies_that_are_still_coming_take_no_more_room_than_there_is(
+    monkeypatch: pytest.MonkeyPatch, path: str, kind: dict[str, str]
+) -> None:
+    monkeypatch.setattr("service.web.room.LEAST", 0)
+    coming = 0
+    rest = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        nonlocal coming
+        yield LONG[:-1]
+        coming += 1
+        await rest.wait()
+        yield LONG[-1:]
+
+    async with running(max_body_mb=0.15, queue=0, workers=2) as web:
+        slow = [
+            asyncio.create_task(web.http.post(path, content=slowly(), headers=kind))
+            for _ in range(3)
+        ]
+        while coming < 3:
+            await asyncio.sleep(0.01)
+        refused = await web.http.post(path, content=LONG, headers=kind)
+        assert "room" in problem(refused, 429, "overloaded").detail
+        assert refused.headers["retry-after"] == "1"
+        short = await web.http.post(path, content=SHORT, headers=kind)
+        assert short.status_code == 200, "short bodies take no room"
+        rest.set()
+        assert [answer.status_code for answer in await asyncio.gather(*slow)] == [200] * 3
+        assert (await web.http.post(path, content=LONG, headers=kind)).status_code == 200
+
+
+@pytest.mark.parametrize(("path", "kind"), [("/v1/trace", JSON), ("/v1/traces", NDJSON)])
+async def test_while_answers_that_nobody_takes_fill_the_room_nothing_is_computed(
+    monkeypatch: pytest.MonkeyPatch, path: str, kind: dict[str, str]
+) -> None:
+    monkeypatch.setattr("service.web.room.LEAST", 0)
+    begun, taken = asyncio.Event(), asyncio.Event()
+    messages: list[Message] = [
+        {"type": "http.request", "body": b'{"do": "bytes", "count": 200000}'}
+    ]
+
+    async def receive() -> Message:
+        if not messages:
+            await asyncio.Event().wait()
+        return messages.pop()
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            begun.set()
+            await taken.wait()
+
+    async with running(max_body_mb=0.05, queue=0, workers=2) as web:
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "headers": [(name.encode(), value.encode()) for name, value in kind.items()],
+        }
+        slow = asyncio.create_task(web.app(scope, receive, send))
+        await begun.wait()
+        refused = await web.http.post(path, content=SHORT, headers=kind)
+        assert "answers" in problem(refused, 429, "overloaded").detail
+        taken.set()
+        await slow
+        assert (await web.http.post(path, content=SHORT, headers=kind)).status_code == 200
+
+
+async def test_a_stream_holds_only_the_lines_that_are_not_answered_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.web.room.LEAST", 0)
+    async with running(max_body_mb=0.15, queue=0, workers=2) as web:
+        routes: dict[str, Any] = {
+            route.path: route for route in web.app.routes if isinstance(route, RawRoute)
+        }
+        room: Room = routes["/v1/traces"].app.room
+        whole = room.left
+
+        async def lines() -> AsyncIterator[bytes]:
+            for _ in range(20):
+                yield LONG + b"\n"
+                while room.left < whole:
+                    await asyncio.sleep(0.01)
+
+        answer = await web.http.post("/v1/traces", content=lines(), headers=NDJSON)
+        assert answer.text.count('"trace"') == 20
+        assert room.left == whole
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/v1/traces"])

@@ -1,0 +1,76 @@
+"""Room for long bodies and answers: how many bytes are held at once, over all connections.
+
+Each body has its limit, and so has the number of those that wait; but any number of clients may be
+sending at the same time, or take their time to read an answer. Short ones take no room, so those
+who send much keep nobody else out.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from service.contract.problem import Overloaded
+from service.settings import MEGABYTE, Settings
+from service.workers.body import INLINE
+
+LEAST = 256 * MEGABYTE
+
+
+class Room:
+    """What is left of the bytes that may be held.
+
+    There is room for as many bodies of the largest size as may wait and compute, and for one more
+    that is on its way; where that is little, ``LEAST`` bytes. An answer that is there is never
+    refused, so there may be less than nothing left: then nothing more is computed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        bodies = settings.queue + settings.workers + 1
+        self.left = max(bodies * settings.max_body_bytes, LEAST)
+
+    def check(self) -> None:
+        """Raise Overloaded where answers that nobody has taken yet fill it."""
+        if self.left < 0:
+            raise Overloaded("There is no room for more answers.", retry_after_s=1)
+
+    def share(self) -> Share:
+        """Return one request's part of the room, empty so far."""
+        return Share(self)
+
+
+class Share:
+    """What one request holds, of its body or of its answer, until the block ends."""
+
+    __slots__ = ("_held", "_room")
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._held = 0
+
+    def hold(self, count: int) -> None:
+        """Hold ``count`` bytes of a body from now on, instead of what was held so far.
+
+        Raises:
+            Overloaded: there is no room for them.
+        """
+        if count > INLINE and count - self._held > self._room.left:
+            raise Overloaded("There is no room for more long bodies.", retry_after_s=1)
+        self.keep(count)
+
+    def keep(self, count: int) -> None:
+        """Hold ``count`` bytes from now on, whatever room there is."""
+        wanted = count if count > INLINE else 0
+        self._room.left -= wanted - self._held
+        self._held = wanted
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.keep(0)
