@@ -447,9 +447,8 @@ def answer_of(
 ) -> str:
     """Return an answer as it goes over the line; ``more`` are headers."""
     length = len(body.encode())
-    return (
-        f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{more}\r\n{body}"
-    )
+    head = f"Content-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n{more}"
+    return f"HTTP/1.1 {status}\r\n{head}\r\n{body}"
 
 
 @contextmanager
