@@ -388,7 +388,7 @@ class Reluctant(BaseHTTPRequestHandler):
 def reluctant() -> Iterator[str]:
     Reluctant.keys.clear()
     with HTTPServer(("127.0.0.1", 0), Reluctant) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -470,7 +470,7 @@ def answering(*answers: str) -> Iterator[tuple[str, list[str]]]:
             self.wfile.write((left.pop(0) if len(left) > 1 else left[0]).encode())
 
     with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}", paths
