@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from service.contract.problem import GradtraceError
@@ -173,10 +171,8 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_read_is_refused_in_words(name: str) -> None:
     source, words = REFUSED[name]
-    started = time.monotonic()
     with pytest.raises(GradtraceError) as raised:
         from_python(HEAD + source)
-    assert time.monotonic() - started < 10
     message = raised.value.errors[0].message
     assert words in message
     assert not message.endswith(": ")

@@ -451,9 +451,8 @@ def test_a_connection_is_closed_when_nothing_more_comes_whatever_came_last(
         connection.sendall(post("/early", b"12345")[:-5])
         assert b"early" in connection.recv(1 << 16)
         connection.sendall(late)
-        began = time.monotonic()
+        connection.settimeout(10)
         assert read_all(connection) == b""
-        assert time.monotonic() - began < 10
 
 
 TRAILED = b"POST %b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n"
