@@ -7,8 +7,8 @@ who send much keep nobody else out.
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from service.contract.problem import Overloaded
 from service.settings import MEGABYTE, Settings
@@ -34,13 +34,18 @@ class Room:
         if self.left < 0:
             raise Overloaded("There is no room for more answers.", retry_after_s=1)
 
-    def share(self) -> Share:
-        """Return one request's part of the room, empty so far."""
-        return Share(self)
+    @contextmanager
+    def share(self) -> Iterator[Share]:
+        """Yield one request's part of the room, empty so far and after the block."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            share.keep(0)
 
 
 class Share:
-    """What one request holds, of its body or of its answer, until the block ends."""
+    """What one request holds, of its body or of its answer."""
 
     __slots__ = ("_held", "_room")
 
@@ -54,7 +59,7 @@ class Share:
         Raises:
             Overloaded: there is no room for them.
         """
-        if count > INLINE and count - self._held > self._room.left:
+        if count > INLINE and count - self._held > max(self._room.left, 0):
             raise Overloaded("There is no room for more long bodies.", retry_after_s=1)
         self.keep(count)
 
@@ -63,14 +68,3 @@ class Share:
         wanted = count if count > INLINE else 0
         self._room.left -= wanted - self._held
         self._held = wanted
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.keep(0)

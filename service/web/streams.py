@@ -43,7 +43,7 @@ from service.web.lines import (
 )
 from service.web.negotiate import NDJSON, media_type, negotiate
 from service.web.problems import ClientDisconnected, problem_body
-from service.web.room import Room
+from service.web.room import Room, Share
 from service.web.timers import Timers
 from service.workers.body import Body
 from service.workers.seam import Computer
@@ -93,8 +93,8 @@ class TraceStream:
         self.exchange = exchange
         self.silence = silence
         self.room = room
-        self._lines_held = room.share()
-        self._answers_held = room.share()
+        self._lines_held: Share
+        self._answers_held: Share
         self.started = False
         self._waiting: deque[Line] = deque()
         self._waiting_bytes = 0
@@ -120,8 +120,9 @@ class TraceStream:
             ClientDisconnected: the client went away; nothing is computed any more.
             GradtraceError: nothing could be answered at all.
         """
+        room = self.room
         try:
-            with self._lines_held, self._answers_held:
+            with room.share() as self._lines_held, room.share() as self._answers_held:
                 async with asyncio.TaskGroup() as group:
                     reading = group.create_task(self._read(receive))
                     dispatching = group.create_task(self._dispatch(group))
