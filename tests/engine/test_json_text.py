@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 import mmap
 from typing import Any
 
@@ -26,7 +27,7 @@ def parse_json(body: bytes | memoryview) -> Any:
         mapped[:] = body
         again, same_problem = outcome(memoryview(mapped))
         assert repr(problem) == repr(same_problem)
-        assert repr(spelt_out(again)) == repr(spelt_out(document))
+        assert exactly(again) == exactly(document)
     if problem:
         raise problem
     return document
@@ -37,6 +38,13 @@ def outcome(body: bytes | memoryview) -> tuple[Any, GradtraceError | None]:
         return json_text.parse_json(body), None
     except GradtraceError as problem:
         return None, problem
+
+
+def exactly(document: Any) -> bytes:
+    """Return what tells 1 from 1.0 and -0.0 from 0.0, and finds NaN the same as itself."""
+    return marshal.dumps(
+        spelt_out(document), 2
+    )  # from version 3 on equals may differ in references
 
 
 def spelt_out(document: Any) -> Any:
