@@ -9,13 +9,14 @@ import torch
 
 from tests.conformance.exceptions import NOT_EXPRESSIBLE, UNSTEADY
 from tests.conformance.figures import Figures, differentiable_ops, figures_of
-from tests.conftest import REQUIRE_ALL
+from tests.conftest import long
 from tests.web.harness import JSON, served
 
-EVERY = 9 if REQUIRE_ALL else 30
+EVERY = 9
 """Every so many ops are asked, with their first two samples."""
 
 
+@long
 def test_ops_answer_over_http_what_the_direct_call_does() -> None:
     ops = differentiable_ops(torch.float64)[::EVERY]
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.conftest import REQUIRE_ALL
+from tests.conftest import long
 from tests.faults.harness import (
     NO_END,
     PATIENCE_S,
@@ -21,9 +21,10 @@ from tests.faults.harness import (
 )
 from tests.processes import fork_servers_of, kill, wait_until, workers_of
 
-STORM_S = 30 if REQUIRE_ALL else 5
+STORM_S = 30
 
 
+@long
 def test_while_workers_are_killed_at_random_no_client_sees_anything_but_200(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
