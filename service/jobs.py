@@ -16,7 +16,7 @@ import orjson
 import torch
 
 import service
-from service.contract.problem import BUG_HEADER, InvalidRequest
+from service.contract.problem import BUG_HEADER, InvalidRequest, NotFound, UnknownOp
 from service.contract.request import DType, Encoding, Include
 from service.engine.catalogue import catalogue
 from service.engine.check import count_nodes
@@ -124,7 +124,10 @@ class Jobs:
         return _json({"ops": [{"name": op.name, "summary": op.summary} for op in found]})
 
     def _op(self, headers: Headers, _body: Bytes) -> Answer:
-        return _json(catalogue().find(headers["name"]).describe())
+        try:
+            return _json(catalogue().find(headers["name"]).describe())
+        except UnknownOp as error:  # it is no part of a graph here, but what is asked for
+            raise NotFound(error.detail) from None
 
     def _capabilities(self, _headers: Headers, _body: Bytes) -> Answer:
         cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -351,9 +351,15 @@ def test_ops_are_found_and_described(url: str) -> None:
     one = gradtrace("ops", "pow", "--url", url)
     assert one.stdout.startswith("pow\n")
     assert "exponent" in one.stdout
-    unknown = gradtrace("ops", "powx", "--url", url)
-    assert unknown.returncode == 1
-    assert "pow" in unknown.stderr
+
+
+def test_an_op_that_is_not_there_is_not_found_here_and_at_a_service(url: str) -> None:
+    there = gradtrace("ops", "powx", "--url", url)
+    here = gradtrace("ops", "powx")
+    assert there.returncode == here.returncode == 1
+    assert there.stderr == here.stderr
+    assert "(not_found)" in here.stderr
+    assert "near names: pow" in here.stderr
 
 
 def test_the_openapi_document_is_printed_or_written(tmp_path: Path) -> None:

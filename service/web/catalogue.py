@@ -13,10 +13,10 @@ import orjson
 from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
-from service.contract.problem import NotFound, UnknownOp
 from service.contract.response import OpDescription, OpList
 from service.settings import Settings
 from service.web import examples
+from service.web.compute import problem_code
 from service.web.describe import COMPUTED, SECURITY, answers, json_answer
 from service.web.exchange import exchange_of
 from service.web.models import Capabilities
@@ -39,20 +39,19 @@ class Catalogue:
         """Answer with what ``job`` says, asking a worker only the first time.
 
         Raises:
-            NotFound: there is no such op; the message names near ones.
             GradtraceError: whatever keeps a worker from answering now.
         """
-        negotiate(exchange_of(request.scope).header(b"accept"), (JSON,))
+        exchange = exchange_of(request.scope)
+        negotiate(exchange.header(b"accept"), (JSON,))
         key = (job, *headers.values())
         if key in self._known:
             self._known.move_to_end(key)
             return Response(self._known[key], media_type=JSON)
         answer = await self.computer.compute({"job": job, **headers}, b"")
-        exchange_of(request.scope).answered(answer)
+        exchange.answered(answer)
         body = bytes(answer.body)
-        if answer.status == UnknownOp.status:
-            raise NotFound(str(orjson.loads(body)["detail"]))
         if answer.status != 200:
+            exchange.code = problem_code(answer)
             return Response(body, answer.status, media_type=answer.headers["content-type"])
         if job == "capabilities":
             body = orjson.dumps({**orjson.loads(body), "limits": self.settings.limits()})

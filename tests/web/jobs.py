@@ -15,7 +15,7 @@ from service.contract.problem import (
     GradtraceError,
     Internal,
     InvalidJson,
-    UnknownOp,
+    NotFound,
 )
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -89,7 +89,7 @@ def _ops(headers: Mapping[str, str], body: bytes) -> Answer:
 
 def _op(headers: Mapping[str, str], body: bytes) -> Answer:
     if headers["name"] not in ("add", "linalg.svd"):
-        raise UnknownOp(f"There is no op {headers['name']}; near ones: add.")
+        raise NotFound(f"There is no op {headers['name']}; near ones: add.")
     described = {"name": headers["name"], "summary": "", "documentation": "", "signatures": []}
     return 200, {"content-type": JSON}, orjson.dumps(described)
 

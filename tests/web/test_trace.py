@@ -126,3 +126,5 @@ async def test_an_op_that_is_not_there_is_not_found_and_near_ones_are_named() ->
     async with running() as web:
         answer = await web.http.get("/v1/ops/linalg.svdd")
         assert "near ones: add" in problem(answer, 404, "not_found").detail
+        counted = (await web.http.get("/metrics")).text
+        assert 'gradtrace_problems_total{code="not_found"} 1.0' in counted.splitlines()
