@@ -121,7 +121,7 @@ def make() -> Json:
 
     def ask(job_name: str, /, body: bytes = b"", accept: str = JSON, **headers: str) -> bytes:
         asked = {"job": job_name, "content-type": JSON, "accept": accept, **headers}
-        return job(asked, body)[2]
+        return job(asked, body).body
 
     def asked(name: str, body: Json) -> Any:
         return json.loads(ask(name, json.dumps(body).encode()))
