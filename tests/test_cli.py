@@ -187,6 +187,43 @@ def test_text_that_is_not_json_is_refused_by_the_service_itself(url: str, text: 
     assert "invalid_json" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "graph",
+    [
+        '{"leaves": [{"id": "a", "value": 1e400}]}',
+        '{"leaves": [{"id": "a", "value": 1}], "include": ["bogus"]}',
+        '{"leaves": [{"id": "a", "value": 1}], "encoding": "xml"}',
+        "[" * 100_000,
+        '{"leaves": ' * 900,
+    ],
+    ids=["1e400", "include", "encoding", "deep", "deep objects"],
+)
+def test_what_is_refused_is_refused_in_the_same_words_for_the_table(url: str, graph: str) -> None:
+    table = gradtrace("trace", "-", "--url", url, stdin=graph)
+    as_json = gradtrace("trace", "-", "--json", "--url", url, stdin=graph)
+    assert table.returncode == as_json.returncode == 1
+    assert table.stderr == as_json.stderr
+    assert table.stderr.startswith("gradtrace: ")
+
+
+def test_notes_are_added_to_an_answer_that_asks_for_nothing_else(url: str) -> None:
+    graph = {"leaves": [{"id": "a", "value": 1}], "backward": [], "include": []}
+    done = gradtrace("trace", "-", "--json", "--notes", "--url", url, stdin=json.dumps(graph))
+    (node,) = json.loads(done.stdout)["nodes"]
+    assert "note" in node
+    assert not {"value", "grad"} & set(node)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_graph_may_begin_with_a_byte_order_mark(
+    url: str, tmp_path: Path, options: list[str]
+) -> None:
+    file = tmp_path / "windows.json"
+    file.write_text(json.dumps(SEED), encoding="utf-8-sig")
+    done = gradtrace("trace", str(file), *options, "--url", url)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_service_that_is_not_there_exits_with_1() -> None:
     done = gradtrace("ops", "--url", f"http://127.0.0.1:{free_port()}")
     assert done.returncode == 1

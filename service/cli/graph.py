@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +75,12 @@ def model_graph(model: Path) -> str:
 
 
 def read(file: Path) -> bytes:
-    """Return what is in ``file``, or on standard input where it is ``-``."""
-    return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    """Return what is in ``file``, or on standard input where it is ``-``.
+
+    A byte order mark, with which some editors begin a file, is no part of a graph or script.
+    """
+    text = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    return text.removeprefix(BOM_UTF8)
 
 
 async def _graph(file: Path, ask: Ask) -> bytes:
@@ -87,9 +93,9 @@ async def _imported(file: Path, ask: Ask) -> bytes:
 
 
 def _script(file: Path) -> str:
-    """Return the script in ``file``, which may begin with a byte order mark, as for Python."""
+    """Return the script in ``file``."""
     try:
-        return read(file).decode("utf-8-sig")
+        return read(file).decode()
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from None
 
@@ -99,18 +105,30 @@ def _request(graph: bytes, view: View) -> bytes:
     if view.as_json and not view.extras():
         return graph
     try:
-        data = json.loads(graph, object_pairs_hook=_unique, parse_constant=_refuse)
-    except ValueError:
+        data = json.loads(
+            graph.decode(),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse,
+            parse_float=_finite,
+        )
+        return json.dumps(_completed(data, view)).encode()
+    except (ValueError, RecursionError):
         return graph  # the answer says what is wrong with it
+
+
+def _completed(data: Any, view: View) -> Any:
+    """Return a request that asks for what ``view`` needs, and says all else as it was said."""
     if not isinstance(data, dict):
-        return graph
-    if not view.as_json:
+        return data
+    tensors = ["value", "grad"]
+    needed = view.extras() if view.as_json else tensors + view.extras()
+    asked = data.get("include")
+    asked = tensors if asked is None else asked
+    if isinstance(asked, list):
+        data["include"] = [*asked, *(part for part in needed if part not in asked)]
+    if not view.as_json and data.get("encoding") == "base64":
         data["encoding"] = "json"
-        data["include"] = ["value", "grad"]
-    included = data.get("include") or ["value", "grad"]
-    if isinstance(included, list):
-        data["include"] = [*included, *(part for part in view.extras() if part not in included)]
-    return json.dumps(data).encode()
+    return data
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -122,6 +140,13 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} could not be written again")
+    return number
 
 
 def _show(answer: bytes, view: View) -> None:
