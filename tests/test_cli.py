@@ -224,6 +224,14 @@ def test_a_graph_may_begin_with_a_byte_order_mark(
     assert done.returncode == 0, done.stderr
 
 
+def test_a_graph_may_come_through_a_pipe(url: str, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_text, args=[json.dumps(SEED)], daemon=True).start()
+    done = gradtrace("trace", str(pipe), "--url", url)
+    assert "[[6.0, 6.0], [6.0, 6.0]]" in done.stdout, done.stderr
+
+
 def test_a_service_that_is_not_there_exits_with_1() -> None:
     done = gradtrace("ops", "--url", f"http://127.0.0.1:{free_port()}")
     assert done.returncode == 1

@@ -107,9 +107,12 @@ def trace(
     ] = False,
 ) -> None:
     """Trace the graph, script or stream of graphs in FILE and print its table."""
-    if str(file) != "-" and not file.is_file():
+    # One graph may come through a pipe, such as <(command); a stream is read twice.
+    stream = file.suffix == ".ndjson"
+    there = file.is_file() if stream else file.exists() and not file.is_dir()
+    if str(file) != "-" and not there:
         _usage(f"there is no file {file}")
-    if file.suffix == ".ndjson":
+    if stream:
         from service.cli.stream import trace_lines
 
         shown = {"--svg": svg is not None, "--health": health, "--notes": notes}
