@@ -232,6 +232,27 @@ def test_a_graph_may_come_through_a_pipe(url: str, tmp_path: Path) -> None:
     assert "[[6.0, 6.0], [6.0, 6.0]]" in done.stdout, done.stderr
 
 
+@pytest.mark.parametrize("command", [["ops"], ["trace", "seed.json"]], ids=" ".join)
+def test_a_reader_who_has_seen_enough_is_told_nothing(
+    url: str, tmp_path: Path, command: list[str]
+) -> None:
+    """As with ``gradtrace ops | head -1``."""
+    written(tmp_path / "seed.json", SEED)
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "service", *command, "--url", url],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert done.stderr == b""
+    assert done.returncode == 1
+
+
 def test_a_service_that_is_not_there_exits_with_1() -> None:
     done = gradtrace("ops", "--url", f"http://127.0.0.1:{free_port()}")
     assert done.returncode == 1

@@ -15,13 +15,20 @@ from service.contract.problem import GradtraceError
 
 @contextmanager
 def shown() -> Iterator[None]:
-    """Turn a problem, or a service that is not there, into a message and exit code 1."""
+    """Turn a problem, or a service that is not there, into a message and exit code 1.
+
+    Raises:
+        BrokenPipeError: whoever read the output, such as ``head``, has seen enough; the command
+            line ends for it in silence.
+    """
     try:
         yield
     except GradtraceError as error:
         sys.stderr.write(readable(error))
     except (UnexpectedAnswer, httpx.HTTPError, httpx.InvalidURL) as error:
         sys.stderr.write(f"gradtrace: no answer from a Gradtrace service: {error}\n")
+    except BrokenPipeError:
+        raise
     except OSError as error:
         sys.stderr.write(f"gradtrace: {error}\n")
     else:
