@@ -253,6 +253,12 @@ def test_a_reader_who_has_seen_enough_is_told_nothing(
     assert done.returncode == 1
 
 
+def test_a_port_that_cannot_be_is_no_traceback() -> None:
+    done = gradtrace("ops", "--url", "http://127.0.0.1:80000")
+    assert done.returncode == 1
+    assert done.stderr == "gradtrace: no answer from a Gradtrace service: Invalid port: '80000'\n"
+
+
 def test_a_service_that_is_not_there_exits_with_1() -> None:
     done = gradtrace("ops", "--url", f"http://127.0.0.1:{free_port()}")
     assert done.returncode == 1

@@ -23,6 +23,7 @@ from service.contract.response import OpDescription, OpList, TraceResponse
 
 RETRIED = frozenset({429, 503})
 LONGEST_PAUSE_S = 30.0
+LAST_PORT = 65535
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
@@ -30,6 +31,9 @@ class _Settings:
     """What both clients are made of: where the service is, and how patient to be with it."""
 
     def __init__(self, url: str, key: str | None, timeout_s: float, retries: int) -> None:
+        port = httpx.URL(url).port
+        if port is not None and port > LAST_PORT:  # httpx finds out too late, and not in words
+            raise httpx.InvalidURL(f"Invalid port: '{port}'")
         self.options: dict[str, Any] = {
             "base_url": url.rstrip("/"),
             "timeout": httpx.Timeout(timeout_s, pool=None),
@@ -75,6 +79,7 @@ class Client:
             30 at most.
 
     Raises:
+        httpx.InvalidURL: ``url`` is none.
         GradtraceError: the class of the contract for the problem that the service answered.
         UnexpectedAnswer: what answers is no service that speaks the contract.
         httpx.TransportError: nobody answers, or not to the end.
