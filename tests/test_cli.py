@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
@@ -22,6 +23,7 @@ from typer.testing import CliRunner
 
 from service import __version__
 from service.cli.commands import app
+from service.cli.conformity import differences
 from service.cli.demo import LESSON, free_port, running
 from tests.conftest import REQUIRE_ALL, long
 from tests.golden import CASES
@@ -498,6 +500,27 @@ def test_a_conforming_service_passes_the_golden_cases(url: str) -> None:
     done = gradtrace("conform", url)
     assert done.returncode == 0, done.stdout
     assert f"{len(CASES)} of {len(CASES)} golden cases hold" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected", "got"),
+    [
+        ("float32", ["NaN", 1.0], [None, 1.0]),
+        ("bfloat16", ["NaN", 1.0], [None, 1.0]),
+        ("float32", ["NaN", 1.0], ["nan", 1.0]),
+        ("float64", ["Infinity"], ["inf"]),
+        ("float64", [1.0], ["1.0"]),
+        ("float64", [1.0], [True]),
+        ("int64", [1, 0], [True, False]),
+        ("bool", [True, False], [1, 0]),
+    ],
+)
+def test_a_number_that_is_said_in_another_way_does_not_conform(
+    dtype: str, expected: list[Any], got: list[Any]
+) -> None:
+    node = {"id": "x", "dtype": dtype, "value": expected}
+    assert list(differences([node], [node])) == []
+    assert list(differences([node], [{**node, "value": got}])) != []
 
 
 def test_what_answers_something_else_is_no_traceback(tmp_path: Path) -> None:
