@@ -596,3 +596,14 @@ def test_a_stopped_stream_goes_on_behind_its_last_whole_line(url: str, tmp_path:
     resumed = gradtrace("trace", str(file), "--output", str(output), "--resume", "--url", url)
     assert resumed.returncode == 0, resumed.stderr
     assert output.read_bytes() == answers
+
+
+def test_a_line_that_was_refused_before_a_resume_counts(url: str, tmp_path: Path) -> None:
+    file, output = tmp_path / "many.ndjson", tmp_path / "answers.ndjson"
+    lines = lines_of(file, 3)
+    file.write_text('{"ops": []}\n' + lines[1] + "\n")
+    gradtrace("trace", str(file), "--output", str(output), "--url", url)
+    file.write_text('{"ops": []}\n' + "\n".join(lines[1:]) + "\n")
+    resumed = gradtrace("trace", str(file), "--output", str(output), "--resume", "--url", url)
+    assert resumed.returncode == 1
+    assert "1 of 3 lines were refused" in resumed.stderr

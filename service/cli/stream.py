@@ -31,14 +31,13 @@ async def trace_lines(file: Path, output: Path | None, url: str | None, key: str
     """Trace every line of ``file``, print or append the answers.
 
     Returns:
-        the exit code: 1 where any line was answered with a problem.
+        the exit code: 1 where any line was answered with a problem, before a resume too.
     """
     from service.cli.environment import settings
 
     total = sum(1 for _ in _lines(file))
-    done = 0 if output is None else _whole_lines(output)
+    done, refused = (0, 0) if output is None else _answered(output)
     workers = settings().workers
-    refused = 0
     with _progress(total, done) as progress, _sink(output) as sink:
         async with source(url, key, workers) as ask:
             async for answer in _answers(_lines(file, done), ask, workers):
@@ -97,17 +96,21 @@ def _lines(file: Path, skipped: int = 0) -> Iterator[bytes]:
         yield from islice((line for line in text if line.strip()), skipped, None)
 
 
-def _whole_lines(output: Path) -> int:
-    """Return how many whole lines ``output`` has, and cut off what is behind the last of them."""
+def _answered(output: Path) -> tuple[int, int]:
+    """Return how many whole lines ``output`` has, and how many of them are problems.
+
+    What is behind the last of them is cut off.
+    """
     if not output.exists():
-        return 0
+        return 0, 0
     with output.open("r+b") as text:
-        lines = end = 0
+        lines = refused = end = 0
         for line in text:
             if line.endswith(b"\n"):
                 lines, end = lines + 1, end + len(line)
+                refused += PROBLEM.match(line) is not None
         text.truncate(end)
-    return lines
+    return lines, refused
 
 
 @contextmanager
