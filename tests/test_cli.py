@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,13 @@ from service import __version__
 from service.cli.commands import app
 from service.cli.conformity import differences
 from service.cli.demo import LESSON, free_port, running
+from service.contract.problem import (
+    PROBLEM_MEDIA_TYPE,
+    Draining,
+    GradtraceError,
+    NotFound,
+    Unauthorized,
+)
 from tests.conftest import REQUIRE_ALL, long
 from tests.golden import CASES
 
@@ -523,13 +531,17 @@ def test_a_number_that_is_said_in_another_way_does_not_conform(
     assert list(differences([node], [{**node, "value": got}])) != []
 
 
-def test_what_answers_something_else_is_no_traceback(tmp_path: Path) -> None:
+@contextmanager
+def answering(status: int, kind: str, body: bytes) -> Iterator[str]:
+    """Yield the address of something that answers whatever it is asked with ``body``."""
+
     class Other(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))
-            self.send_response(200)
+            self.send_response(status)
+            self.send_header("content-type", kind)
             self.end_headers()
-            self.wfile.write(b'{"hello": []}')
+            self.wfile.write(body)
 
         do_POST = do_GET  # noqa: N815 - the name that http.server calls
 
@@ -538,8 +550,13 @@ def test_what_answers_something_else_is_no_traceback(tmp_path: Path) -> None:
 
     with HTTPServer(("127.0.0.1", 0), Other) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        file = written(tmp_path / "seed.json", SEED)
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_what_answers_something_else_is_no_traceback(tmp_path: Path) -> None:
+    file = written(tmp_path / "seed.json", SEED)
+    with answering(200, "application/json", b'{"hello": []}') as url:
         for command in (["trace", file], ["ops"], ["ops", "pow"]):
             done = gradtrace(*command, "--url", url)
             assert done.returncode == 1
@@ -547,7 +564,38 @@ def test_what_answers_something_else_is_no_traceback(tmp_path: Path) -> None:
         done = gradtrace("conform", url)
         assert done.returncode == 1
         assert "0 of" in done.stdout
-        server.shutdown()
+
+
+def problem_of(error: GradtraceError) -> bytes:
+    return error.problem().model_dump_json().encode()
+
+
+TRACE = b'{"index":0,"trace":{}}\n'
+DRAINING = b'{"index":1,"problem":' + problem_of(Draining("Goodbye.")) + b"}\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body", "said"),
+    [
+        (401, PROBLEM_MEDIA_TYPE, problem_of(Unauthorized("No.")), "(unauthorized)"),
+        (404, PROBLEM_MEDIA_TYPE, problem_of(NotFound("No.")), "(not_found)"),
+        (200, "application/x-ndjson", TRACE + DRAINING, "(draining)"),
+        (200, "application/x-ndjson", TRACE, "2 lines were sent, 1 came back"),
+    ],
+    ids=["a wrong key", "another service", "a service that shuts down", "an answer too few"],
+)
+def test_a_stream_that_is_refused_as_a_whole_stops_and_can_be_resumed(
+    url: str, tmp_path: Path, status: int, kind: str, body: bytes, said: str
+) -> None:
+    file, output = tmp_path / "many.ndjson", tmp_path / "answers.ndjson"
+    lines_of(file, 2)
+    command = ["trace", str(file), "--output", str(output), "--resume", "--url"]
+    with answering(status, kind, body) as other:
+        done = gradtrace(*command, other)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert gradtrace(*command, url).returncode == 0
+    assert [json.loads(line)["index"] for line in output.read_text().splitlines()] == [0, 1]
 
 
 def test_health_says_whether_the_service_is_ready(url: str) -> None:

@@ -7,6 +7,7 @@ on behind the last whole line.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import sys
 from collections import deque
@@ -20,11 +21,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from service.cli.source import Ask, source
-from service.client.calls import NDJSON, batches, joined, post
-from service.contract.problem import GradtraceError
+from service.client import UnexpectedAnswer
+from service.client.calls import NDJSON, OK, batches, error_from, joined, post
+from service.contract.problem import GradtraceError, Problem
 
 INDEX = re.compile(rb'^\{(?:"index": *\d+, *)?')
 PROBLEM = re.compile(INDEX.pattern + rb'"problem"')
+OF_A_LINE = frozenset({400, 413, 422, 500, 504})
+"""Statuses that speak of a line. With any other one, such as a wrong key or a service that shuts
+down, the service refuses to be asked: the run stops there, and may be resumed."""
 
 
 async def trace_lines(file: Path, output: Path | None, url: str | None, key: str | None) -> int:
@@ -72,18 +77,35 @@ async def _batch(batch: list[bytes], ask: Ask) -> list[bytes]:
 
     Where the batch fails as a whole (its process died, or ran out of time), each line is asked
     alone, so that only the guilty one is answered with the problem.
+
+    Raises:
+        GradtraceError: what is wrong is no matter of any line.
+        UnexpectedAnswer: the answers are not as many as the lines.
     """
     try:
-        return (await ask(post("/v1/traces", joined(batch), NDJSON, NDJSON))).splitlines()
-    except GradtraceError:
+        answers = (await ask(post("/v1/traces", joined(batch), NDJSON, NDJSON))).splitlines()
+    except GradtraceError as error:
+        _check(error)
         return [await _single(line, ask) for line in batch]
+    if len(answers) != len(batch):
+        raise UnexpectedAnswer(OK, f"{len(batch)} lines were sent, {len(answers)} came back")
+    for answer in filter(PROBLEM.match, answers):
+        _check(error_from(Problem.model_validate(json.loads(answer)["problem"], extra="ignore")))
+    return answers
 
 
 async def _single(line: bytes, ask: Ask) -> bytes:
     try:
         return b'{"trace":' + await ask(post("/v1/trace", line)) + b"}"
     except GradtraceError as error:
+        _check(error)
         return b'{"problem":' + error.problem().model_dump_json().encode() + b"}"
+
+
+def _check(error: GradtraceError) -> None:
+    """Raise ``error`` unless it speaks of a line."""
+    if error.status not in OF_A_LINE:
+        raise error
 
 
 def _numbered(index: int, answer: bytes) -> bytes:
