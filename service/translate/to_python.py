@@ -73,14 +73,16 @@ class Script:
     lines: list[str] = field(default_factory=list)
     helpers: set[str] = field(default_factory=set)
     variables: dict[str, str] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=lambda: set(RESERVED))
+    """Names that no other variable may have."""
     outputs: dict[str, Sequence[str | None]] = field(default_factory=dict)
     """Of every op with several outputs, PyTorch's names for them."""
 
     def variable(self, node_id: str) -> str:
         """Return the variable that holds a node; the first call makes it."""
         if node_id not in self.variables:
-            taken = RESERVED.union(self.variables.values())
-            self.variables[node_id] = variable_of(node_id, taken)
+            self.variables[node_id] = variable_of(node_id, self.taken)
+            self.taken.add(self.variables[node_id])
         return self.variables[node_id]
 
     def reference(self, reference: str) -> str:
