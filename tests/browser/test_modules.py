@@ -75,6 +75,9 @@ def test_short_json_stands_on_one_line(call: Any) -> None:
         ("[\n'a']", 2),
         ('["a\nb"]', 1),
         ("[01]", 1),
+        ('{"a": 1,\n"a": 2}', 2),
+        ('{"a": 1,\n"b":\n{"c": [], "\\u0063": 1}}', 3),
+        ('{"a": {"a": [{"a": 1}, {"a": "a"}]}, "b": "a"}\n', 0),
     ],
 )
 def test_what_is_not_json_is_found_at_its_line(call: Any, text: str, line: int) -> None:

@@ -80,6 +80,23 @@ def test_a_text_that_cannot_be_read_is_never_written_over(open_page: OpenPage) -
     assert page.get_attribute("#tab-python", "aria-selected") == "true"
 
 
+@pytest.mark.parametrize(
+    ("graph", "said"),
+    [
+        ('{"leaves": [{"id": "a", "value": 1, "value": 2}]}', "A key is given twice"),
+        ('{"leaves": [{"id": "a", "value": 1}], "include": ["bogus"]}', "should be 'value'"),
+        ('{"leaves": [{"id": "a", "value": 1}], "encoding": "xml"}', "should be 'json'"),
+    ],
+)
+def test_what_the_service_refuses_is_not_let_by(open_page: OpenPage, graph: str, said: str) -> None:
+    page = open_page(refusals=True)
+    page.click("#tab-json")
+    until_source(page, "{")
+    write(page, graph)
+    page.wait_for_selector(f'#problem :text("{said}")')
+    page.wait_for_selector("#problem :text('Go to line 1')")
+
+
 def test_json_pasted_as_python_is_read_where_it_belongs(open_page: OpenPage) -> None:
     page = open_page(refusals=True)
     graph = '{"leaves": [{"id": "pasted", "value": 1}], "backward": []}'

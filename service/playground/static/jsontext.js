@@ -85,20 +85,27 @@ const NEXT = {
   colon: { ":": "value" },
 };
 
-/** Return the line (from 1) of the first thing in `text` that is not JSON; browsers do not say. */
+/**
+ * Return the line (from 1) of the first thing in `text` that is not JSON to the service, 0 where
+ * there is none. Browsers do not say where it is, and let a key that is given twice pass.
+ */
 export function syntaxLine(text) {
-  const open = [];
+  const open = []; // of the open objects and lists: {sign, keys}
   let expected = "value";
   TOKEN.lastIndex = 0;
   for (let end = 0; ; end = TOKEN.lastIndex) {
     const match = TOKEN.exec(text);
-    const start = end + /^\s*/.exec(text.slice(end))[0].length;
-    if (!match) return lineAt(text, start);
-    const token = match[1] ? "s" : match[2] ? "v" : match[3];
+    const token = match && (match[1] ? "s" : match[2] ? "v" : match[3]);
     const after = { "[": { ",": "value", "]": "after" }, "{": { ",": "key", "}": "after" } };
-    const next = expected === "after" ? after[open.at(-1)]?.[token] : NEXT[expected][token];
-    if (!next) return lineAt(text, start);
-    if (token === "{" || token === "[") open.push(token);
+    const next = expected === "after" ? after[open.at(-1)?.sign]?.[token] : NEXT[expected][token];
+    const key = next === "colon" ? JSON.parse(match[1]) : null;
+    if (!next || open.at(-1)?.keys.has(key)) {
+      const start = end + /^\s*/.exec(text.slice(end))[0].length;
+      const whole = expected === "after" && !open.length && start === text.length;
+      return whole ? 0 : lineAt(text, start);
+    }
+    if (key !== null) open.at(-1).keys.add(key);
+    if (token === "{" || token === "[") open.push({ sign: token, keys: new Set() });
     if (token === "}" || token === "]") open.pop();
     expected = next;
   }

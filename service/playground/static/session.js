@@ -172,18 +172,24 @@ export class Session {
 
   async #parse(text, view, signal) {
     if (view === "python") return this.#api.importPython(text, signal);
+    let request = null;
+    let wrong = null;
     try {
-      const request = read(text);
-      if (request && typeof request === "object" && !Array.isArray(request)) return request;
+      request = read(text);
     } catch (error) {
+      wrong = error.message;
+    }
+    const line = syntaxLine(text);
+    if (wrong !== null || line) {
       throw new ProblemError({
         code: "invalid_json",
         title: "This is not valid JSON",
-        detail: error.message,
-        line: syntaxLine(text),
+        detail: wrong ?? "A key is given twice in one object.",
+        line: line || 1,
         errors: [],
       });
     }
+    if (request && typeof request === "object" && !Array.isArray(request)) return request;
     throw new ProblemError({
       code: "invalid_request",
       title: "The request does not have the right form",
@@ -196,7 +202,7 @@ export class Session {
   async #trace(request, signal) {
     const include = isLarge(request) ? LARGE : EVERYTHING;
     const start = performance.now();
-    const response = await this.#api.trace({ ...request, encoding: "json", include }, signal);
+    const response = await this.#api.trace(asking(request, include), signal);
     const milliseconds = performance.now() - start;
     const picture = await this.#draw(request, signal);
     const known = response.nodes.some((node) => node.id === this.#store.get("selected"));
@@ -215,7 +221,7 @@ export class Session {
   #draw(request, signal) {
     // A summary shows no contributions, and for them the graph is run a second time.
     const include = this.#store.get("contributions") && !isLarge(request) ? ["edges"] : [];
-    return this.#api.picture({ ...request, encoding: "json", include }, signal);
+    return this.#api.picture(asking(request, include), signal);
   }
 
   /** Return a graph as a short script, if that reads back as the same graph; else as a long one. */
@@ -260,6 +266,17 @@ export class Session {
     const line = place(problem, this.#store.get("text"), this.#store.get("view"));
     this.#store.set({ busy: false, message: null, problem: { ...problem, line, clicked } });
   }
+}
+
+/** Return the request as the page asks it; what its own fields say wrongly is the service's to refuse. */
+function asking(request, include) {
+  const { encoding = null, include: given = null } = request;
+  const known = given === null || (Array.isArray(given) && given.every((part) => EVERYTHING.includes(part)));
+  return {
+    ...request,
+    encoding: [null, "json", "base64"].includes(encoding) ? "json" : encoding,
+    include: known ? include : given,
+  };
 }
 
 const isLarge = (request) => (request.leaves?.length ?? 0) + (request.ops?.length ?? 0) > LARGE_FROM;
