@@ -146,6 +146,12 @@ def test_an_engine_of_ones_own_agrees_with_pytorch(
     assert done.stdout == "both gradients agree\n", done.stderr
 
 
+def test_the_tour_of_the_code_names_every_room() -> None:
+    named = set(re.findall(r"[a-z_.]+", section("CONTRIBUTING.md", "## Where things are")))
+    rooms = {path.name for path in (ROOT / "service").iterdir() if path.suffix in ("", ".py")}
+    assert {room for room in rooms if not room.startswith("__")} <= named
+
+
 def test_the_readme_lists_every_command() -> None:
     listed = re.findall(r"`gradtrace ([a-z-]+)", section("README.md", "## On the command line"))
     shown = {

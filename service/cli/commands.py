@@ -207,7 +207,7 @@ def conform(
 
 @app.command()
 def health(
-    url: Annotated[str | None, typer.Option(help="Default: the port of the settings.")] = None,
+    url: Annotated[str | None, typer.Option(help="Default: the address of the settings.")] = None,
 ) -> None:
     """Exit with 0 where the service is ready, with 1 and the reason where it is not."""
     from service.cli.probe import ready
