@@ -224,11 +224,14 @@ def test_notes_are_added_to_an_answer_that_asks_for_nothing_else(url: str) -> No
     assert not {"value", "grad"} & set(node)
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("windows.json", []), ("windows.json", ["--json"]), ("windows.ndjson", [])],
+)
 def test_a_graph_may_begin_with_a_byte_order_mark(
-    url: str, tmp_path: Path, options: list[str]
+    url: str, tmp_path: Path, name: str, options: list[str]
 ) -> None:
-    file = tmp_path / "windows.json"
+    file = tmp_path / name
     file.write_text(json.dumps(SEED), encoding="utf-8-sig")
     done = gradtrace("trace", str(file), *options, "--url", url)
     assert done.returncode == 0, done.stderr

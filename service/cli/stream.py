@@ -10,6 +10,7 @@ import asyncio
 import json
 import re
 import sys
+from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
@@ -115,6 +116,8 @@ def _numbered(index: int, answer: bytes) -> bytes:
 def _lines(file: Path, skipped: int = 0) -> Iterator[bytes]:
     """Yield the lines of ``file`` that are not blank, without the first ``skipped`` of them."""
     with file.open("rb") as text:
+        if text.peek().startswith(BOM_UTF8):  # as at the beginning of one graph
+            text.seek(len(BOM_UTF8))
         yield from islice((line for line in text if line.strip()), skipped, None)
 
 
