@@ -69,7 +69,7 @@ def run_forward(plan: Plan, leaves: list[Tensor], limits: Limits, seed: int) -> 
                 _fill_slots(plan, step, nodes, slots)
                 results[step.index] = nodes
             else:
-                node = result if result.__class__ is Tensor else _single(result)
+                node = result if result.__class__ is Tensor else _tensor(result)
                 if id(node) in seen:
                     node = node.view_as(node)
                 seen.add(id(node))
@@ -90,13 +90,6 @@ def seed_generators(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(seed)
-
-
-def _single(result: Any) -> Tensor:
-    parts = [part for part in outputs_of(result) if part is not None]
-    if len(parts) != 1:
-        raise OpFailed(f"the op returned {len(parts)} tensors where one is declared")
-    return _tensor(parts[0])
 
 
 def _tensor(part: Any) -> Tensor:

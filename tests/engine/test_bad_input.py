@@ -304,6 +304,13 @@ def test_long_input_is_not_echoed() -> None:
             graph(op("a", "expand", "k", size=[3, 3]), op("b", "sum", "a"), leaves=[leaf("k", 1)]),
             "max_elements",
         ),
+        (
+            Limits(max_elements=8),
+            graph(
+                op("a", "meshgrid", "k", "k"), op("b", "sum", "a:1"), leaves=[leaf("k", [1] * 3)]
+            ),
+            "max_elements",
+        ),
         (Limits(max_elements=8), {"leaves": [leaf("k", [0] * 9)]}, "max_elements"),
         (
             Limits(max_result_elements=6),
