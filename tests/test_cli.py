@@ -283,6 +283,8 @@ def test_a_service_that_is_not_there_exits_with_1() -> None:
     "arguments",
     [
         ["trace", "there-is-no-such-file.json"],
+        ["import", "there-is-no-such-file.py"],
+        ["export", "there-is-no-such-file.json"],
         ["trace"],
         ["serve", "--port", "70000"],
         ["serve", "--workers", "0"],

@@ -56,6 +56,16 @@ def _usage(message: str) -> NoReturn:
     raise typer.BadParameter(message)
 
 
+def _expect(file: Path, *, twice: bool = False) -> None:
+    """Stop where ``file`` cannot be read, or not ``twice`` as it has to be; - is standard input.
+
+    What is read once may come through a pipe, such as <(command).
+    """
+    there = file.is_file() if twice else file.exists() and not file.is_dir()
+    if str(file) != "-" and not there:
+        _usage(f"there is no file {file}")
+
+
 def _run(work: Coroutine[Any, Any, int | None]) -> None:
     """Run ``work``; print a problem readably on standard error and exit with 1."""
     from service.cli.failures import shown
@@ -107,11 +117,8 @@ def trace(
     ] = False,
 ) -> None:
     """Trace the graph, script or stream of graphs in FILE and print its table."""
-    # One graph may come through a pipe, such as <(command); a stream is read twice.
     stream = file.suffix == ".ndjson"
-    there = file.is_file() if stream else file.exists() and not file.is_dir()
-    if str(file) != "-" and not there:
-        _usage(f"there is no file {file}")
+    _expect(file, twice=stream)
     if stream:
         from service.cli.stream import trace_lines
 
@@ -167,6 +174,7 @@ def import_(
     key: Key = None,
 ) -> None:
     """Turn a Python script into the graph that it means; nothing is executed."""
+    _expect(file)
     from service.cli.graph import import_python
 
     _run(import_python(file, url, key))
@@ -175,6 +183,7 @@ def import_(
 @app.command()
 def export(file: Graph, url: Url = None, key: Key = None) -> None:
     """Turn a graph into a stand-alone Python script that prints the same numbers."""
+    _expect(file)
     from service.cli.graph import export_python
 
     _run(export_python(file, url, key))
