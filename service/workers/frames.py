@@ -13,6 +13,7 @@ body in a memfd that the sender wants to write again once the body is read; in a
 from __future__ import annotations
 
 import array
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -31,6 +32,7 @@ RETIRE = "retire"
 ANSWER = "answer"
 READ = "read"
 NO_MEMORY = "no_memory"
+NO_FILES = "no_files"
 FAILED = "failed"
 
 _LENGTHS = struct.Struct("<IQ")
@@ -46,6 +48,8 @@ class Frame(NamedTuple):
     fds: list[int]
     lent: int
     """Bytes of a body in memory that the sender wants back; 0 where there is no such body."""
+    lost: bool = False
+    """Whether descriptors came along that this process cannot open: it has as many as it may."""
 
     def body(self, read: Callable[[], None] | None = None) -> Body:
         """Return the body, which takes over the memfd where there is one.
@@ -53,6 +57,8 @@ class Frame(NamedTuple):
         Args:
             read: called when the body is closed, if its memory is lent.
         """
+        if self.lost and self.lent and read:
+            read()
         if not self.fds:
             return Body(self.inline)
         return Body.adopt(self.fds[0], *((self.lent, read) if self.lent else ()))
@@ -91,14 +97,18 @@ def receive(sock: socket.socket, buffer: bytearray) -> Frame | None:
         ConnectionResetError: the other side is gone and left unread what was sent to it last.
         ValueError: what came is no message.
     """
-    size, ancillary, _, _ = sock.recvmsg_into([buffer], _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+    size, ancillary, flags, _ = sock.recvmsg_into([buffer], _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
     fds = array.array("i")
     for _level, _kind, data in ancillary:
         fds.frombytes(data)
+    lost = bool(flags & socket.MSG_CTRUNC)
+    if lost:
+        while fds:
+            os.close(fds.pop())
     if size == 0:
         return None
     length, lent = _LENGTHS.unpack_from(buffer)
     end = _LENGTHS.size + length
     with memoryview(buffer) as view:
         head = orjson.loads(view[_LENGTHS.size : end])
-        return Frame(head, bytes(view[end:size]), fds.tolist(), lent)
+        return Frame(head, bytes(view[end:size]), fds.tolist(), lent, lost)

@@ -157,7 +157,8 @@ class Worker:
                 self.retiring = True
             elif self.state is State.BUSY:
                 self.state = State.IDLE
-                self._owner.worker_answered(self, frame.head, frame.body(self._note_read))
+                head = [frames.NO_FILES] if frame.lost else frame.head
+                self._owner.worker_answered(self, head, frame.body(self._note_read))
             else:  # nobody asked
                 frame.body().close()
 

@@ -206,7 +206,7 @@ class Nursery:
                 self._counters.server_starts += 1
                 self._failures = 0
                 self._serve(server)
-            case {"failed": kind}:
+            case {"failed": kind} | {"forked": kind}:  # a child that is not held ends by itself
                 self._loop.call_later(FIRST_PAUSE_S, self._order_again, server, kind)
             case {"error": reason}:
                 self._reason = reason

@@ -213,6 +213,8 @@ class Pool:
                     "The answer needs more memory than the "
                     f"{self.options.memory_limit_mb} MiB allowed (GRADTRACE_MEMORY_LIMIT_MB)."
                 )
+            case [frames.NO_FILES]:
+                raise Overloaded("There are too many open files for the answer.", retry_after_s=1)
             case _:
                 body.close()
                 raise Internal("The worker could not answer.")

@@ -1,0 +1,69 @@
+"""What happens while this process has as many files open as it may."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import select
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from service.contract.problem import Overloaded
+from service.workers.body import INLINE
+from service.workers.outbox import KEPT
+from tests.processes import open_files
+from tests.workers.calls import ask, until
+from tests.workers.conftest import StartPool
+
+pytestmark = pytest.mark.anyio
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """Let this process open nothing more until the block ends."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)  # all numbers below it are taken
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [INLINE + 1, KEPT + 1])
+async def test_an_answer_that_cannot_be_opened_is_refused_and_never_empty(
+    start_pool: StartPool, size: int
+) -> None:
+    pool = await start_pool(workers=1)
+    await until(lambda: pool.workers.idle == 2 and pool._nursery._standby is not None)
+    wanted = b"%d" % size
+    before = open_files(os.getpid())
+    with no_more_files():
+        for _ in range(3):
+            with pytest.raises(Overloaded, match="open files"):
+                await ask(pool, "big", wanted)
+        assert await ask(pool, "echo", b"short") == "short"
+    for _ in range(3):
+        assert len(await ask(pool, "big", wanted)) == size
+    assert await ask(pool, "echo") == ""  # what was answered last may still be held
+    assert open_files(os.getpid()) == before
+    assert pool.counters.spawned == 2
+
+
+async def test_a_worker_that_could_not_be_taken_over_is_ordered_again(
+    start_pool: StartPool,
+) -> None:
+    pool = await start_pool(workers=1)
+    await until(lambda: pool.workers.idle == 2 and pool._nursery._standby is not None)
+    fork_server = pool._nursery._active
+    assert fork_server
+    with no_more_files():
+        pool._nursery.order_worker()
+        select.select([fork_server.control], [], [], 10)
+        await asyncio.sleep(0.05)
+    await until(lambda: pool.workers.idle == 3)
+    assert pool._nursery.ordered == 0
