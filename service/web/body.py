@@ -23,7 +23,7 @@ from service.web.exchange import Exchange
 from service.web.problems import ClientDisconnected
 from service.web.room import Share
 from service.web.timers import Interrupt, Timers
-from service.workers.body import Body
+from service.workers.body import Body, Buffer
 
 
 def check_encoding(exchange: Exchange) -> None:
@@ -39,6 +39,14 @@ def too_large(limit: int) -> BodyTooLarge:
     """Return the problem that a body of more than ``limit`` bytes is."""
     size = f"{limit / MEGABYTE:g} MB" if limit >= MEGABYTE else f"{limit} bytes"
     return BodyTooLarge(f"The body may have {size} (GRADTRACE_MAX_BODY_MB).")
+
+
+def add(body: Body, chunk: Buffer) -> None:
+    """Add ``chunk`` to ``body``; raise Overloaded where there is no memory for it."""
+    try:
+        body.append(chunk)
+    except OSError:
+        raise Overloaded("There is no memory for the body.", retry_after_s=1) from None
 
 
 async def chunks(receive: Receive, silence: Timers) -> AsyncIterator[bytes]:
@@ -93,10 +101,7 @@ async def read_body(
             if exchange.body_bytes > limit:
                 raise too_large(limit)
             share.hold(exchange.body_bytes)
-            try:
-                body.append(chunk)
-            except OSError:
-                raise Overloaded("There is no memory for the body.", retry_after_s=1) from None
+            add(body, chunk)
     except BaseException:
         body.close()  # the exception would keep it until the next garbage collection
         raise

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from service.contract.problem import GradtraceError
-from service.web.body import too_large
+from service.web.body import add, too_large
 from service.web.problems import problem_body
 from service.workers.body import Body
 
@@ -44,7 +44,7 @@ class LineSplitter:
         self._partial.close()
 
     def feed(self, chunk: bytes) -> Iterator[Line]:
-        """Yield the lines that end in ``chunk``."""
+        """Yield the lines that end in ``chunk``; raise Overloaded where there is no memory."""
         first, *rest = chunk.split(b"\n")
         self._grow(first)
         for piece in rest:
@@ -69,7 +69,7 @@ class LineSplitter:
             self._too_long = True
             self._partial.close()
         else:
-            self._partial.append(piece)
+            add(self._partial, piece)
 
 
 def _is_blank(line: Body) -> bool:
@@ -77,13 +77,13 @@ def _is_blank(line: Body) -> bool:
 
 
 def joined(lines: Iterable[Line]) -> Body:
-    """Return the lines as one body, a line break between two."""
+    """Return the lines as one body, with a line break between two; may raise Overloaded."""
     body = Body()
     for line in lines:
         if len(body):
-            body.append(b"\n")
+            add(body, b"\n")
         for chunk in [line.content] if isinstance(line.content, bytes) else line.content.chunks():
-            body.append(chunk)
+            add(body, chunk)
     return body
 
 

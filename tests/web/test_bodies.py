@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from starlette.types import Message
 
 from service.web.compute import RawRoute
 from service.web.room import Room
+from tests.processes import no_more_files
 from tests.web.harness import JSON, NDJSON, problem, running
 
 pytestmark = pytest.mark.anyio
@@ -119,6 +121,19 @@ async def test_while_answers_that_nobody_takes_fill_the_room_nothing_is_computed
         taken.set()
         await slow
         assert (await web.http.post(path, content=SHORT, headers=kind)).status_code == 200
+
+
+async def test_a_long_body_is_refused_while_no_file_can_be_opened_for_it() -> None:
+    async with running() as web:
+        with no_more_files():
+            refused = await web.http.post("/v1/trace", content=LONG, headers=JSON)
+            problem(refused, 429, "overloaded")
+            refused = await web.http.post("/v1/traces", content=LONG, headers=NDJSON)
+            problem(refused, 429, "overloaded")
+            begun = await web.http.post("/v1/traces", content=SHORT + b"\n" + LONG, headers=NDJSON)
+        first, last = map(json.loads, begun.text.splitlines())
+        assert "trace" in first
+        assert (last["index"], last["problem"]["code"]) == (1, "overloaded")
 
 
 async def test_a_stream_holds_only_the_lines_that_are_not_answered_yet(

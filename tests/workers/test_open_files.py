@@ -4,34 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import select
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from service.contract.problem import Overloaded
 from service.workers.body import INLINE
 from service.workers.outbox import KEPT
-from tests.processes import open_files
+from tests.processes import no_more_files, open_files
 from tests.workers.calls import ask, until
 from tests.workers.conftest import StartPool
 
 pytestmark = pytest.mark.anyio
-
-
-@contextmanager
-def no_more_files() -> Iterator[None]:
-    """Let this process open nothing more until the block ends."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)  # all numbers below it are taken
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("size", [INLINE + 1, KEPT + 1])
