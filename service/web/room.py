@@ -29,9 +29,14 @@ class Room:
         bodies = settings.queue + settings.workers + 1
         self.left = max(bodies * settings.max_body_bytes, LEAST)
 
+    @property
+    def full(self) -> bool:
+        """Whether answers that nobody has taken yet fill it."""
+        return self.left < 0
+
     def check(self) -> None:
-        """Raise Overloaded where answers that nobody has taken yet fill it."""
-        if self.left < 0:
+        """Raise Overloaded where it is full."""
+        if self.full:
             raise Overloaded("There is no room for more answers.", retry_after_s=1)
 
     @contextmanager

@@ -179,7 +179,18 @@ class TraceStream:
             if not batch:
                 self._batches.put_nowait(None)
                 return
+            await self._until_answers_are_taken(batch)
             self._batches.put_nowait(group.create_task(self._compute(batch)))
+
+    async def _until_answers_are_taken(self, batch: list[Line]) -> None:
+        """Wait while answers fill the room, but not with what may still be refused as a whole.
+
+        What is dispatched is computed whatever the room, again too: the answers of later batches
+        wait for it, and would fill the room for ever.
+        """
+        while batch[0].number and self.room.full:
+            await asyncio.sleep(AGAIN_S)
+        self.room.check()
 
     async def _next_batch(self) -> list[Line]:
         """Return lines that wait, as many as pay; none when no more will come."""
@@ -246,7 +257,6 @@ class TraceStream:
     async def _ask(self, batch: list[Line]) -> Body:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        self.room.check()
         answered = await self.computer.compute(
             {"job": "traces", "content-type": NDJSON, "accept": NDJSON},
             batch[0].content if len(batch) == 1 else joined(batch),

@@ -179,6 +179,30 @@ async def test_a_bug_before_the_first_answer_is_a_problem_of_the_whole_stream() 
         problem(answer, 500, "internal")
 
 
+@pytest.mark.anyio
+async def test_a_line_that_is_asked_again_needs_no_room_that_later_answers_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.web.room.LEAST", 0)
+    monkeypatch.setattr(streams, "QUICK_S", 0)  # a batch for every line
+    compute = InProcess.compute
+    filled = False
+
+    async def full_at_first(self: InProcess, headers: Any, body: Any) -> Answer:
+        nonlocal filled
+        if b'"a":2' in bytes(body) and not filled:
+            raise Overloaded("The queue is full.", retry_after_s=1)
+        filled = filled or b'"bytes"' in bytes(body)
+        return await compute(self, headers, body)
+
+    monkeypatch.setattr(InProcess, "compute", full_at_first)
+    async with running(max_body_mb=0.01, queue=0, workers=2) as web:
+        long = b'{"do":"bytes","count":200000}\n'
+        sent = web.http.post("/v1/traces", content=b'{"a":1}\n{"a":2}\n' + 3 * long, headers=NDJSON)
+        answer = await asyncio.wait_for(sent, 20)
+        assert answer.text.count('"index"') == 5
+
+
 CHUNKS = st.lists(st.binary(max_size=40).map(lambda raw: raw.replace(b"x", b"\n")), max_size=20)
 
 
