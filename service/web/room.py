@@ -68,6 +68,10 @@ class Share:
             raise Overloaded("There is no room for more long bodies.", retry_after_s=1)
         self.keep(count)
 
+    def shrink(self, count: int) -> None:
+        """Hold ``count`` bytes from now on where more is held."""
+        self.keep(min(count, self._held))
+
     def keep(self, count: int) -> None:
         """Hold ``count`` bytes from now on, whatever room there is."""
         wanted = count if count > INLINE else 0

@@ -106,6 +106,7 @@ class TraceStream:
         self._end_problem: GradtraceError | None = None
         self._changed = asyncio.Event()
         self._taken = asyncio.Event()
+        """Set when a line is taken by a worker or answered, or an answer by the client."""
         self._computing = asyncio.Semaphore(settings.workers)
         self._unwritten = asyncio.Semaphore(settings.workers * AHEAD)
         self._batches: asyncio.Queue[asyncio.Task[list[Part]] | None] = asyncio.Queue()
@@ -143,7 +144,7 @@ class TraceStream:
                 self.exchange.body_bytes += len(chunk)
                 for line in self._splitter.feed(chunk):
                     self._add(line)
-                self._lines_held.hold(self._open_bytes + self._splitter.held)
+                await self._until_there_is_room()
                 await self._until_few_wait()
             for line in self._splitter.finish():
                 self._add(line)
@@ -163,6 +164,25 @@ class TraceStream:
         self._waiting_bytes += len(line.content)
         self._open_bytes += len(line.content)
         self._changed.set()
+
+    async def _until_there_is_room(self) -> None:
+        """Hold the lines that are not answered yet; read no more while there is no room for them.
+
+        A client that takes its answers more slowly than it sends lines makes room by and by. With
+        nothing under way, a stream would wait for others, which might wait for it.
+
+        Raises:
+            Overloaded: there is no room for the line that was begun.
+        """
+        while True:
+            try:
+                self._lines_held.hold(self._open_bytes + self._splitter.held)
+                return
+            except Overloaded:
+                if not self._open_bytes and not self._unsent:
+                    raise
+            self._taken.clear()
+            await self._taken.wait()
 
     async def _until_few_wait(self) -> None:
         while self._waiting_bytes > MAX_WAITING or len(self._waiting) > MAX_WAITING // 64:
@@ -227,7 +247,8 @@ class TraceStream:
                 self._open_bytes -= len(line.content)
                 if isinstance(line.content, Body):
                     line.content.close()
-            self._lines_held.keep(self._open_bytes + self._splitter.held)
+            self._lines_held.shrink(self._open_bytes + self._splitter.held)
+            self._taken.set()
 
     async def _answer(self, batch: list[Line]) -> list[Part]:
         """Return what ``batch`` is answered with; what fails together is tried line by line."""
@@ -301,6 +322,7 @@ class TraceStream:
 
     def _keep_answers(self) -> None:
         self._answers_held.keep(sum(map(len, self._unsent)))
+        self._taken.set()
 
     async def _start(self, send: Send) -> None:
         if not self.started:

@@ -11,7 +11,7 @@ from starlette.types import Message
 from service.web.compute import RawRoute
 from service.web.room import Room
 from tests.processes import no_more_files
-from tests.web.harness import JSON, NDJSON, problem, running
+from tests.web.harness import JSON, NDJSON, Web, problem, running
 
 pytestmark = pytest.mark.anyio
 PATHS = ["/v1/trace", "/v1/import/python", "/v1/export/python"]
@@ -49,6 +49,14 @@ async def test_a_body_that_grows_too_large_is_refused_while_it_comes(path: str) 
         answer = await web.http.post(path, content=pieces(), headers=JSON)
         problem(answer, 413, "body_too_large")
         assert answer.headers["connection"] == "close"
+
+
+def stream_room(web: Web) -> Room:
+    routes: dict[str, Any] = {
+        route.path: route for route in web.app.routes if isinstance(route, RawRoute)
+    }
+    room: Room = routes["/v1/traces"].app.room
+    return room
 
 
 LONG = b'{"do": "echo", "with": "' + b"x" * 150_000 + b'"}'
@@ -136,15 +144,50 @@ async def test_a_long_body_is_refused_while_no_file_can_be_opened_for_it() -> No
         assert (last["index"], last["problem"]["code"]) == (1, "overloaded")
 
 
+async def test_a_stream_whose_own_answers_fill_the_room_waits_until_they_are_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.web.room.LEAST", 0)
+    filling = b'{"do": "bytes", "count": 200000}\n'
+    longer = (SHORT + b" " * 10_000 + b"\n") * 10
+    to_come = iter([filling, longer, b""])
+    taken = asyncio.Event()
+    answered = b""
+
+    async with running(max_body_mb=0.05, queue=0, workers=2) as web:
+        room = stream_room(web)
+
+        async def receive() -> Message:
+            body = next(to_come, None)
+            if body is None:
+                await asyncio.Event().wait()
+            if body == longer:
+                while not room.full:
+                    await asyncio.sleep(0.01)
+                asyncio.get_running_loop().call_later(0.05, taken.set)
+            return {"type": "http.request", "body": body, "more_body": bool(body)}
+
+        async def send(message: Message) -> None:
+            nonlocal answered
+            answered += message.get("body", b"")
+            await taken.wait()
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/traces",
+            "headers": [(name.encode(), value.encode()) for name, value in NDJSON.items()],
+        }
+        await asyncio.wait_for(web.app(scope, receive, send), 20)
+    assert (answered.count(b'"index"'), answered.count(b'"problem"')) == (11, 0)
+
+
 async def test_a_stream_holds_only_the_lines_that_are_not_answered_yet(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("service.web.room.LEAST", 0)
     async with running(max_body_mb=0.15, queue=0, workers=2) as web:
-        routes: dict[str, Any] = {
-            route.path: route for route in web.app.routes if isinstance(route, RawRoute)
-        }
-        room: Room = routes["/v1/traces"].app.room
+        room = stream_room(web)
         whole = room.left
 
         async def lines() -> AsyncIterator[bytes]:
