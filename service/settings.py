@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEGABYTE = 2**20
@@ -76,7 +76,10 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    # To the operating system an empty address means all of them.
+    host: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] = Field(
+        default="127.0.0.1", description="Address to listen on."
+    )
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0: any free.")
     workers: int = Field(
         default_factory=usable_cpus, ge=1, le=MOST_WORKERS, description="Computing processes."

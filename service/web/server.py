@@ -121,8 +121,9 @@ class Server(uvicorn.Server):
         """Serve; return the exit code."""
         try:
             self.run()
-        except SystemExit as stop:
-            log.error("the server could not start (%s)", stop.code)
+        except SystemExit:  # it could not listen, and has said why
+            where = self.settings.host, self.settings.port
+            log.error("no listening at %s, port %d (GRADTRACE_HOST, GRADTRACE_PORT)", *where)
             return 1
         return self.exit_code if self.started else 1
 

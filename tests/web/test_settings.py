@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.settings import Settings, usable_cpus
+from service.settings import Settings, SettingsRefused, from_environment, usable_cpus
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 YEAR_S = 365 * 24 * 60 * 60
@@ -64,6 +64,13 @@ def test_an_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("GRADTRACE_API_KEYS", "")
     assert Settings().port == 8000
     assert Settings().api_keys == ()
+
+
+@pytest.mark.parametrize("host", ["", " "])
+def test_an_empty_address_does_not_open_the_service_to_all(host: str) -> None:
+    with pytest.raises(SettingsRefused, match="GRADTRACE_HOST"):
+        from_environment(host=host)
+    assert from_environment(host=" ::1 ").host == "::1"
 
 
 def test_settings_cannot_be_changed_once_made() -> None:
