@@ -23,6 +23,17 @@ COMPUTED = (
     "time_limit",
 )
 READ = ("body_timeout", "body_too_large", "unsupported_media_type")
+STREAMED = (
+    "unauthorized",
+    "not_acceptable",
+    "unsupported_media_type",
+    "body_timeout",
+    "overloaded",
+    "internal",
+    "not_ready",
+    "draining",
+)
+"""Problems of a stream as a whole, before its first answer; all others are lines of it."""
 SCRIPT = (
     "invalid_json",
     "invalid_request",

@@ -30,7 +30,7 @@ from service.settings import Settings
 from service.web import examples
 from service.web.body import check_encoding, chunks
 from service.web.compute import CLOSE, RawRoute
-from service.web.describe import COMPUTED, READ, SECURITY, answer, answers, body, ndjson_of
+from service.web.describe import SECURITY, STREAMED, answer, answers, body, ndjson_of
 from service.web.exchange import Exchange, exchange_of
 from service.web.lines import (
     PROBLEM_WORD,
@@ -367,7 +367,7 @@ def add_streams(app: FastAPI, settings: Settings, computer: Computer, room: Room
                 "has no end of its own."
             ),
             responses=answers(
-                [*COMPUTED, *READ],
+                STREAMED,
                 answer({NDJSON: ndjson_of("TraceLine", shown["answer"])}, "A line for each line."),
             ),
             openapi_extra=body(
