@@ -18,7 +18,7 @@ class Line(NamedTuple):
     """A line of the request that is not empty."""
 
     number: int
-    content: Body | bytes
+    content: Body
     problem: GradtraceError | None = None
 
 
@@ -82,7 +82,7 @@ def joined(lines: Iterable[Line]) -> Body:
     for line in lines:
         if len(body):
             add(body, b"\n")
-        for chunk in [line.content] if isinstance(line.content, bytes) else line.content.chunks():
+        for chunk in line.content.chunks():
             add(body, chunk)
     return body
 

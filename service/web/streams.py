@@ -110,6 +110,8 @@ class TraceStream:
         self._computing = asyncio.Semaphore(settings.workers)
         self._unwritten = asyncio.Semaphore(settings.workers * AHEAD)
         self._batches: asyncio.Queue[asyncio.Task[list[Part]] | None] = asyncio.Queue()
+        self._long_lines: set[Body] = set()
+        """Contents of lines that are not answered yet, as far as they are in a memfd."""
         self._unsent: set[Body] = set()
         self._batch_lines = 1
         self._lines = 0
@@ -133,7 +135,8 @@ class TraceStream:
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
         finally:
-            for body in self._unsent:
+            self._splitter.drop()
+            for body in (*self._long_lines, *self._unsent):
                 body.close()  # an exception would keep it until the next garbage collection
 
     # From the client
@@ -163,6 +166,8 @@ class TraceStream:
         self._waiting.append(line)
         self._waiting_bytes += len(line.content)
         self._open_bytes += len(line.content)
+        if line.content.fds:
+            self._long_lines.add(line.content)
         self._changed.set()
 
     async def _until_there_is_room(self) -> None:
@@ -245,8 +250,8 @@ class TraceStream:
             self._computing.release()
             for line in batch:
                 self._open_bytes -= len(line.content)
-                if isinstance(line.content, Body):
-                    line.content.close()
+                line.content.close()
+                self._long_lines.discard(line.content)
             self._lines_held.shrink(self._open_bytes + self._splitter.held)
             self._taken.set()
 
@@ -278,10 +283,14 @@ class TraceStream:
     async def _ask(self, batch: list[Line]) -> Body:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        answered = await self.computer.compute(
-            {"job": "traces", "content-type": NDJSON, "accept": NDJSON},
-            batch[0].content if len(batch) == 1 else joined(batch),
-        )
+        body = batch[0].content if len(batch) == 1 else joined(batch)
+        try:
+            answered = await self.computer.compute(
+                {"job": "traces", "content-type": NDJSON, "accept": NDJSON}, body
+            )
+        finally:
+            if len(batch) > 1:
+                body.close()
         self._unsent.add(answered.body)
         self._keep_answers()
         self.exchange.answered(answered)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,7 +12,7 @@ from starlette.types import Message
 
 from service.web.compute import RawRoute
 from service.web.room import Room
-from tests.processes import no_more_files
+from tests.processes import no_more_files, open_files
 from tests.web.harness import JSON, NDJSON, Web, problem, running
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +59,11 @@ def stream_room(web: Web) -> Room:
     }
     room: Room = routes["/v1/traces"].app.room
     return room
+
+
+def stream_scope() -> dict[str, Any]:
+    headers = [(name.encode(), value.encode()) for name, value in NDJSON.items()]
+    return {"type": "http", "method": "POST", "path": "/v1/traces", "headers": headers}
 
 
 LONG = b'{"do": "echo", "with": "' + b"x" * 150_000 + b'"}'
@@ -172,14 +179,30 @@ async def test_a_stream_whose_own_answers_fill_the_room_waits_until_they_are_tak
             answered += message.get("body", b"")
             await taken.wait()
 
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": "/v1/traces",
-            "headers": [(name.encode(), value.encode()) for name, value in NDJSON.items()],
-        }
-        await asyncio.wait_for(web.app(scope, receive, send), 20)
+        await asyncio.wait_for(web.app(stream_scope(), receive, send), 20)
     assert (answered.count(b'"index"'), answered.count(b'"problem"')) == (11, 0)
+
+
+async def test_a_stream_whose_client_goes_gives_its_memory_back_at_once() -> None:
+    to_come: list[Message] = [
+        {"type": "http.request", "body": (LONG + b"\n") * 5 + LONG, "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return to_come.pop(0)
+
+    async def send(message: Message) -> None:
+        await asyncio.Event().wait()
+
+    async with running() as web:
+        before = open_files(os.getpid())
+        gc.disable()
+        try:
+            await web.app(stream_scope(), receive, send)
+            assert open_files(os.getpid()) == before
+        finally:
+            gc.enable()
 
 
 async def test_a_stream_holds_only_the_lines_that_are_not_answered_yet(
