@@ -14,7 +14,7 @@ from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
 from service.contract.response import OpDescription, OpList
-from service.settings import Settings
+from service.settings import MEGABYTE, Settings
 from service.web import examples
 from service.web.compute import problem_code
 from service.web.describe import COMPUTED, SECURITY, answers, json_answer
@@ -23,8 +23,8 @@ from service.web.models import Capabilities
 from service.web.negotiate import JSON, negotiate
 from service.workers.seam import Computer
 
-REMEMBERED = 2048
-"""Answers kept: more than there are ops, and few enough that no client can fill the memory."""
+REMEMBERED = 16 * MEGABYTE
+"""Bytes of answers kept: more than all ops take, and few enough whatever clients ask for."""
 
 
 class Catalogue:
@@ -34,6 +34,7 @@ class Catalogue:
         self.settings = settings
         self.computer = computer
         self._known: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
+        self._size = 0
 
     async def ask(self, request: Request, job: str, **headers: str) -> Response:
         """Answer with what ``job`` says, asking a worker only the first time.
@@ -55,10 +56,15 @@ class Catalogue:
             return Response(body, answer.status, media_type=answer.headers["content-type"])
         if job == "capabilities":
             body = orjson.dumps({**orjson.loads(body), "limits": self.settings.limits()})
-        self._known[key] = body
-        if len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
+        self._remember(key, body)
         return Response(body, media_type=JSON)
+
+    def _remember(self, key: tuple[str, ...], body: bytes) -> None:
+        self._size += len(body) - len(self._known.get(key, b""))  # two may have asked at once
+        self._known[key] = body
+        while self._size > REMEMBERED:
+            _, oldest = self._known.popitem(last=False)
+            self._size -= len(oldest)
 
 
 def add_catalogue(app: FastAPI, settings: Settings, computer: Computer) -> None:

@@ -2,10 +2,16 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
+from fastapi import Request
 
-from tests.web.harness import JSON, problem, running
+from service.settings import Settings
+from service.web.catalogue import Catalogue
+from service.web.exchange import KEY, Exchange
+from service.workers.inprocess import InProcess
+from tests.web.harness import JOB, JSON, problem, running
 
 pytestmark = pytest.mark.anyio
 SAFETENSORS = "application/x-safetensors"
@@ -120,6 +126,22 @@ async def test_ops_and_capabilities_are_asked_of_a_worker_once() -> None:
         answered = [line for line in web.log.getvalue().splitlines() if "queue" in line]
         assert not answered
         assert len((await web.http.get("/v1/ops")).json()["ops"]) == 3
+
+
+async def test_what_is_remembered_has_a_bound_in_bytes_whatever_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A search has a few hundred bytes here and up to 80 kB with all ops."""
+    monkeypatch.setattr("service.web.catalogue.REMEMBERED", 1000)
+    computer = InProcess(JOB)
+    await computer.start()
+    catalogue = Catalogue(Settings(), computer)
+    scope: dict[str, Any] = {"type": "http", KEY: Exchange("GET", [])}
+    for number in [*range(50), 49, 0]:
+        query = "add" if number == 49 else "x" * number
+        answer = await catalogue.ask(Request(scope), "ops", q=query)
+        assert json.loads(bytes(answer.body))["ops"] == [] or number in (0, 49)
+        assert sum(map(len, catalogue._known.values())) == catalogue._size <= 1000
 
 
 async def test_an_op_that_is_not_there_is_not_found_and_near_ones_are_named() -> None:
