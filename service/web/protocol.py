@@ -201,6 +201,8 @@ class BoundedHttp(HttpToolsProtocol):
                 self._running = self.cycle
             if self.cycle.scope["method"] != "HEAD":
                 knows = self.cycle.scope["http_version"] != "1.0"
+                if not knows:  # nor does it know of 100: that would be its answer
+                    self.cycle.waiting_for_100_continue = False
                 held = HeadWithBody(self.transport, knows_chunks=knows)
                 self.cycle.transport = cast("asyncio.Transport", held)
         self._in_head = False

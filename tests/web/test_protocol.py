@@ -330,6 +330,14 @@ def test_a_client_of_http_1_0_gets_no_chunks(address: tuple[str, int]) -> None:
     assert body == b"hello"
 
 
+def test_a_client_of_http_1_0_is_not_told_to_continue(address: tuple[str, int]) -> None:
+    ask = b"POST /echo HTTP/%b\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\n"
+    for version, first in ((b"1.0", b"HTTP/1.1 200"), (b"1.1", b"HTTP/1.1 100")):
+        with connected(address) as connection:
+            connection.sendall(ask % version + b"Content-Length: 5\r\n\r\nhello")
+            assert read_all(connection).startswith(first)
+
+
 def test_a_head_without_a_body_is_sent_and_the_connection_kept(address: tuple[str, int]) -> None:
     with connected(address) as connection:
         connection.sendall(GET.replace(b"GET", b"HEAD"))
