@@ -49,6 +49,7 @@ class Graph:
         self._pending_seed: int | None = None
         self._variables = frozenset(variables)
         self._ids: set[str] = set()
+        self._counts: dict[str, int] = {}
         self._unnamed: list[Node] = []
 
     def add(self, node: Node) -> Node:
@@ -92,7 +93,7 @@ class Graph:
     def name(self, node: Node, stem: str) -> None:
         """Give a node the id ``stem``, or ``stem.1`` and so on, if it has none."""
         if not node.id:
-            node.id = unique(stem, self._ids)
+            node.id = unique(stem, self._ids, self._counts)
             self._ids.add(node.id)
 
     def rename(self, node: Node, node_id: str) -> None:

@@ -36,11 +36,16 @@ def variable_of(node_id: str, taken: Collection[str]) -> str:
     return name
 
 
-def unique(stem: str, taken: Collection[str]) -> str:
-    """Return ``stem``, or ``stem.1``, ``stem.2``, ... if it is taken; at most 200 characters."""
+def unique(stem: str, taken: Collection[str], counts: dict[str, int] | None = None) -> str:
+    """Return ``stem``, or ``stem.1``, ``stem.2``, ... if it is taken; at most 200 characters.
+
+    ``counts`` notes how far each stem has been counted, so that many of one name take no longer.
+    """
+    counts = {} if counts is None else counts
     stem = stem[: MAX_ID - 10]
-    name, count = stem, 0
+    name, count = stem, counts.get(stem, 0)
     while name in taken:
         count += 1
         name = f"{stem}.{count}"
+    counts[stem] = count
     return name

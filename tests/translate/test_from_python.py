@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.translate.from_python import from_python
+from service.translate.names import unique
 from tests.translate.oracle import check, traced
 
 HEAD = "import torch\nimport torch.nn.functional as F\n"
@@ -74,6 +75,21 @@ def test_names_beyond_ascii_get_an_id_too() -> None:
         HEAD + "β = torch.tensor(2.0, requires_grad=True)\nloss = β * 3\nloss.backward()"
     )
     assert nodes["beta"]["grad"] == 3.0
+
+
+def test_the_next_id_of_a_name_is_not_looked_for_from_the_first_one() -> None:
+    class Taken(set[str]):
+        looks = 0
+
+        def __contains__(self, name: object) -> bool:
+            self.looks += 1
+            return super().__contains__(name)
+
+    taken, counts = Taken(), dict[str, int]()
+    for _ in range(1000):
+        taken.add(unique("x", taken, counts))
+    assert taken == {"x", *(f"x.{k}" for k in range(1, 1000))}
+    assert taken.looks < 4000
 
 
 def test_an_unnamed_result_takes_no_name_that_a_variable_has() -> None:
