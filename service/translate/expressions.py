@@ -120,6 +120,8 @@ def _name(reading: Reading, node: ast.Name) -> Any:
                 "nothing yet; `global` says that another one is meant"
             ) from None
         if node.id in NAMES:
+        if hasattr(builtins, node.id):
+            raise Unreadable(f"Python's own {node.id} is not read here") from None
             return Path(("builtins", node.id))
         raise Unreadable(f"the name {quote(node.id)} is not defined before this line") from None
 
@@ -221,10 +223,19 @@ def _tuple(reading: Reading, node: ast.Tuple) -> tuple[Any, ...]:
 
 
 def _dict(reading: Reading, node: ast.Dict) -> dict[Any, Any]:
-    if any(key is None for key in node.keys):
-        raise Unreadable("** in a dict is not read")
-    keys = [evaluate(reading, key) for key in node.keys if key is not None]
-    if not all(isinstance(key, str | int) for key in keys):
+    found: dict[Any, Any] = {}
+    for key, value in zip(node.keys, node.values, strict=True):
+        if key is None:
+            raise Unreadable("** in a dict is not read")
+        known = _key(reading, key)
+        found[known] = operand(reading, value)
+    reading.spend(len(found))
+    return found
+
+
+def _key(reading: Reading, node: ast.expr) -> str | int:
+    key = evaluate(reading, node)
+    if not isinstance(key, str | int):
         raise Unreadable("the keys of a dict are strings or whole numbers")
     return dict(zip(keys, _items(reading, node.values), strict=True))
 
@@ -233,7 +244,14 @@ def _comprehension(reading: Reading, node: ast.ListComp) -> list[Any]:
     return list(_generator(reading, node))
 
 
-def _generator(reading: Reading, node: ast.ListComp | ast.GeneratorExp) -> Iterator[Any]:
+def _dict_comprehension(reading: Reading, node: ast.DictComp) -> dict[Any, Any]:
+    return dict(_generator(reading, node))
+
+
+Comprehension = ast.ListComp | ast.GeneratorExp | ast.DictComp
+
+
+def _generator(reading: Reading, node: Comprehension) -> Iterator[Any]:
     """Return the items of a comprehension; only what the first loop goes over is read at once."""
     outer = reading.scope
     scope = Scope(outer=outer, prefix=outer.prefix, is_comprehension=True)
@@ -255,7 +273,7 @@ def _resumed(reading: Reading, scope: Scope, items: Iterator[Any]) -> Iterator[A
 
 
 def _generate(
-    reading: Reading, node: ast.ListComp | ast.GeneratorExp, items: Iterator[Any], depth: int
+    reading: Reading, node: Comprehension, items: Iterator[Any], depth: int
 ) -> Iterator[Any]:
     generator = node.generators[depth]
     for item in items:
@@ -274,6 +292,9 @@ def bind_names(reading: Reading, target: ast.expr, value: Any) -> None:
     if isinstance(target, ast.Name):
         reading.scope.bind(target.id, value)
         return
+        elif isinstance(node, ast.DictComp):
+            key = _key(reading, node.key)
+            yield key, operand(reading, node.value)
     if not isinstance(target, ast.Tuple | ast.List):
         raise Unreadable("a loop's target is a name, or a tuple of names", target)
     for part, item in spread(target, items_of(reading, value)):
@@ -433,3 +454,4 @@ READERS: Mapping[type[ast.expr], Callable[[Reading, Any], Any]] = {
     ast.NamedExpr: _walrus,
     ast.JoinedStr: _text,
 }
+    ast.DictComp: _dict_comprehension,

@@ -99,11 +99,10 @@ def compare_operator(reading: Reading, op: ast.cmpop, left: Any, right: Any) -> 
         if isinstance(one, Unknown):
             raise Unreadable(one.reason)
     if not (isinstance(left, Tensor) or isinstance(right, Tensor)):
-        if not isinstance(op, ast.Is | ast.IsNot):
-            in_dict = isinstance(op, ast.In | ast.NotIn) and isinstance(right, dict)
-            check_comparable(reading, left, [] if in_dict else right)
-        elif isinstance(left, DType) and isinstance(right, DType):
-            return (left == right) == isinstance(op, ast.Is)
+        if isinstance(op, ast.Is | ast.IsNot):
+            return _is_same(left, right) == isinstance(op, ast.Is)
+        in_dict = isinstance(op, ast.In | ast.NotIn) and isinstance(right, dict)
+        check_comparable(reading, left, [] if in_dict else right)
         return attempt(COMPARE[type(op)], left, right)
     if isinstance(op, ast.Is | ast.IsNot):
         if left is not right and _may_be_same(left, right):
@@ -115,6 +114,15 @@ def compare_operator(reading: Reading, op: ast.cmpop, left: Any, right: Any) -> 
     if isinstance(left, Tensor):
         return apply(reading, name, [left, right], {})
     return apply(reading, MIRRORED[name], [right, left], {})
+
+
+def _is_same(left: Any, right: Any) -> bool:
+    """Return ``left is right`` for what is no tensor."""
+    kinds = (int, float, complex, str, tuple)
+    if all(isinstance(one, kinds) and not isinstance(one, bool) for one in (left, right)):
+        raise Unreadable("whether numbers or texts are one object is Python's affair; write ==")
+    by_name = isinstance(left, DType | Path) and isinstance(right, DType | Path)
+    return bool(left == right) if by_name else left is right
 
 
 def check_comparable(reading: Reading, *values: Any) -> None:

@@ -79,6 +79,14 @@ READ = {
     "    return v + k\ny = f(x)",
     "a text that is repeated": "y = x * len('ab' * 3)",
     "an empty gradient does not hold": "y = x * (2 if w.grad or False else 3)",
+    "a dict of what a comprehension gives": "d = {f'k{k}': x * k for k in range(3) if k != 1}\n"
+    "y = sum(d.values()) + len(d)\nfor k, v in {k: v for v, k in [(1., 2), (2., 3)]}.items():\n"
+    "    y = y * k + v",
+    "a dict is made in order": "l = [1, 2, 3, 4]\nd = {l.pop(): l.pop(), l.pop(): l.pop()}\n"
+    "torch.manual_seed(0)\ne = {len([a := torch.randn(2)]): torch.randn(2)}\ny = a - e[1]\n"
+    "z = x * d[4] + d[2]",
+    "the same function": "f = torch.relu\ny = x * (2 if f is torch.relu else 3)",
+    "what is not the same": "a = 1\nb = True\ny = x * (2 if a is None else 3) * (b is not a)",
     "the same dtype": "y = x * (2 if x.dtype is torch.float32 else 3)",
 }
 
@@ -96,6 +104,10 @@ def test_nothing_is_read_behind_the_end(name: str) -> None:
 
 
 REFUSED = {
+    "a number that is another": ("a = 1000\nb = 1000\ny = x if a is b else w", "write =="),
+    "a text that is another": (
+        "def f(r='mean'):\n    return x if r is 'mean' else w\ny = f()", "write =="),
+    "a builtin that is not read": ("y = getattr(x, 'T')", "Python's own getattr is not read"),
     "sorted by a key": ("sorted([2., 1.], key=lambda v: -v)", "with the keyword reverse only"),
     "max by a key": ("max([1., -2.], key=lambda v: -v)", "max is read without keywords"),
     "pop by a keyword": ("[1].pop(index=0)", "without keywords"),
