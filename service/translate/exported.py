@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -135,7 +136,9 @@ def call_helper(reading: Reading, name: str, values: Sequence[Any]) -> Any:
     """Return what a call of such a function means."""
     if name == "own" and values and any(values[0] is one for one in values[1:]):
         return add(reading, Node("to", inputs=[values[0].ref]))  # `x.to()` is read as x itself
-    if name in ("own", "own_copy", "own_storage") and values:
+    if name == "own_copy" and len(values) == 1 and isinstance(values[0], Tensor):
+        return Tensor(replace(values[0].ref, is_copy=True))
+    if name in ("own", "own_storage") and values:
         return values[0]
     if name == "gradient" and len(values) == 2:
         return StartGradient(values[1])

@@ -8,6 +8,9 @@ from typing import Any
 from service.contract.problem import GradtraceError
 from service.engine.bind import bind
 from service.engine.catalogue import Operation, catalogue
+from service.engine.signature import Signature
+from service.engine.template import Template
+from service.engine.writes import own_copy
 from service.translate.arguments import arguments
 from service.translate.default_dtype import settle_default
 from service.translate.element_type_tables import CASTS
@@ -77,7 +80,10 @@ def add(reading: Reading, node: Node) -> Tensor | Several:
     assert node.op is not None
     operation = find(node.op)
     settle_default(node, reading.graph.dtype)
-    node.several, names, count = _outputs(operation, node)
+    template, uses = _bound(operation, node)
+    _check_written(template, uses)
+    names, count = template.signature.outputs, _count(template.signature, node)
+    node.several = template.signature.several
     sources = references(node.inputs, node.attrs)
     followed = sources[:1] if last_part(node.op) in LIKE_ANOTHER else sources
     depends = any(ref.node.tracked for ref in followed)
@@ -134,9 +140,9 @@ def detached(reading: Reading, result: Tensor | Several) -> Tensor | Several:
     return cut
 
 
-def _outputs(operation: Operation, node: Node) -> tuple[bool, tuple[str | None, ...], int | None]:
-    """Return whether an op has several outputs, their names, and how many, where it is known."""
-    stand_ins: dict[int, Node] = {}
+def _bound(operation: Operation, node: Node) -> tuple[Template, list[Ref]]:
+    """Return the bound call, and the reference of each of its uses."""
+    refs: list[Ref] = []
 
     def stand_in(ref: Ref) -> str:
         stand_ins.setdefault(id(ref.node), ref.node)
@@ -145,11 +151,32 @@ def _outputs(operation: Operation, node: Node) -> tuple[bool, tuple[str | None, 
 
     attrs = plain(node.attrs, stand_in)
     try:
-        template = bind(operation, [stand_in(ref) for ref in node.inputs], attrs).template
+        bound = bind(operation, inputs, plain(node.attrs, stand_in))
     except GradtraceError as problem:
         raise from_problem(problem) from problem
-    signature = template.signature
-    count: int | None = len(signature.outputs)
+    return bound.template, [refs[int(name[1:])] for name in bound.references]
+
+
+def _count(signature: Signature, node: Node) -> int | None:
+    """Return how many outputs an op has, where it is known."""
     if signature.variable:
-        count = len(node.inputs) - 1 if node.op == "autograd.grad" else None
-    return signature.several, signature.outputs, count
+        return len(node.inputs) - 1 if node.op == "autograd.grad" else None
+    return len(signature.outputs)
+
+
+def _check_written(template: Template, uses: Sequence[Ref]) -> None:
+    """Refuse a call that writes into a tensor that the script has elsewhere too.
+
+    An op gets a copy of it: nodes never change.
+    """
+    named = template.named
+    is_instance_norm = template.operation.base == "instance_norm"
+    trains = named.get("use_input_stats", True) if is_instance_norm else named.get("training")
+    for use, prepare in template.prepared.items():
+        ref, name = uses[use], template.parameters[use]
+        is_own = ref.is_copy or not (ref.node.id or ref.node.used)
+        if prepare is own_copy and not is_own and (trains or not name.startswith("running_")):
+            raise Unreadable(
+                f"this writes into {name} in place, and a node of a graph never changes: pass "
+                f"{name}.clone(), and compute the new one in words"
+            )

@@ -60,13 +60,17 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Ref:
-    """A node, or one output of it, as an op or a root names it."""
+    """A node, or one output of it, as an op or a root names it.
+
+    ``is_copy``: a copy of it is meant, for an op that writes into what it is given.
+    """
 
     node: Node
     output: int | None = None
 
     def __str__(self) -> str:
         return self.node.id if self.output is None else f"{self.node.id}:{self.output}"
+    is_copy: bool = False
 
 
 @dataclass(eq=False)

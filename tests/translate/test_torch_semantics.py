@@ -223,6 +223,35 @@ READ = {
         c = torch.fft.fftfreq(4)
         d = torch.tensor([0.1, 0.2])
     """,
+    "a gradient that was not there yet": """
+        g = w.grad
+        (w * x).sum().backward()
+        y = x * (2 if g is None else 3) * (5 if None is g else 7) * (11 if g else 13)
+        z = x * (2 if w.grad is not None else 3)
+    """,
+    "a gradient that was there": """
+        (w * x).sum().backward()
+        g = w.grad
+        w.grad = None
+        y = x * (2 if g is None else 3)
+        del g
+        (w * 2).backward()
+    """,
+    "a gradient of a tensor that is gone": """
+        for k in range(3):
+            w.grad = None
+            y = w * k
+            y.retain_grad()
+            y.backward()
+    """,
+    "statistics that nobody else has": """
+        a = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
+        m = torch.zeros(2)
+        y = F.batch_norm(a, torch.zeros(2), torch.ones(2), training=True)
+        z = F.batch_norm(a, m.clone(), m + 1, training=True)
+        v = F.batch_norm(a, m, m + 1)
+        k = F.instance_norm(a[None], m, m + 1, use_input_stats=False)
+    """,
     "gradients off and on": """
         def off():
             torch.set_grad_enabled(mode=False)
@@ -306,6 +335,32 @@ REFUSED: dict[str, tuple[str, str]] = {
         "y = w * 2\nz = y * 1\nz.backward(retain_graph=True)\ny.retain_grad()\nz.backward()",
         "retain_grad"),
     "retain_grad of a part": ("a, b = (x * w).split(1)\na.retain_grad()", "part"),
+    "two gradients": ("(w * 2).backward()\ny = x * (2 if w.grad is w.grad else 3)", "same tensor"),
+    "a gradient of what was changed": (
+        ("y = w + 1\nwith torch.no_grad():\n    w += 5\ny.backward()\n"
+        "z = x * (2 if w.grad is None else 3)"), "before it was changed in place"),
+    "a kept gradient that is zero": (
+        "w.backward()\nw.grad.zero_()\nl = [w.grad]\n(w * 2).backward()\ny = l[0] + 1", "backward"),
+    "a part of a kept gradient": (
+        ("v = x.requires_grad_()\n(v * 2).sum().backward()\na = v.grad.detach()[0]\n"
+        "v.grad.zero_()\ny = a + 1"), "zero_"),
+    "another view of a kept gradient": (
+        ("v = x.requires_grad_()\n(v * 2).sum().backward()\na = v.grad.view(2, 1)\n"
+        "(v * 2).sum().backward()\ny = a + 1"), "backward pass"),
+    "a gradient of maybe the same": ("y = w.float()\nz = y * 2 if y.grad is None else y", "very"),
+    "a retained gradient that adds up": (
+        ("y = w * 2\ny.retain_grad()\ny.backward(retain_graph=True)\nw.grad = None\n"
+        "(y * 3).backward()"), "split the script"),
+    "a retained gradient of before": (
+        ("y = w * 2\ny.retain_grad()\ny.backward()\nw.grad = None\n(w * 3).backward()"), "split"),
+    "statistics that are written": (
+        "m = torch.zeros(2)\ny = F.batch_norm(torch.ones(3, 2), m, m + 1, training=True)",
+        "writes into running_mean"),
+    "statistics of an instance": (
+        "m = torch.zeros(2)\ny = F.instance_norm(torch.ones(1, 2, 3), m, m + 1)", "running_mean"),
+    "rows that are scaled": (
+        "e = torch.ones(2, 3)\ny = F.embedding(torch.tensor([1]), e, max_norm=1.0)",
+        "writes into weight"),
     "a second pass": ("y = w * 2\ny.backward()\ny.backward()", "second time"),
     "a gradient of another shape": ("(w * x).backward(torch.ones(1) * 2)", "Mismatch in shape"),
 }  # fmt: skip
