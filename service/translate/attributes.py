@@ -9,7 +9,7 @@ from service.contract.request import DType as ContractDType
 from service.translate.arguments import UNKNOWN_DTYPE, describe
 from service.translate.element_types import dtype_at, kind_at, kind_of, last_part
 from service.translate.folding import MATH_CONSTANTS, is_number
-from service.translate.gradients import gradient_tensor
+from service.translate.gradients import gradient_of, gradient_tensor
 from service.translate.operations import apply
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
@@ -109,6 +109,9 @@ def _number_type(module: str, name: str) -> DType | Path:
 def _of_tensor(reading: Reading, owner: Tensor, name: str) -> Any:
     if name in PROPERTIES:
         return apply(reading, name, [owner], {})
+    if name == "grad":
+        _check_itself(owner)
+        return gradient_of(reading, owner)
     if name in FACTS:
         return FACTS[name](owner)
     if name == "data":
@@ -134,12 +137,18 @@ RETURN_ITSELF = frozenset(
 """Ops that can return the very tensor that they were given."""
 
 
-def _is_leaf(owner: Tensor) -> bool:
+def _check_itself(owner: Tensor) -> None:
+    """Refuse to say of a result what differs where it is the very leaf that was given."""
     node = owner.node
     source = node.inputs[0].node if node.inputs else node
-    if last_part(node.op) in RETURN_ITSELF and source.requires_grad and node.tracked:
+    may_be = last_part(node.op) in RETURN_ITSELF and node.shares_memory
+    if may_be and source.requires_grad and node.tracked:
         raise Unreadable("whether this is the very tensor is known only when the graph runs")
-    return node.requires_grad or not is_tracked(owner)
+
+
+def _is_leaf(owner: Tensor) -> bool:
+    _check_itself(owner)
+    return owner.node.requires_grad or not is_tracked(owner)
 
 
 def is_tracked(owner: Tensor) -> bool:
@@ -148,7 +157,6 @@ def is_tracked(owner: Tensor) -> bool:
 
 
 FACTS: Mapping[str, Callable[[Tensor], Any]] = {
-    "grad": lambda owner: Gradient(owner, owner.replaced),
     "shape": known_shape,
     "ndim": lambda owner: len(known_shape(owner)),
     "dtype": lambda owner: DType(dtype_at(owner.ref) or ""),

@@ -15,7 +15,7 @@ from service.translate.calls import call
 from service.translate.effects import bound_in, check_silent
 from service.translate.folding import nested_items
 from service.translate.formatting import text_of
-from service.translate.gradients import gradient_tensor, has_gradient
+from service.translate.gradients import gradient_tensor
 from service.translate.operators import (
     binary_operator,
     compare_operator,
@@ -89,12 +89,11 @@ def _placed(items: Iterator[Any], node: ast.expr) -> Iterator[Any]:
 
 def truth(reading: Reading, node: ast.expr) -> bool:
     """Return whether a condition holds, if the script alone says so."""
-    value = evaluate(reading, node)
-    return _holds(reading, value, node)
+    return _holds(evaluate(reading, node), node)
 
 
-def _holds(reading: Reading, value: Any, node: ast.expr) -> bool:
-    if isinstance(value, Gradient) and not has_gradient(reading, value.tensor):
+def _holds(value: Any, node: ast.expr) -> bool:
+    if isinstance(value, Gradient) and not value.there:
         return False
     if isinstance(value, Tensor | Gradient):
         raise Unreadable(VALUE_DECIDES, node)
@@ -120,9 +119,9 @@ def _name(reading: Reading, node: ast.Name) -> Any:
                 "nothing yet; `global` says that another one is meant"
             ) from None
         if node.id in NAMES:
+            return Path(("builtins", node.id))
         if hasattr(builtins, node.id):
             raise Unreadable(f"Python's own {node.id} is not read here") from None
-            return Path(("builtins", node.id))
         raise Unreadable(f"the name {quote(node.id)} is not defined before this line") from None
 
 
@@ -154,19 +153,29 @@ def _unary(reading: Reading, node: ast.UnaryOp) -> Any:
 
 def _compare(reading: Reading, node: ast.Compare) -> Any:
     left = evaluate(reading, node.left)
-    if isinstance(left, Gradient) and isinstance(node.ops[0], ast.Is | ast.IsNot):
-        return has_gradient(reading, left.tensor) == isinstance(node.ops[0], ast.IsNot)
-    left = gradient_tensor(reading, left) if isinstance(left, Gradient) else left
     result: Any = True
     for op, comparator in zip(node.ops, node.comparators, strict=True):
-        right = operand(reading, comparator)
-        result = compare_operator(reading, op, left, right)
+        right = evaluate(reading, comparator)
+        result = _compared(reading, op, left, right)
         if isinstance(result, Tensor) and len(node.ops) > 1:
             raise Unreadable("a < b < c asks for a tensor's value; write (a < b) & (b < c)")
         if not isinstance(result, Tensor) and not result:
             return False
         left = right
     return result
+
+
+def _compared(reading: Reading, op: ast.cmpop, left: Any, right: Any) -> Any:
+    gradients = [one for one in (left, right) if isinstance(one, Gradient)]
+    if not gradients or not isinstance(op, ast.Is | ast.IsNot):
+        sides = [
+            gradient_tensor(reading, one) if isinstance(one, Gradient) else one
+            for one in (left, right)
+        ]
+        return compare_operator(reading, op, *sides)
+    if left is not None and right is not None:
+        raise Unreadable("whether a gradient is the same tensor as another is not read here")
+    return gradients[0].there == isinstance(op, ast.IsNot)
 
 
 def _bool(reading: Reading, node: ast.BoolOp) -> Any:
@@ -176,7 +185,7 @@ def _bool(reading: Reading, node: ast.BoolOp) -> Any:
         value = evaluate(reading, part)
         if isinstance(value, Tensor):
             raise Unreadable("and, or ask for a tensor's value; & and | are ops", part)
-        if _holds(reading, value, part) == wanted:
+        if _holds(value, part) == wanted:
             return value
     return value
 
@@ -237,7 +246,7 @@ def _key(reading: Reading, node: ast.expr) -> str | int:
     key = evaluate(reading, node)
     if not isinstance(key, str | int):
         raise Unreadable("the keys of a dict are strings or whole numbers")
-    return dict(zip(keys, _items(reading, node.values), strict=True))
+    return key
 
 
 def _comprehension(reading: Reading, node: ast.ListComp) -> list[Any]:
@@ -283,6 +292,9 @@ def _generate(
         if depth + 1 < len(node.generators):
             inner = loop_items(reading, node.generators[depth + 1].iter)
             yield from _generate(reading, node, inner, depth + 1)
+        elif isinstance(node, ast.DictComp):
+            key = _key(reading, node.key)
+            yield key, operand(reading, node.value)
         else:
             yield operand(reading, node.elt)
 
@@ -292,9 +304,6 @@ def bind_names(reading: Reading, target: ast.expr, value: Any) -> None:
     if isinstance(target, ast.Name):
         reading.scope.bind(target.id, value)
         return
-        elif isinstance(node, ast.DictComp):
-            key = _key(reading, node.key)
-            yield key, operand(reading, node.value)
     if not isinstance(target, ast.Tuple | ast.List):
         raise Unreadable("a loop's target is a name, or a tuple of names", target)
     for part, item in spread(target, items_of(reading, value)):
@@ -448,10 +457,10 @@ READERS: Mapping[type[ast.expr], Callable[[Reading, Any], Any]] = {
     ast.Tuple: _tuple,
     ast.Dict: _dict,
     ast.ListComp: _comprehension,
+    ast.DictComp: _dict_comprehension,
     ast.GeneratorExp: _generator,
     ast.Call: _call,
     ast.Lambda: _lambda,
     ast.NamedExpr: _walrus,
     ast.JoinedStr: _text,
 }
-    ast.DictComp: _dict_comprehension,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.translate.arguments import describe, literal
-from service.translate.graph import Root, tracked_leaves
+from service.translate.graph import Root, filled_from
 from service.translate.operations import add, apply
 from service.translate.reading import Reading
 from service.translate.saved import check_saved
@@ -66,15 +66,24 @@ def _end_pass(reading: Reading, given: Mapping[str, Any], count: int) -> None:
     keeps = bool(given.get("create_graph") if keeps is None else keeps)
     roots = reading.graph.roots[len(reading.graph.roots) - count :]
     check_saved([root.ref.node for root in roots], keeps=keeps)
-    filled = {node for root in roots for node in tracked_leaves(root.ref)}
+    filled = {node for root in roots for node in root.filled}
     rest = []
     for of, value in reading.gradients:
-        node = of.now.node
-        if node in filled or (node.retain_grad and any(reaches(r, node) for r in roots)):
-            value.stale = ADDED_TO
+        if of.now.node in filled:
+            _leave_stale(value.now.node, ADDED_TO)
         else:
             rest.append((of, value))
     reading.gradients[:] = rest
+
+
+def _leave_stale(node: Node, reason: str) -> None:
+    """Let nobody use what a node holds, nor what looks at its memory."""
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        if not one.stale:
+            one.stale = reason
+            waiting.extend(one.views)
 
 
 def _several(value: Any) -> list[Any]:
@@ -217,30 +226,32 @@ def reaches(root: Root, node: Node) -> bool:
     return False
 
 
-def has_gradient(reading: Reading, of: Tensor) -> bool:
-    """Whether ``.grad`` is there: some root since it was last emptied leads to the tensor."""
-    return of.zeroed or bool(_contributions(reading, of))
+def gradient_of(reading: Reading, of: Tensor) -> Gradient:
+    """Return ``of.grad``: there where some root since it was last emptied leads to the tensor."""
+    return Gradient(of, of.zeroed or bool(_contributions(reading, of)), of.replaced)
 
 
 def _contributions(reading: Reading, of: Tensor) -> list[tuple[Root, Ref]]:
-    roots = list(enumerate(reading.graph.roots))[of.since :]
-    return [(root, of.at_root(k)) for k, root in roots if _fills(root, of.at_root(k).node)]
-
-
-def _fills(root: Root, node: Node) -> bool:
-    """Whether a backward pass leaves a gradient at a node: a leaf, or one that retains it."""
-    if node.retain_grad and not node.requires_grad:
-        return node.tracked and reaches(root, node)
-    return node in tracked_leaves(root.ref)
+    found = []
+    for k, root in enumerate(reading.graph.roots[of.since :], of.since):
+        ref = of.at_root(k)
+        if ref.node in root.filled:
+            found.append((root, ref))
+        elif any(one.node.overwritten and one.node in root.filled for _, one in of.past):
+            raise Unreadable(
+                "a backward pass went through what this tensor was before it was changed in place; "
+                "its .grad is not read then"
+            )
+    return found
 
 
 def gradient_tensor(reading: Reading, gradient: Gradient) -> Tensor:
     """Return ``tensor.grad`` as a node to compute with: the op ``autograd.grad`` of each root."""
     parts = []
     of = gradient.tensor
-    if gradient.replaced != of.replaced:
+    if gradient.there and gradient.replaced != of.replaced:
         raise Unreadable("this .grad was kept while the tensor's own was set to None; .clone() it")
-    for root, ref in _contributions(reading, of):
+    for root, ref in _contributions(reading, of) if gradient.there else ():
         if root.gradient:
             raise Unreadable(
                 ".grad of a backward pass with a gradient cannot be computed with; use "
@@ -250,14 +261,12 @@ def gradient_tensor(reading: Reading, gradient: Gradient) -> Tensor:
         made = add(reading, Node("autograd.grad", inputs=[root.ref, ref], attrs=attrs))
         assert isinstance(made, Several)
         parts.append(made.output(0))
-    if not parts and of.zeroed:
-        return _one(apply(reading, "zeros_like", [of], {}))
-    if not parts:
+    if not gradient.there:
         raise Unreadable(
             ".grad is None here: no backward pass before this line leads to this tensor as a leaf; "
             "torch.autograd.grad gives the gradient of any tensor"
         )
-    total = parts[0]
+    total = parts[0] if parts else _one(apply(reading, "zeros_like", [of], {}))
     for part in parts[1:]:
         total = _one(apply(reading, "add", [total, part], {}))
     total.node.shares_memory = True
@@ -267,14 +276,14 @@ def gradient_tensor(reading: Reading, gradient: Gradient) -> Tensor:
 
 def empty_gradient(reading: Reading, of: Tensor, *, zeros: bool) -> None:
     """Read ``x.grad = None`` and ``x.grad.zero_()``: later gradients start from nothing."""
-    of.zeroed = zeros and has_gradient(reading, of)
+    of.zeroed = zeros and gradient_of(reading, of).there
     of.replaced += not zeros
     rest = []
     for one, value in reading.gradients:
         if one is not of:
             rest.append((one, value))
         elif zeros:
-            value.stale = EMPTIED
+            _leave_stale(value.now.node, EMPTIED)
     reading.gradients[:] = rest
     of.since = len(reading.graph.roots)
     reading.emptied.append((of.since, of.ref.node))
@@ -286,7 +295,8 @@ def _forget_emptied(reading: Reading, ref: Ref) -> None:
     Raises:
         Unreadable: some were emptied and some not, which one backward pass cannot say.
     """
-    reached = tracked_leaves(ref)
+    reached = filled_from(ref)
+    kept = {tensor.now.node for one in reading.retained if (tensor := one()) is not None}
     for number, root in enumerate(reading.graph.roots):
         shared = root.filled & reached
         if root.emptied or not shared:  # as nearly all in a training loop
@@ -294,7 +304,7 @@ def _forget_emptied(reading: Reading, ref: Ref) -> None:
         emptied = {node for since, node in reading.emptied if since > number}
         if not shared & emptied:
             continue
-        if not root.filled <= emptied:
+        if not {one for one in root.filled if one.requires_grad or one in kept} <= emptied:
             raise Unreadable(
                 "some gradients were emptied between two backward passes and some were not; a "
                 "trace holds one set of gradients, so split the script in two"

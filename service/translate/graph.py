@@ -27,8 +27,8 @@ class Root:
 
     @cached_property
     def filled(self) -> set[Node]:
-        """The leaves whose gradients it fills."""
-        return tracked_leaves(self.ref)
+        """The nodes whose gradients it fills."""
+        return filled_from(self.ref)
 
 
 class Graph:
@@ -171,8 +171,8 @@ def plain(value: Any, name: Callable[[Ref], str] = str) -> Any:
     return value
 
 
-def tracked_leaves(root: Ref) -> set[Node]:
-    """Return the nodes whose ``.grad`` autograd fills from ``root``."""
+def filled_from(root: Ref) -> set[Node]:
+    """Return the nodes whose ``.grad`` a pass from ``root`` fills: leaves, and what retains it."""
     waiting = [root.node]
     seen = set(waiting)
     found = set()
@@ -181,6 +181,8 @@ def tracked_leaves(root: Ref) -> set[Node]:
         if node.requires_grad:
             found.add(node)
         elif node.tracked:
+            if node.retain_grad:
+                found.add(node)
             fresh = {ref.node for ref in references(node.inputs, node.attrs)} - seen
             seen |= fresh
             waiting.extend(fresh)

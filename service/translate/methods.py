@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from weakref import ref
 
 from service.translate import gradients, leaves
 from service.translate.arguments import describe, dtype_name
@@ -138,6 +139,7 @@ def _retain(reading: Reading, owner: Tensor, *_arguments: Any) -> None:
         return
     late = any(gradients.reaches(root, node) for root in reading.graph.roots)
     node.retain_grad, node.retained_late = not late, late
+    reading.retained.append(ref(owner))
 
 
 def _requires_grad(

@@ -100,6 +100,7 @@ def add(reading: Reading, node: Node) -> Tensor | Several:
         node.shares_memory = True
         for ref in sources:
             ref.node.shares_memory = True
+            ref.node.views.append(node)
     reading.graph.add(node)
     result = Several(node, names, count) if node.several else Tensor(Ref(node))
     if node.tracked and not reading.grad_enabled:
@@ -145,11 +146,10 @@ def _bound(operation: Operation, node: Node) -> tuple[Template, list[Ref]]:
     refs: list[Ref] = []
 
     def stand_in(ref: Ref) -> str:
-        stand_ins.setdefault(id(ref.node), ref.node)
-        name = f"n{list(stand_ins).index(id(ref.node))}"
-        return name if ref.output is None else f"{name}:{ref.output}"
+        refs.append(ref)
+        return f"n{len(refs) - 1}"
 
-    attrs = plain(node.attrs, stand_in)
+    inputs = [stand_in(ref) for ref in node.inputs]
     try:
         bound = bind(operation, inputs, plain(node.attrs, stand_in))
     except GradtraceError as problem:

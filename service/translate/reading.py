@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import ref
 
 from service.translate.graph import Graph
 from service.translate.unreadable import Unreadable
@@ -23,7 +24,8 @@ class Reading:
 
     ``inline`` reads the body of a function of the script; the reader of statements sets it, as
     expressions come before statements in the order of imports. ``gradients`` are the values that
-    ``.grad`` had, each behind its tensor, until a backward pass adds to them.
+    ``.grad`` had, each behind its tensor, until a backward pass adds to them. ``retained`` are the
+    tensors that retain their gradient, as long as something of the script holds them.
     """
 
     graph: Graph
@@ -34,6 +36,7 @@ class Reading:
     depth: int = 0
     emptied: list[tuple[int, Node]] = field(default_factory=list)
     gradients: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    retained: list[ref[Tensor]] = field(default_factory=list)
     inline: Callable[[Reading, Function, Sequence[Any], dict[str, Any]], Any] | None = None
 
     def step(self) -> None:

@@ -25,8 +25,9 @@ class Node:
     ``id`` is empty until the statement that makes the node has been read. ``fields`` are a leaf's
     value, shape and dtype, as the contract has them. ``kind`` is ``float``, ``complex``, ``int`` or
     ``bool`` where the reader knows it. ``shape`` is there where it stands in the script.
-    ``overwritten``: an in-place operator put another value there, that of the node that it
-    ``overwrites``. ``freed``: a backward pass went
+    ``views`` are the nodes that may look at its memory. ``stale`` says why what is there cannot be
+    used any more. ``overwritten``: an in-place operator put another value there, that of the node
+    that it ``overwrites``. ``freed``: a backward pass went
     through it and kept nothing for a second one. ``retained_late``: retain_grad came only after a
     backward pass. ``others``: the element types of those outputs that are not of its own.
     """
@@ -42,6 +43,8 @@ class Node:
     several: bool = False
     used: bool = False
     shares_memory: bool = False
+    views: list[Node] = field(default_factory=list)
+    stale: str = ""
     overwritten: bool = False
     overwrites: Node | None = None
     freed: bool = False
@@ -67,10 +70,10 @@ class Ref:
 
     node: Node
     output: int | None = None
+    is_copy: bool = False
 
     def __str__(self) -> str:
         return self.node.id if self.output is None else f"{self.node.id}:{self.output}"
-    is_copy: bool = False
 
 
 @dataclass(eq=False)
@@ -79,8 +82,7 @@ class Tensor:
 
     ``past`` are the nodes that it was: (number of roots up to which, the node). ``since`` is the
     number of roots when its gradient was last emptied, ``zeroed`` whether with zeros, ``replaced``
-    how often with None. ``held``: something besides the expression that made it holds it. ``stale``
-    says why it cannot be used any more.
+    how often with None. ``held``: something besides the expression that made it holds it.
     """
 
     now: Ref
@@ -89,13 +91,12 @@ class Tensor:
     zeroed: bool = False
     replaced: int = 0
     held: bool = False
-    stale: str = ""
 
     @property
     def ref(self) -> Ref:
         """The node, or the output, that it is now."""
-        if self.stale:
-            raise Unreadable(self.stale)
+        if self.now.node.stale:
+            raise Unreadable(self.now.node.stale)
         return self.now
 
     @property
@@ -213,10 +214,14 @@ class StartGradient:
 
 @dataclass(frozen=True)
 class Gradient:
-    """``tensor.grad``; ``replaced`` is how often it had been set to None by then."""
+    """``tensor.grad`` as it was when it was asked for.
+
+    ``there``: it was a tensor, not None. ``replaced`` is how often it had been set to None by then.
+    """
 
     tensor: Tensor
-    replaced: int = 0
+    there: bool
+    replaced: int
 
     def __bool__(self) -> bool:
         raise Unreadable("a gradient's value decides here; ask `.grad is not None`")
