@@ -17,7 +17,7 @@ from service.translate.operators import binary_operator
 from service.translate.reading import Reading
 from service.translate.shapes import broadcast
 from service.translate.unreadable import Unreadable
-from service.translate.values import DType, Tensor
+from service.translate.values import DType, Node, Tensor, references
 
 ORDER = ("bool", "int", "float", "complex")
 """Kinds of tensors; one that is written into takes its own kind and those before it."""
@@ -30,7 +30,7 @@ def check_changeable(reading: Reading, held: Tensor) -> None:
         raise Unreadable(
             "a leaf Variable that requires grad is being used in an in-place operation."
         )
-    if node.shares_memory:
+    if node.shares_memory and _is_seen_elsewhere(held):
         raise Unreadable(
             "this would also change the tensors that share memory with it as views; write "
             "x = x ... instead"
@@ -44,10 +44,41 @@ def check_changeable(reading: Reading, held: Tensor) -> None:
         raise Unreadable("this tensor keeps a gradient from before; write x = x ... instead")
 
 
+def _is_seen_elsewhere(held: Tensor) -> bool:
+    """Whether another tensor that the script still has may look at the memory of this one.
+
+    What is a view itself counts as one that has, but for ``detach``, whose history is its own.
+    """
+    node = held.node
+    if node.is_view and (node.op != "detach" or (node.tracked and not node.requires_grad)):
+        return True
+    if not node.is_view and not node.views:
+        return True  # with an array, or as the gradient that a tensor has
+    return any(
+        one is not held and (one.now.node if isinstance(one, Tensor) else one.node) is member
+        for member in _family(node)
+        for holder in member.holders
+        if (one := holder()) is not None
+    )
+
+
+def _family(node: Node) -> set[Node]:
+    """Return the nodes that may share memory with one."""
+    waiting, seen = [node], {node}
+    while waiting:
+        one = waiting.pop()
+        near = [*one.views, *(ref.node for ref in references(one.inputs) if one.is_view)]
+        fresh = set(near) - seen
+        seen |= fresh
+        waiting.extend(fresh)
+    return seen
+
+
 def become(reading: Reading, held: Tensor, result: Tensor) -> None:
     """Let every name that holds a tensor hold what was computed in its place."""
     node = held.node
-    node.overwritten = True
+    for one in _family(node):
+        one.overwritten = True  # what looks at it is another value from now on, too
     if node.retain_grad:
         node.retain_grad, result.node.retain_grad = False, result.node.tracked
     if node.requires_grad:

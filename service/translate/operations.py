@@ -97,7 +97,7 @@ def add(reading: Reading, node: Node) -> Tensor | Several:
         node.tracked = False
     node.shape = None if node.several else shape_of_result(node)
     if _may_share(node, sources):
-        node.shares_memory = True
+        node.shares_memory = node.is_view = True
         for ref in sources:
             ref.node.shares_memory = True
             ref.node.views.append(node)
@@ -118,7 +118,16 @@ def _may_share(node: Node, sources: Sequence[Ref]) -> bool:
         return node.attrs.get("training") is False or node.attrs.get("train") is False
     if name == "einsum":
         return len(sources) == 1
+    if name == "getitem":
+        return not any(_is_copying(item) for item in node.attrs.get("index", ()))
     return name in VIEWS
+
+
+def _is_copying(item: Any) -> bool:
+    """Whether an index takes a copy of what it finds: a list, or a tensor with dimensions."""
+    return isinstance(item, list) or (
+        isinstance(item, Ref) and item.output is None and bool(item.node.shape)
+    )
 
 
 def detached(reading: Reading, result: Tensor | Several) -> Tensor | Several:

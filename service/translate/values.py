@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -25,7 +26,9 @@ class Node:
     ``id`` is empty until the statement that makes the node has been read. ``fields`` are a leaf's
     value, shape and dtype, as the contract has them. ``kind`` is ``float``, ``complex``, ``int`` or
     ``bool`` where the reader knows it. ``shape`` is there where it stands in the script.
-    ``views`` are the nodes that may look at its memory. ``stale`` says why what is there cannot be
+    ``views`` are the nodes that may look at its memory, as it does itself where it ``is_view``.
+    ``holders`` are the tensors that are it, or one of its outputs, as long as anything has them.
+    ``stale`` says why what is there cannot be
     used any more. ``overwritten``: an in-place operator put another value there, that of the node
     that it ``overwrites``. ``freed``: a backward pass went
     through it and kept nothing for a second one. ``retained_late``: retain_grad came only after a
@@ -44,6 +47,8 @@ class Node:
     used: bool = False
     shares_memory: bool = False
     views: list[Node] = field(default_factory=list)
+    is_view: bool = False
+    holders: list[weakref.ref[Tensor | Several]] = field(default_factory=list)
     stale: str = ""
     overwritten: bool = False
     overwrites: Node | None = None
@@ -92,6 +97,9 @@ class Tensor:
     replaced: int = 0
     held: bool = False
 
+    def __post_init__(self) -> None:
+        self.now.node.holders.append(weakref.ref(self))
+
     @property
     def ref(self) -> Ref:
         """The node, or the output, that it is now."""
@@ -108,6 +116,7 @@ class Tensor:
         """Let every name that holds this tensor hold ``ref`` from now on."""
         self.past.append((roots, self.ref))
         self.now = ref
+        ref.node.holders.append(weakref.ref(self))
 
     def at_root(self, root: int) -> Ref:
         """Return the node that it was when root number ``root`` was called."""
@@ -122,6 +131,9 @@ class Several:
     names: tuple[str | None, ...]
     count: int | None
     tensors: dict[int, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.node.holders.append(weakref.ref(self))
 
     def output(self, k: int) -> Tensor:
         """Return output ``k``, the same tensor every time."""
