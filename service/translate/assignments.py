@@ -73,7 +73,7 @@ def _name_items(reading: Reading, stem: str, items: Any, seen: set[int]) -> None
 
 def _unpack(reading: Reading, target: ast.Tuple | ast.List, value: Any) -> str:
     if isinstance(value, Tensor):
-        shape = value.node.shape if value.ref.output is None else None
+        shape = value.ref.shape
         value = apply(reading, "unbind", [value], {})
         if shape and isinstance(value, Several):
             value.count = shape[0]

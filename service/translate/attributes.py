@@ -125,7 +125,8 @@ def _of_tensor(reading: Reading, owner: Tensor, name: str) -> Any:
 
 def known_shape(owner: Tensor) -> tuple[int, ...]:
     """Return the shape of a tensor where the script shows it."""
-    if owner.node.shape is None or owner.ref.output is not None:
+    shape = owner.ref.shape
+    if shape is None:
         raise Unreadable("this shape is known only when the graph runs; write the number")
     return owner.node.shape
 

@@ -122,7 +122,7 @@ def _add_root(reading: Reading, root: Tensor, given: Mapping[str, Any]) -> None:
 
 
 def _check_shape(root: Tensor, gradient: Tensor) -> None:
-    shapes = [one.node.shape if one.ref.output is None else None for one in (root, gradient)]
+    shapes = [one.ref.shape for one in (root, gradient)]
     if None not in shapes and shapes[0] != shapes[1]:
         raise Unreadable(
             f"Mismatch in shape: the gradient has the shape {list(shapes[1] or ())}, and the "

@@ -104,8 +104,8 @@ def operate(reading: Reading, op: ast.operator, held: Tensor, value: Any) -> Non
 
 
 def _check_shape(held: Tensor, value: Any) -> None:
-    own = held.node.shape
-    other = value.node.shape if isinstance(value, Tensor) and value.ref.output is None else None
+    own = held.ref.shape
+    other = value.ref.shape if isinstance(value, Tensor) else None
     if own is not None and other is not None and broadcast([own, other]) not in (own, None):
         raise Unreadable(
             f"a tensor of shape {list(own)} cannot hold the result, which has the shape of "

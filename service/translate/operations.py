@@ -17,7 +17,7 @@ from service.translate.element_type_tables import CASTS
 from service.translate.element_types import element_type, last_part, other_types
 from service.translate.graph import plain
 from service.translate.reading import Reading
-from service.translate.shapes import shape_of_result
+from service.translate.shapes import count_of_parts, shape_of_result
 from service.translate.unreadable import Unreadable, from_problem
 from service.translate.values import Node, Ref, Several, Tensor, references
 
@@ -95,7 +95,9 @@ def add(reading: Reading, node: Node) -> Tensor | Several:
     node.others = other_types(node, names)
     if node.kind in ("int", "bool") and not node.several:
         node.tracked = False
-    node.shape = None if node.several else shape_of_result(node)
+    shape = shape_of_result(node)
+    node.shape, node.each = (None, shape) if node.several else (shape, None)
+    count = count_of_parts(node) if count is None else count
     if _may_share(node, sources):
         node.shares_memory = node.is_view = True
         for ref in sources:
@@ -125,9 +127,7 @@ def _may_share(node: Node, sources: Sequence[Ref]) -> bool:
 
 def _is_copying(item: Any) -> bool:
     """Whether an index takes a copy of what it finds: a list, or a tensor with dimensions."""
-    return isinstance(item, list) or (
-        isinstance(item, Ref) and item.output is None and bool(item.node.shape)
-    )
+    return isinstance(item, list) or (isinstance(item, Ref) and bool(item.shape))
 
 
 def detached(reading: Reading, result: Tensor | Several) -> Tensor | Several:

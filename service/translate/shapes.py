@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from service.translate.element_types import last_part
 from service.translate.values import Node, Ref, references
 
 Shape = tuple[int, ...]
@@ -29,28 +30,66 @@ REDUCTIONS = frozenset(
 )
 
 
+PARTS = frozenset("unbind chunk split".split())
+"""Ops that make as many outputs as there are parts."""
+
+
 def shape_of_result(node: Node) -> Shape | None:
-    """Return the shape of an op's only result, None where it is not known here."""
+    """Return the shape of an op's result, or of each of several, None where it is not known."""
     last = (node.op or "").rpartition(".")[2]
     refs: list[Ref] = references(node.inputs, node.attrs)
-    shapes = [ref.node.shape if ref.output is None else None for ref in refs]
-    if not refs:
-        size: Any = node.attrs.get("size")
-        return tuple(size) if _are_numbers(size) else None
+    shapes = [ref.shape for ref in refs]
+    if node.op == "autograd.grad":
+        return _same([ref.shape for ref in node.inputs[1:]])
     if any(shape is None for shape in shapes):
         return None
     known = [shape for shape in shapes if shape is not None]
-    if last == "to":
-        return known[0]
-    if last in ELEMENTWISE:
-        return broadcast(known)
-    if last in REDUCTIONS:
-        return _reduced(known[0], node.attrs)
-    rule = RULES.get(last)
     try:
+        if not refs:
+            return _made(last, node.attrs)
+        if node.several:
+            found = SEVERAL_RULES.get(last)
+            return None if found is None else found(known[0], node.attrs)
+        if last == "to":
+            return known[0]
+        if last in ELEMENTWISE:
+            return broadcast(known)
+        if last in REDUCTIONS:
+            return _reduced(known[0], node.attrs)
+        rule = RULES.get(last)
         return None if rule is None else rule(known, node.attrs)
-    except (IndexError, TypeError, ValueError):
+    except (ArithmeticError, IndexError, TypeError, ValueError):
         return None  # PyTorch will say what is wrong
+
+
+def count_of_parts(node: Node) -> int | None:
+    """Return how many parts an op makes of its tensor, where it says no more than their shape."""
+    whole = node.inputs[0].shape if node.inputs else None
+    if last_part(node.op) not in PARTS or whole is None or not math.prod(node.each or (0,)):
+        return None
+    return math.prod(whole) // math.prod(node.each or ())
+
+
+def _made(name: str, attrs: Mapping[str, Any]) -> Shape | None:
+    """Return the shape of what an op makes without tensors."""
+    size: Any = attrs.get("size")
+    if name in ("linspace", "logspace"):
+        size = [attrs.get("steps")]
+    elif name == "eye":
+        size = [attrs.get("n"), attrs.get("m", attrs.get("n"))]
+    elif name == "randperm":
+        size = [attrs.get("n")]
+    elif name == "arange":
+        start, end, step = attrs.get("start", 0), attrs.get("end"), attrs.get("step", 1)
+        whole = _are_numbers([start, end, step])
+        if whole or "float" in attrs.get("dtype", "float"):
+            size = [max(math.ceil((end - start) / step), 0)]  # in float64, as PyTorch
+    return tuple(size) if _are_numbers(size) else None
+
+
+def _same(shapes: Sequence[Shape | None]) -> Shape | None:
+    """Return the shape that all have, None where they differ or are not known."""
+    return shapes[0] if len(set(shapes)) == 1 else None
 
 
 def _are_numbers(value: Any) -> bool:
@@ -139,6 +178,106 @@ def _linear(shapes: Sequence[Shape], _attrs: Mapping[str, Any]) -> Shape:
     return (*shapes[0][:-1], *shapes[1][:-1])
 
 
+def _flattened(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape:
+    shape = shapes[0] or (1,)
+    start, end = attrs.get("start_dim", 0) % len(shape), attrs.get("end_dim", -1) % len(shape)
+    return (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
+
+
+def _indexed(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape | None:
+    """Return the shape of ``x[...]`` for numbers, slices, None and ``...`` alone."""
+    index = attrs["index"]
+    if len(shapes) > 1 or any(isinstance(item, bool | list) for item in index):
+        return None
+    left = len(shapes[0]) - sum(item is not None and item != "..." for item in index)
+    if left < 0 or index.count("...") > 1:
+        return None
+    sizes = list(shapes[0])
+    found: list[int] = []
+    for item in index if "..." in index else [*index, "..."]:
+        if item is None:
+            found.append(1)
+        elif item == "...":
+            found.extend(sizes.pop(0) for _ in range(left))
+        elif isinstance(item, int):
+            sizes.pop(0)
+        else:
+            found.append(len(range(*slice(*item["slice"]).indices(sizes.pop(0)))))
+    return tuple(found)
+
+
+def _windowed(shape: Shape, attrs: Mapping[str, Any], kernel: Sequence[int], stride: Any) -> Shape:
+    """Return the sizes that a window gives that goes over the last dimensions of a shape."""
+
+    def each(value: Any) -> list[int]:
+        return (
+            value * len(kernel)
+            if isinstance(value, list) and len(value) == 1
+            else (value if isinstance(value, list) else [value] * len(kernel))
+        )
+
+    sizes = shape[len(shape) - len(kernel) :]
+    padding, dilation = each(attrs.get("padding", 0)), each(attrs.get("dilation", 1))
+    rows = zip(sizes, padding, dilation, kernel, each(stride), strict=True)
+    return tuple((n + 2 * pad - gap * (k - 1) - 1) // step + 1 for n, pad, gap, k, step in rows)
+
+
+def _convolved(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape:
+    given, weight = shapes[:2]
+    sizes = _windowed(given, attrs, weight[2:], attrs.get("stride", 1))
+    return (*given[: len(given) - len(weight) + 1], weight[0], *sizes)
+
+
+def _pooled(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape | None:
+    kernel = attrs["kernel_size"]
+    kernel = kernel if isinstance(kernel, list) and len(kernel) == 2 else [kernel] * 2
+    if attrs.get("ceil_mode") or not _are_numbers(kernel):
+        return None
+    sizes = _windowed(shapes[0], attrs, kernel, attrs.get("stride") or kernel)
+    return (*shapes[0][:-2], *sizes)
+
+
+def _looked_up(shapes: Sequence[Shape], _attrs: Mapping[str, Any]) -> Shape:
+    return (*shapes[0], *shapes[1][1:])
+
+
+def _one_hot(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape | None:
+    count = attrs.get("num_classes", -1)
+    return (*shapes[0], count) if count > 0 else None
+
+
+def _unbound(shape: Shape, attrs: Mapping[str, Any]) -> Shape:
+    dim = attrs.get("dim", 0) % len(shape)
+    return (*shape[:dim], *shape[dim + 1 :])
+
+
+def _parted(shape: Shape, attrs: Mapping[str, Any]) -> Shape | None:
+    """Return the shape of each part of ``chunk`` and ``split``, where all are of one size."""
+    dim = attrs.get("dim", 0) % len(shape)
+    count = attrs.get("chunks")
+    size = attrs.get("split_size", attrs.get("split_size_or_sections"))
+    if type(count) is int and count > 0 and shape[dim] % count == 0:
+        size = shape[dim] // count
+    if type(size) is not int or size < 1 or shape[dim] % size:
+        return None
+    return (*shape[:dim], size, *shape[dim + 1 :])
+
+
+def _best(shape: Shape, attrs: Mapping[str, Any]) -> Shape:
+    dim = attrs.get("dim", -1) % len(shape)
+    return (*shape[:dim], attrs["k"], *shape[dim + 1 :])
+
+
+SEVERAL_RULES: Mapping[str, Callable[[Shape, Mapping[str, Any]], Shape | None]] = {
+    "unbind": _unbound,
+    "chunk": _parted,
+    "split": _parted,
+    "topk": _best,
+    "sort": lambda shape, _attrs: shape,
+    **dict.fromkeys(("max", "min", "median"), _reduced),
+}
+"""Ops with several outputs of one shape."""
+
 RULES: Mapping[str, Callable[[Sequence[Shape], Mapping[str, Any]], Shape | None]] = {
     "matmul": _matmul,
     "mm": _matmul,
@@ -156,6 +295,14 @@ RULES: Mapping[str, Callable[[Sequence[Shape], Mapping[str, Any]], Shape | None]
     "cat": _concatenated,
     "stack": _stacked,
     "unsqueeze": _unsqueezed,
+    "flatten": _flattened,
+    "getitem": _indexed,
+    "conv1d": _convolved,
+    "conv2d": _convolved,
+    "max_pool2d": _pooled,
+    "avg_pool2d": _pooled,
+    "embedding": _looked_up,
+    "one_hot": _one_hot,
     "mse_loss": lambda _shapes, attrs: () if attrs.get("reduction", "mean") != "none" else None,
     "cross_entropy": lambda _shapes, attrs: (
         () if attrs.get("reduction", "mean") != "none" else None

@@ -25,7 +25,8 @@ class Node:
 
     ``id`` is empty until the statement that makes the node has been read. ``fields`` are a leaf's
     value, shape and dtype, as the contract has them. ``kind`` is ``float``, ``complex``, ``int`` or
-    ``bool`` where the reader knows it. ``shape`` is there where it stands in the script.
+    ``bool`` where the reader knows it. ``shape`` is there where it stands in the script,
+    and ``each`` where all outputs have that one.
     ``views`` are the nodes that may look at its memory, as it does itself where it ``is_view``.
     ``holders`` are the tensors that are it, or one of its outputs, as long as anything has them.
     ``stale`` says why what is there cannot be
@@ -58,6 +59,7 @@ class Node:
     kind: str | None = None
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
+    each: tuple[int, ...] | None = None
     id: str = ""
 
     @property
@@ -76,6 +78,11 @@ class Ref:
     node: Node
     output: int | None = None
     is_copy: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """The shape, None where the script does not say it."""
+        return self.node.shape if self.output is None else self.node.each
 
     def __str__(self) -> str:
         return self.node.id if self.output is None else f"{self.node.id}:{self.output}"

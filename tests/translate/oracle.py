@@ -79,7 +79,7 @@ def check(source: str) -> dict[str, dict[str, Any]]:
     assert tensors
     for name, tensor in tensors.items():
         ref = reading.scope.names[name].ref
-        assert ref.node.shape in (None, tuple(tensor.shape)) or ref.output is not None, name
+        assert ref.shape in (None, tuple(tensor.shape)), name
         node = nodes[str(ref)]
         assert node["dtype"] == str(tensor.dtype).removeprefix("torch."), name
         assert node["requires_grad"] == tensor.requires_grad, name

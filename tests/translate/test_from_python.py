@@ -322,6 +322,53 @@ SCRIPTS = {
         out = (t.sum() / t.numel() + u.sum() / u.size(2) + v.sum() / v.shape[2]) * d.dim()
         out.backward()
     """,
+    "shapes of parts": """
+        x = torch.arange(24.0).view(2, 12).requires_grad_()
+        q, k, v = x.view(2, 2, 6).chunk(3, dim=-1)
+        a, b = x.split(6, 1)
+        p, i = x.max(dim=1, keepdim=True)
+        s, j = torch.topk(x, 5)
+        t, l = x.sort()
+        first, second = x
+        (g,) = torch.autograd.grad((x * x).sum(), x)
+        y = (q @ k.transpose(-2, -1)) / k.shape[-1] * v.size(2) + len(b) + i.ndim
+        z = y.sum() / s.shape[1] + sum(row.sum() / row.numel() for row in x.unbind(1))
+        z = z * len(x.chunk(4, 1)) + sum(len(part) for part in g) + first.numel() + len(p) + len(j)
+        for part in x.split(3, dim=1):
+            z = z + part.prod() / part.shape[1]
+        z.backward()
+    """,
+    "shapes of pictures": """
+        torch.manual_seed(1)
+        x = torch.randn(2, 3, 9, 8)
+        w = torch.randn(4, 3, 3, 2, requires_grad=True)
+        a = F.conv2d(x, w, torch.zeros(4), stride=2, padding=(1, 0))
+        b = F.conv2d(x[0], w, dilation=2, padding=1)
+        c = F.conv2d(x, w[:, :1], groups=1) if False else F.max_pool2d(a, 2)
+        d = F.avg_pool2d(x, (3, 2), stride=1, padding=1)
+        e = F.max_pool2d(x, 3, 2, 1, ceil_mode=True)
+        f = torch.flatten(c, 1)
+        h = F.linear(f, torch.ones(5, f.shape[1])).view(f.size(0), -1)
+        k = F.conv1d(torch.randn(2, 3, 7), torch.randn(4, 3, 3), padding=2)
+        o = F.conv2d(x, w, padding="valid")
+        n = torch.zeros(a.numel(), b.shape[2]), torch.zeros(d.shape[2:]), torch.zeros(k.shape[-1])
+        m = torch.cat([torch.ones(len(one)) for one in n])
+        u = x.flatten(1, -2).flatten()
+        (h.sum() + b.sum()).backward()
+    """,
+    "shapes of what is indexed and made": """
+        x = torch.arange(24.0).view(2, 3, 4)
+        a, b, c, d = x[1], x[:, -1:], x[..., None, ::2], x[None, 0, 5:]
+        n = torch.zeros(a.shape[1] * b.shape[1], c.shape[-1], len(d[0]))
+        e, f, g = torch.arange(5), torch.arange(7, 1, -2), torch.eye(2, 3)
+        m = [len(e), len(f), g.shape[1], torch.linspace(0, 1, 4).numel(), len(torch.randperm(3))]
+        h = F.one_hot(e, 6).float()
+        k = F.embedding(e.view(1, 5), torch.ones(5, 2))
+        z = torch.zeros(h.shape[1], k.dim(), k.shape[-1]) + sum(m)
+        y = torch.stack([row * torch.tensor(2.0) for row in torch.eye(3)])
+        for i in torch.arange(3):
+            z = z + i
+    """,
     "losses and layers without parameters": """
         from torch import nn
         criterion = nn.MSELoss(reduction="sum")
