@@ -44,7 +44,7 @@ PROPERTIES = frozenset({"T", "mT", "H", "mH", "real", "imag"})
 ASKS_FOR_VALUE = (
     "{} asks for numbers, which are there only when the graph runs; the trace shows them"
 )
-VALUES = frozenset({"item", "tolist", "numpy", "__array__", "storage", "data_ptr"})
+VALUES = frozenset({"numpy", "__array__", "storage", "data_ptr"})
 NO_PART_OF_A_GRAPH = frozenset({"grad_fn", "register_hook", "_version", "names", "output_nr"})
 
 
@@ -128,7 +128,7 @@ def known_shape(owner: Tensor) -> tuple[int, ...]:
     shape = owner.ref.shape
     if shape is None:
         raise Unreadable("this shape is known only when the graph runs; write the number")
-    return owner.node.shape
+    return shape
 
 
 RETURN_ITSELF = frozenset(

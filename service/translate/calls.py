@@ -24,6 +24,7 @@ from service.translate.values import (
     Method,
     Path,
     Tensor,
+    Unknown,
 )
 
 LAYERS: Mapping[str, str] = {
@@ -219,6 +220,10 @@ def _frombuffer(reading: Reading, values: Sequence[Any], keywords: Mapping[str, 
     return leaves.from_bytes(reading, values[0], keywords.get("dtype"))
 
 
+def _compared(_reading: Reading, *_arguments: Any) -> Unknown:
+    return Unknown("whether tensors are equal is there only when the graph runs")
+
+
 def _device(_reading: Reading, values: Sequence[Any], _keywords: Mapping[str, Any]) -> Device:
     if not values or not isinstance(values[0], str):
         raise Unreadable("torch.device takes a name")
@@ -238,6 +243,8 @@ SPECIAL: Mapping[str, Callable[..., Any]] = {
     "autograd.grad": gradients.autograd_grad,
     "frombuffer": _frombuffer,
     "device": _device,
+    "allclose": _compared,
+    "equal": _compared,
     "cuda.is_available": lambda *_arguments: False,
     "backends.mps.is_available": lambda *_arguments: False,
     "is_grad_enabled": lambda reading, *_arguments: reading.grad_enabled,

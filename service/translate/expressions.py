@@ -97,6 +97,8 @@ def _holds(value: Any, node: ast.expr) -> bool:
         return False
     if isinstance(value, Tensor | Gradient):
         raise Unreadable(VALUE_DECIDES, node)
+    if isinstance(value, Unknown):
+        raise Unreadable(value.reason, node)
     if isinstance(value, Array):
         raise Unreadable("whether an array holds depends on its items", node)
     return bool(value)

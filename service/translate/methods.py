@@ -9,7 +9,7 @@ from weakref import ref
 
 from service.translate import gradients, leaves
 from service.translate.arguments import describe, dtype_name
-from service.translate.attributes import known_shape
+from service.translate.attributes import ASKS_FOR_VALUE, known_shape
 from service.translate.builtins_read import items_of
 from service.translate.element_types import last_part
 from service.translate.folding import attempt, check_items
@@ -17,7 +17,7 @@ from service.translate.operations import apply
 from service.translate.operators import check_comparable
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
-from service.translate.values import Device, DType, Gradient, Method, Several, Tensor
+from service.translate.values import Device, DType, Gradient, Method, Several, Tensor, Unknown
 
 
 def tensor_of(reading: Reading, value: Any) -> Any:
@@ -178,6 +178,18 @@ def _where(
     return apply(reading, "where", [condition, owner, *values[1:]], settings)
 
 
+def _number(_reading: Reading, owner: Tensor, *_arguments: Any) -> Unknown:
+    """``x.item()``, to be noted and printed: what is computed with it is no part of a graph."""
+    if owner.ref.shape is not None and math.prod(owner.ref.shape) != 1:
+        count = math.prod(owner.ref.shape)
+        raise Unreadable(f"a Tensor with {count} elements cannot be converted to Scalar")
+    return Unknown(ASKS_FOR_VALUE.format(".item()"))
+
+
+def _numbers(_reading: Reading, _owner: Tensor, *_arguments: Any) -> Unknown:
+    return Unknown(ASKS_FOR_VALUE.format(".tolist()"))
+
+
 def _cuda(_reading: Reading, _owner: Tensor, *_arguments: Any) -> None:
     leaves.on_cpu("cuda")
 
@@ -197,4 +209,6 @@ METHODS: Mapping[str, Callable[..., Any]] = {
     "numel": _numel,
     "nelement": _numel,
     "cuda": _cuda,
+    "item": _number,
+    "tolist": _numbers,
 }

@@ -76,6 +76,8 @@ def binary_operator(reading: Reading, op: ast.operator, left: Any, right: Any) -
 
 
 def _check_operand(value: Any) -> None:
+    if isinstance(value, Unknown):
+        raise Unreadable(value.reason)
     if not (isinstance(value, Tensor) or is_number(value)):
         raise Unreadable(f"{describe(value)} cannot be computed with a tensor")
 

@@ -40,6 +40,11 @@ READ = {
     "print([v.sum().item() for v in l])\n"
     "print(F.normalize(x, dim=0), torch.nn.ReLU()(x), sorted(l, key=lambda v: v.sum().item()))\n"
     "assert torch.equal(x, x) and isinstance(x, torch.Tensor)\ny = x * 2",
+    "numbers that are noted": "losses, total, hits = [], 0., 0\nfor k in range(3):\n"
+    "    loss = (w * k).sum()\n    losses.append(loss.item())\n    total += loss.item() * len(x)\n"
+    "    hits += (x > 1).sum().item()\n    loss.backward()\n"
+    "avg, accuracy = sum(losses) / len(losses), hits / 3\nprint(f'{avg:.3f}', '%.2f' % total)\n"
+    "ok = torch.allclose(x, x * 1)\nprint(ok, x.tolist(), [l for l in losses][-1])\ny = x * 2",
     "logs": "import logging\nlogging.info('x %s', x.sum().item())\ny = x * 2",
     "zip is used up": "z = zip([1., 2.], [3., 4.])\na = list(z)\nb = list(z)\n"
     "y = x * len(a) + len(b)",
