@@ -121,6 +121,11 @@ def _assign_item(reading: Reading, target: ast.Subscript, value: Any) -> str:
 
 def read_augmented(reading: Reading, node: ast.AugAssign) -> str:
     """Read ``b += 2``: the tensor that ``b`` names becomes the next node."""
+    if isinstance(node.target, ast.Attribute) and node.target.attr == "data":
+        raise Unreadable(
+            ".data hides a tensor from autograd; write with torch.no_grad(): and the name alone",
+            node.target,
+        )
     if not isinstance(node.target, ast.Name):
         raise Unreadable("an in-place operator is read on a name only", node.target)
     held = evaluate(reading, ast.copy_location(ast.Name(node.target.id, ast.Load()), node.target))

@@ -98,6 +98,11 @@ def _call_path(
         return None
     if name in REFUSED:
         raise Unreadable(f"torch.{name}: {REFUSED[name]}")
+    if rest[:1] == ["optim"]:
+        raise Unreadable(
+            f"torch.{name}: optimizers are not read; write their step, such as "
+            "with torch.no_grad(): w -= lr * w.grad"
+        )
     if len(rest) == 2 and rest[0] == "nn" and rest[1][:1].isupper():
         return _layer(rest[1], values, keywords)
     return _function(reading, name, values, keywords)

@@ -31,8 +31,11 @@ MAIN = "__main__"
 def from_python(source: str) -> dict[str, Any]:
     """Return the TraceRequest that a script means, as a JSON-able dict.
 
-    Backward calls become roots; a script without one is traced forward only. Ids are the names of
-    variables (``x``, ``x.1`` when assigned again), and of unnamed results ``loss.mul``.
+    Backward calls become roots; a script without one is traced forward only. Several calls become
+    one pass over several roots, so that gradients that add up are equal up to rounding. What a
+    script empties in between is left out, and what it empties last is still there: the gradients
+    are those that the last calls gave. Ids are the names of variables (``x``, ``x.1`` when assigned
+    again or changed in place), and of unnamed results ``loss.mul``.
 
     Raises:
         InvalidRequest: the script cannot be read; the message begins with ``line L, column C: ``.

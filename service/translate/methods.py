@@ -25,11 +25,15 @@ def tensor_of(reading: Reading, value: Any) -> Any:
     return gradients.gradient_tensor(reading, value) if isinstance(value, Gradient) else value
 
 
+OPERATORS: Mapping[str, str] = {"add_": "+=", "sub_": "-=", "mul_": "*=", "div_": "/="}
+
+
 def in_place(name: str) -> str:
     """Return why a method that works in place is not read."""
+    operator = OPERATORS.get(name)
+    instead = f"x = x.{name.rstrip('_')}(...)" if operator is None else f"x {operator} ..."
     return (
-        f"{name} changes its tensor in place, and a node of a graph never changes: "
-        f"write x = x.{name.rstrip('_')}(...)"
+        f"{name} changes its tensor in place, and a node of a graph never changes: write {instead}"
     )
 
 
