@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from service.engine.linked import link
+from service.engine.report import describe
+from service.engine.run import run_forward
 from tests.conftest import long
-from tests.engine.asking import leaf, op, trace
+from tests.engine.asking import ENGINE, leaf, op, trace
 
 
 def health(request: dict[str, Any]) -> dict[str, Any]:
@@ -337,3 +340,43 @@ def test_a_large_graph_in_which_all_is_wrong_is_diagnosed() -> None:
     found = trace(request)["health"]
     assert found["nonfinite_value"]["producers"] == [f"x{number}" for number in range(20)]
     assert [one["reason"] for one in found["leaves_without_grad"]] == ["leads_to_no_root"] * 20
+
+
+def test_an_op_of_many_inputs_and_outputs_has_no_tie_for_each_pair() -> None:
+    names = [f"x{number}" for number in range(50)]
+    request = {
+        "leaves": [leaf(name, 1.0) for name in names],
+        "ops": [op("b", "broadcast_tensors", *names), op("out", "add", "b:0", "b:49")],
+    }
+    plan = ENGINE.plan(request)
+    run = run_forward(plan, ENGINE.leaves(plan, "float32"), ENGINE.limits, 0)
+    linked = link(plan, describe(run))
+    assert [(len(op.reads), len(op.outputs)) for op in linked.ops] == [(50, 50), (2, 1)]
+    assert linked.users == [[0]] * 50 + [[1], *[[]] * 48, [1], []]
+    assert linked.maker == [-1] * 50 + [0] * 50 + [1]
+
+
+def test_of_two_that_contribute_the_one_that_gave_the_nan_is_blamed() -> None:
+    """At 0 `mul` gives x -inf, and the backward of `log` 0 / 0."""
+    request = {
+        "leaves": [leaf("x", [0.0, 1.0])],
+        "ops": [op("l", "log", "x"), op("m", "mul", "l", "x"), op("out", "sum", "m")],
+    }
+    found = health(request)["nonfinite_grad"]
+    assert (found["node"], found["made_by"], found["kind"]) == ("x", "l", "NaN")
+
+
+def test_a_gradient_that_has_nothing_to_do_with_a_node_is_not_blamed_for_it() -> None:
+    request = {
+        "leaves": [leaf("x", 1.0), leaf("u", 2.0)],
+        "ops": [
+            op("h", "mul", "x", other=3e38),
+            op("m", "mul", "x", other=3e38),
+            op("y", "pow", "u", exponent=3),
+            op("g", "autograd.grad", "y", "u"),
+        ],
+        "backward": [{"node": "h"}, {"node": "m"}, {"node": "g:0"}],
+    }
+    found = health(request)["nonfinite_grad"]
+    assert (found["node"], found["made_by"]) == ("x", None)
+    assert "not their sum" in found["note"]

@@ -1,0 +1,103 @@
+"""Whether gradients vanish or explode: those near the root held against those far from it."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from service.engine.linked import Linked
+
+SHRINKS = 1e-3
+"""Gradients vanish where they are this many times smaller deep down than near the root."""
+GROWS = 1e3
+MIN_DEPTH = 5
+"""Below this depth a large ratio says nothing about vanishing or exploding."""
+
+
+def gradient_flow(linked: Linked) -> dict[str, Any]:
+    """Return the GradientFlow of a run in which every node has its gradient."""
+    depth = _depths(linked)
+    levels: dict[int, list[int]] = defaultdict(list)
+    sizes: dict[int, float | None] = {}
+    for place, node in enumerate(linked.nodes):
+        if node.grad is not None:
+            levels[depth[place]].append(place)
+            sizes[place] = _rms(node.grad)
+    told = _medians(levels, sizes)
+    deep = bool(told) and max(told) >= MIN_DEPTH
+    verdict, ratio = _verdict([*told.values()] if deep else [])
+    shown = [
+        {"depth": level, "nodes": len(levels[level]), "grad_rms": size}
+        for level, size in told.items()
+        if math.isfinite(size)
+    ]
+    return {"verdict": verdict, "ratio": ratio, "levels": _thinned(shown)}
+
+
+def _depths(linked: Linked) -> list[int]:
+    """Return for each node the most ops between it and a root or unused result."""
+    depth = [0] * len(linked.nodes)
+    for op in reversed(linked.ops):
+        below = 1 + max((depth[place] for place in op.outputs), default=-1)
+        for place in op.reads:
+            depth[place] = max(depth[place], below)
+    return depth
+
+
+def _medians(
+    levels: Mapping[int, list[int]], sizes: Mapping[int, float | None]
+) -> dict[int, float]:
+    """Return the median size of every level that has one, from the root outwards."""
+    medians = {level: _median(sizes[place] for place in levels[level]) for level in sorted(levels)}
+    return {level: size for level, size in medians.items() if size is not None}
+
+
+def _median(sizes: Iterable[float | None]) -> float | None:
+    """Return the median of the finite ones, infinity or None where there are only such."""
+    known = sorted(size for size in sizes if size is not None)
+    finite = [size for size in known if math.isfinite(size)] or known[:1]
+    if not finite:
+        return None
+    low, high = finite[(len(finite) - 1) // 2], finite[len(finite) // 2]
+    return low if low == high else low + (high - low) / 2  # their sum could overflow
+
+
+def _verdict(sizes: Sequence[float]) -> tuple[str, float | None]:
+    """Hold the largest of the far third against that of the near; return verdict and ratio."""
+    third = len(sizes) // 3
+    if not third:
+        return "too_shallow", None
+    near = max(filter(math.isfinite, sizes[:third]), default=math.inf)
+    far = max(sizes[-third:])
+    ratio = far / near if near else math.inf if far else 1.0
+    verdict = "vanishing" if ratio < SHRINKS else "exploding" if ratio > GROWS else "steady"
+    return verdict, ratio if near and math.isfinite(ratio) else None
+
+
+def _thinned(levels: list[dict[str, Any]], most: int = 100) -> list[dict[str, Any]]:
+    """Return at most ``most`` of ``levels``, evenly spread, the first and the last among them."""
+    if len(levels) <= most:
+        return levels
+    return [levels[round(number * (len(levels) - 1) / (most - 1))] for number in range(most)]
+
+
+def _rms(tensor: Tensor) -> float | None:
+    """Return the root mean square over the finite elements.
+
+    Where there are none it is infinite if an element is, as where gradients grow beyond the dtype,
+    and None if all are NaN or there are none at all.
+    """
+    wide = torch.complex128 if tensor.is_complex() else torch.float64
+    flat = tensor.detach().to(wide).abs().flatten()
+    finite = flat[torch.isfinite(flat)]
+    if not finite.numel():
+        return math.inf if bool(flat.isinf().any()) else None
+    largest = float(finite.max())
+    if largest == 0.0:
+        return 0.0
+    return largest * math.sqrt(float((finite / largest).square().mean()))

@@ -1,0 +1,168 @@
+"""Where NaN and Infinity begin: the op that made the first of them, forward and backward.
+
+A node *produces* one where all that it comes of is finite; it *propagates* one that it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from service.contract.request import MAX_AXES
+from service.engine.edges import Use, grad_of
+from service.engine.limits import Limits
+from service.engine.linked import Linked, without
+from service.engine.run import Run
+from service.engine.tensors import root_gradient
+
+
+def flat(tensor: Tensor) -> Tensor:
+    """Return ``tensor``, on one axis where it has more than PyTorch reduces over."""
+    return tensor if tensor.dim() <= MAX_AXES else tensor.reshape(-1)
+
+
+def _is_finite(tensor: Tensor | None) -> bool:
+    return tensor is None or bool(torch.isfinite(flat(tensor)).all())
+
+
+def _kind(tensor: Tensor) -> str:
+    return "NaN" if bool(torch.isnan(flat(tensor)).any()) else "Infinity"
+
+
+def nonfinite_value(linked: Linked) -> dict[str, Any] | None:
+    """Return the NonFiniteValue of a run, None where all values are finite."""
+    nodes = linked.nodes
+    bad = [place for place in linked.in_order() if not _is_finite(nodes[place].tensor)]
+    if not bad:
+        return None
+    all_bad = set(bad)
+    passing_on = {
+        number for number, op in enumerate(linked.ops) if not all_bad.isdisjoint(op.reads)
+    }
+    makes = [place for place in bad if linked.maker[place] not in passing_on]
+    first = nodes[bad[0]]
+    kind = _kind(first.tensor)
+    note = f"the first {kind} {_origin(linked, bad[0])}"
+    return {
+        "node": first.id,
+        "op": first.op,
+        "kind": kind,
+        "producers": linked.names(makes),
+        "propagators": linked.names(without(bad, makes)),
+        "note": f"{note}.",
+    }
+
+
+def _origin(linked: Linked, place: int) -> str:
+    """Say where what is not finite in a node came from, as the end of a sentence."""
+    node = linked.nodes[place]
+    if node.op is None:
+        return f"came with the leaf {node.id}"
+    return f"was made by {node.op} in {node.id}; everything that it reads is finite"
+
+
+def nonfinite_grad(
+    linked: Linked, uses: Sequence[Use], run: Run, limits: Limits
+) -> dict[str, Any] | None:
+    """Return the NonFiniteGrad of a run, None where all gradients are finite.
+
+    A node's gradient is made by the backward of the ops that use it: by those of which what they
+    contribute is not finite. One whose own results have finite gradients made the NaN; one that got
+    it from its results only passed it on.
+
+    Args:
+        linked: the nodes of the run, each with its gradient.
+        uses: what each use of a node contributes.
+        run: itself.
+        limits: those it ran under.
+    """
+    nodes = linked.nodes
+    bad = [place for place in reversed(linked.in_order()) if not _is_finite(nodes[place].grad)]
+    if not bad:
+        return None
+    passing_on = {linked.maker[place] for place in bad}
+    bad_roots = _bad_roots(run, limits)
+    given = _given(linked, uses)
+    # What passes through autograd.grad has no edges: where nothing else gave a node its NaN, the
+    # last of those that are computed from it did.
+    double = {
+        number
+        for number, op in enumerate(linked.ops)
+        if op.takes_originals and linked.with_grad(op.outputs)
+    }
+    last_double, last_bad_double = _last(linked, double), _last(linked, double & passing_on)
+
+    def makes(place: int) -> bool:
+        name = nodes[place].id
+        if name in given:
+            return passing_on.isdisjoint(given[name])
+        return name in bad_roots or last_bad_double[place] < 0
+
+    first = nodes[bad[0]]
+    assert first.grad is not None
+    kind = _kind(first.grad)
+    blamed = -1 if first.id in bad_roots else last_double[bad[0]]
+    if first.id in given and first.id not in bad_roots:
+        kinds = given[first.id]
+        blamed = max([op for op in kinds if kind in kinds[op]] or kinds)
+    if blamed >= 0:
+        culprit = nodes[linked.with_grad(linked.ops[blamed].outputs)[-1]]
+        how = f"the backward of {culprit.op} ({culprit.id}) made it of finite gradients"
+    else:
+        culprit = None
+        how = (
+            "it is the gradient that backward started from"
+            if first.id in bad_roots
+            else "its parts are finite, but not their sum"
+        )
+    producers = list(filter(makes, bad))
+    return {
+        "node": first.id,
+        "op": culprit.op if culprit else None,
+        "made_by": culprit.id if culprit else None,
+        "kind": kind,
+        "producers": linked.names(producers),
+        "propagators": linked.names(without(bad, producers)),
+        "note": f"the first {kind} of the backward pass is the gradient of {first.id}: {how}.",
+    }
+
+
+def _bad_roots(run: Run, limits: Limits) -> set[str]:
+    """Return the roots that were given a gradient that is not finite."""
+    given = [
+        (root, root_gradient(root.spec, tensor, limits.max_elements))
+        for root, tensor in zip(run.plan.roots, run.roots, strict=True)
+    ]
+    return {root.node for root, gradient in given if not _is_finite(gradient)}
+
+
+def _given(linked: Linked, uses: Sequence[Use]) -> dict[str, dict[int, set[str]]]:
+    """Return, by the node, the ops that contribute what is not finite, and of which kinds it is.
+
+    What comes by an op whose results have no gradient is of an ``autograd.grad`` behind it.
+    """
+    with_grad = {
+        op.id: number for number, op in enumerate(linked.ops) if linked.with_grad(op.outputs)
+    }
+    given: dict[str, dict[int, set[str]]] = {}
+    for use in uses:
+        grad = grad_of(use)
+        if grad is not None and use.op in with_grad and not _is_finite(grad):
+            given.setdefault(use.node, {}).setdefault(with_grad[use.op], set()).add(_kind(grad))
+    return given
+
+
+def _last(linked: Linked, wanted: Collection[int]) -> list[int]:
+    """Return for each node the last op of ``wanted`` that is computed from it, -1 for none."""
+    last = [-1] * len(linked.nodes)
+    for number in reversed(range(len(linked.ops))):
+        op = linked.ops[number]
+        found = max((last[place] for place in op.outputs), default=-1)
+        if number in wanted:
+            found = max(found, number)
+        for place in op.reads:
+            last[place] = max(last[place], found)
+    return last
