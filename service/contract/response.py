@@ -185,7 +185,11 @@ class GradientFlow(ResponseModel):
         )
     )
     ratio: float | None = Field(
-        description="Largest grad_rms of the far third over that of the near; null without either."
+        description=(
+            "Largest grad_rms of the far third over that of the near, both of results alone: the "
+            "gradient of a weight is a sum over the batch. The single numbers at the end, which a "
+            "loss is made of, are left out where more levels come before them. Null without either."
+        )
     )
     levels: list[FlowLevel] = Field(description="From the root outwards; at most 100 of them.")
 

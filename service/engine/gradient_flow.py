@@ -30,7 +30,8 @@ def gradient_flow(linked: Linked) -> dict[str, Any]:
             sizes[place] = _rms(node.grad)
     told = _medians(levels, sizes)
     deep = bool(told) and max(told) >= MIN_DEPTH
-    verdict, ratio = _verdict([*told.values()] if deep else [])
+    compared = _medians(_comparable(linked, levels), sizes)
+    verdict, ratio = _verdict([*compared.values()] if deep else [])
     shown = [
         {"depth": level, "nodes": len(levels[level]), "grad_rms": size}
         for level, size in told.items()
@@ -47,6 +48,25 @@ def _depths(linked: Linked) -> list[int]:
         for place in op.reads:
             depth[place] = max(depth[place], below)
     return depth
+
+
+def _comparable(linked: Linked, levels: Mapping[int, list[int]]) -> dict[int, list[int]]:
+    """Return the levels whose gradients can be held against each other, with the nodes that count.
+
+    Leaves do not: the gradient of a weight is a sum over the batch, and over every step that uses
+    it. And a mean divides the gradient by the number of elements, so the single numbers at the end
+    that a loss is made of are no measure for what comes before them: the longer part is looked at.
+    """
+    results = {
+        level: [place for place in levels[level] if linked.maker[place] >= 0]
+        for level in sorted(levels)
+    }
+    ordered = [(level, places) for level, places in results.items() if places]
+    single = [
+        all(linked.nodes[place].tensor.numel() <= 1 for place in places) for _, places in ordered
+    ]
+    end = single.index(False) if False in single else len(single)
+    return dict(ordered[:end] if end > len(ordered) - end else ordered[end:])
 
 
 def _medians(

@@ -380,3 +380,47 @@ def test_a_gradient_that_has_nothing_to_do_with_a_node_is_not_blamed_for_it() ->
     found = health(request)["nonfinite_grad"]
     assert (found["node"], found["made_by"]) == ("x", None)
     assert "not their sum" in found["note"]
+
+
+@pytest.mark.parametrize(("batch", "root"), [(5, "mean"), (5_000, "mean"), (5_000, "sum")])
+def test_a_loss_over_a_large_batch_is_no_vanishing_and_a_weight_no_explosion(
+    batch: int, root: str
+) -> None:
+    """Each element of the batch gets a share of the loss's gradient, a weight the sum of it."""
+    ops = [op("h0", "mul", "x", "w0")]
+    ops += [op(f"h{layer}", "mul", f"h{layer - 1}", f"w{layer}") for layer in range(1, 6)]
+    ops += [op("m", root, "h5"), op("t", "mul", "m", other=2), op("out", "add", "t", other=1)]
+    request = {
+        "leaves": [
+            leaf("x", [1] * batch, requires_grad=False),
+            *(leaf(f"w{layer}", 1) for layer in range(6)),
+        ],
+        "ops": ops,
+    }
+    flow = health(request)["gradient_flow"]
+    assert (flow["verdict"], flow["ratio"]) == ("steady", 1.0)
+    assert flow["levels"][0] == {"depth": 0, "nodes": 1, "grad_rms": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("weight", "verdict"), [(0.3, "vanishing"), (1.0, "steady"), (3.0, "exploding")]
+)
+def test_a_weight_of_every_step_hides_no_vanishing_of_an_rnn(weight: float, verdict: str) -> None:
+    """The gradient of the weight is that of all steps, also of the last, which is large."""
+    ops = [op(f"h{step + 1}", "addmv", f"x{step}", "w", f"h{step}") for step in range(20)]
+    request = {
+        "leaves": [
+            leaf("w", [[0.0, weight], [weight, 0.0]]),
+            leaf("h0", [1.0, 1.0], requires_grad=False),
+            *(leaf(f"x{step}", [1.0, 1.0], requires_grad=False) for step in range(20)),
+        ],
+        "ops": [*ops, op("out", "sum", "h20")],
+    }
+    assert health(request)["gradient_flow"]["verdict"] == verdict
+
+
+def test_single_numbers_are_looked_at_where_they_are_the_most() -> None:
+    ops = [op("s", "sum", "x")]
+    ops += [op(f"h{i}", "mul", f"h{i - 1}" if i else "s", other=0.1) for i in range(12)]
+    request = {"leaves": [leaf("x", [1.0, 2.0])], "ops": ops}
+    assert health(request)["gradient_flow"]["verdict"] == "vanishing"
