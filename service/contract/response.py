@@ -199,8 +199,8 @@ class DeadRelu(ResponseModel):
 
     node: str = Field(description="The relu.")
     units: int = Field(description="Elements along dimension 1 (all where there is no such).")
-    dead_units: int = Field(description="Those of them that are nowhere above zero.")
-    inactive_fraction: float = Field(description="The share of all elements not above zero.")
+    dead_units: int = Field(description="Those of them that are zero everywhere.")
+    inactive_fraction: float = Field(description="The share of all elements that are zero.")
 
 
 class NoGradReason(StrEnum):

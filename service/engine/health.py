@@ -61,13 +61,16 @@ def diagnose(plan: Plan, leaves: Sequence[Tensor], limits: Limits, seed: int) ->
 
 
 def _dead_relus(nodes: Sequence[Node]) -> list[dict[str, Any]]:
-    """Name the relus with units (the elements along dimension 1, or all) that are never active."""
+    """Name the relus with units (the elements along dimension 1, or all) that are never active.
+
+    A NaN is not dead: relu passes it on, and its gradient too.
+    """
     dead = []
     for node in nodes:
         value = node.tensor
         if node.op not in RELUS or not value.numel():
             continue
-        active = value > 0
+        active = ~(value <= 0)
         units = active if value.dim() < 2 else active.transpose(0, 1).flatten(1).any(dim=1)
         dead_units = int((~units).sum())
         if dead_units:

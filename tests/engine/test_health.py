@@ -424,3 +424,16 @@ def test_single_numbers_are_looked_at_where_they_are_the_most() -> None:
     ops += [op(f"h{i}", "mul", f"h{i - 1}" if i else "s", other=0.1) for i in range(12)]
     request = {"leaves": [leaf("x", [1.0, 2.0])], "ops": ops}
     assert health(request)["gradient_flow"]["verdict"] == "vanishing"
+
+
+def test_a_nan_is_not_dead() -> None:
+    """The gradient of relu at NaN is 1, as where it is active."""
+    request = {
+        "leaves": [leaf("x", [["NaN", 1.0, -1.0]])],
+        "ops": [op("r", "relu", "x"), op("out", "sum", "r")],
+    }
+    answer = trace(request | {"include": ["grad", "health"]})
+    assert answer["nodes"][0]["grad"] == [[1.0, 1.0, 0.0]]
+    [dead] = answer["health"]["dead_relus"]
+    assert dead["dead_units"] == 1
+    assert dead["inactive_fraction"] == pytest.approx(1 / 3)
