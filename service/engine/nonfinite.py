@@ -45,7 +45,11 @@ def nonfinite_value(linked: Linked) -> dict[str, Any] | None:
     makes = [place for place in bad if linked.maker[place] not in passing_on]
     first = nodes[bad[0]]
     kind = _kind(first.tensor)
-    note = f"the first {kind} {_origin(linked, bad[0])}"
+    note = f"the first {kind} {_origin(linked, bad[0], passing_on)}"
+    if kind == "Infinity":
+        nan = next((place for place in bad if _kind(nodes[place].tensor) == "NaN"), None)
+        if nan is not None:
+            note += f"; the first NaN {_origin(linked, nan, passing_on)}"
     return {
         "node": first.id,
         "op": first.op,
@@ -56,12 +60,13 @@ def nonfinite_value(linked: Linked) -> dict[str, Any] | None:
     }
 
 
-def _origin(linked: Linked, place: int) -> str:
+def _origin(linked: Linked, place: int, passing_on: Collection[int]) -> str:
     """Say where what is not finite in a node came from, as the end of a sentence."""
     node = linked.nodes[place]
     if node.op is None:
         return f"came with the leaf {node.id}"
-    return f"was made by {node.op} in {node.id}; everything that it reads is finite"
+    reads = "an Infinity" if linked.maker[place] in passing_on else "no node that is not finite"
+    return f"was made by {node.op} in {node.id}, which reads {reads}"
 
 
 def nonfinite_grad(

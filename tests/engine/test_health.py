@@ -437,3 +437,29 @@ def test_a_nan_is_not_dead() -> None:
     [dead] = answer["health"]["dead_relus"]
     assert dead["dead_units"] == 1
     assert dead["inactive_fraction"] == pytest.approx(1 / 3)
+
+
+FILLED = "the first Infinity was made by masked_fill in s, which reads no node that is not finite"
+OF_INFINITY = "the first NaN was made by softmax in p, which reads an Infinity"
+OF_FINITE = "the first NaN was made by log in l, which reads no node that is not finite"
+
+
+@pytest.mark.parametrize(
+    ("ops", "note"),
+    [
+        ([op("p", "softmax", "s", dim=1), op("out", "sum", "p")], f"{FILLED}; {OF_INFINITY}."),
+        (
+            [op("l", "log", "x"), op("d", "sub", "l", "s"), op("out", "sum", "d")],
+            f"{FILLED}; {OF_FINITE}.",
+        ),
+        ([op("p", "exp", "s"), op("out", "sum", "p")], f"{FILLED}."),
+    ],
+)
+def test_an_infinity_that_is_meant_hides_no_nan(ops: list[dict[str, Any]], note: str) -> None:
+    """Masks are filled with -inf; where a whole row is, softmax gives NaN."""
+    mask = leaf("mask", [[True, True]], dtype="bool", requires_grad=False)
+    request = {
+        "leaves": [leaf("x", [[-1.0, 2.0]]), mask],
+        "ops": [op("s", "masked_fill", "x", "mask", value="-Infinity"), *ops],
+    }
+    assert health(request)["nonfinite_value"]["note"] == note
