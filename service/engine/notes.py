@@ -10,6 +10,10 @@ LEAF_NOT_ON_PATH = (
     "{id} requires grad, but no gradient reached it, so its .grad stays None: no root depends on "
     "it through autograd, or the ops between pass it none; use it on the way to a root."
 )
+CONSTANT_GRADIENT = (
+    "{id} is a gradient that does not require grad itself: it depends on nothing that does, or "
+    "create_graph is false; leave create_graph out if a gradient should pass."
+)
 
 NOTES: dict[GradStatus, str] = {
     GradStatus.ACCUMULATED: (
@@ -27,10 +31,6 @@ NOTES: dict[GradStatus, str] = {
     GradStatus.NOT_ON_PATH: (
         "{id} requires grad, but no gradient reached it from a root: no root depends on it through "
         "autograd, or the ops between pass it none; use it on the way to a root."
-    ),
-    GradStatus.CONSTANT: (
-        "{id} depends on nothing that requires grad, so autograd does not track it; set "
-        "requires_grad to true on a floating leaf that it depends on."
     ),
     GradStatus.NON_DIFFERENTIABLE: (
         "{id} is computed from something that requires grad, but the result does not: {op} returns "
@@ -58,15 +58,27 @@ def note(
     """
     if op is None and status is GradStatus.NOT_ON_PATH:
         return LEAF_NOT_ON_PATH.format(id=node)
-    if status is GradStatus.CONSTANT and (op is None or not reads):
-        what = "is a leaf without requires_grad" if op is None else f"is made by {op} of no node"
-        if not dtype.startswith(CAN_REQUIRE_GRAD):
-            return (
-                f"{node} {what}, and of dtype {dtype}, which cannot require grad; give it a "
-                "floating or complex dtype and requires_grad if it should have a gradient."
-            )
-        return (
-            f"{node} {what}, so autograd does not track it; set requires_grad to true to get its "
-            "gradient."
-        )
+    if op == "autograd.grad" and status is GradStatus.NON_DIFFERENTIABLE:
+        return CONSTANT_GRADIENT.format(id=node)
+    if status is GradStatus.CONSTANT:
+        return f"{node} {_constant(op, dtype, reads=reads)}"
     return NOTES[status].format(id=node, op=op)
+
+
+def _constant(op: str | None, dtype: str, *, reads: bool) -> str:
+    """Return the sentence of a constant after its id; arguments as for :func:`note`."""
+    what = "is a leaf without requires_grad"
+    change = "set requires_grad to true to get its gradient"
+    fitting = "give it a floating or complex dtype and requires_grad if it should have a gradient"
+    if op is not None and not reads:
+        what = f"is made by {op} of no node"
+    elif op is not None:
+        what = f"is computed by {op} of nothing that requires grad"
+        change = (
+            "set requires_grad to true on a floating leaf that it depends on, and go round what "
+            "cuts such a leaf off"
+        )
+        fitting = "only a floating or complex result can have a gradient"
+    if dtype.startswith(CAN_REQUIRE_GRAD):
+        return f"{what}, so autograd does not track it; {change}."
+    return f"{what}, and of dtype {dtype}, which cannot require grad; {fitting}."

@@ -141,7 +141,35 @@ def test_the_note_of_a_constant_asks_for_nothing_that_would_be_refused() -> None
     for name in ("k", "o"):
         assert "set requires_grad to true" in notes[name]
     assert "on a floating leaf that it depends on" in notes["c"]
-    assert "depends on nothing" not in notes["o"]
+    assert "that it depends on" not in notes["o"]
+
+
+def test_the_note_of_what_is_behind_a_cut_does_not_deny_the_leaf() -> None:
+    """y depends on x, which requires grad: it is `detach` that has to go."""
+    request = {
+        "leaves": [X],
+        "ops": [
+            op("d", "detach", "x"),
+            op("y", "mul", "d", other=2),
+            op("a", "argmax", "x"),
+            op("b", "add", "a", other=1),
+            op("out", "sum", "x"),
+        ],
+        "include": ["notes"],
+    }
+    notes = {name: node["note"] for name, node in nodes_of(request).items()}
+    assert notes["y"].startswith("y is computed by mul of nothing that requires grad")
+    assert "go round what cuts such a leaf off" in notes["y"]
+    assert "only a floating or complex result can have a gradient" in notes["b"]
+
+
+def test_the_note_of_a_constant_gradient_does_not_blame_its_dtype() -> None:
+    request = {
+        "leaves": [X],
+        "ops": [op("s", "sum", "x"), op("g", "autograd.grad", "s", "x"), op("out", "sum", "x")],
+        "include": ["notes"],
+    }
+    assert "create_graph" in nodes_of(request)["g:0"]["note"]
 
 
 def test_the_note_of_an_unretained_result_says_what_to_change() -> None:
