@@ -6,6 +6,7 @@ differently from call to call, ends the process on what it does not expect and n
 few thousand edges; another needs seconds for 300 nodes.
 
 1. A node's layer is the longest way to it; a source without inputs moves down to its first use.
+   Boxes without any edge stand a few to a layer.
 2. An edge over several layers gets a bend in each, as long as there is room for bends.
 3. Each layer is sorted by the mean place of its neighbours, down and up, while crossings vanish.
 4. Each layer moves towards its neighbours by weighted least squares, order and gaps kept.
@@ -13,6 +14,7 @@ few thousand edges; another needs seconds for 300 nodes.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ COLUMN_GAP = 26.0
 ROW_GAP = 58.0
 BEND_WIDTH = 10.0
 MAX_BENDS = 3_000
+ALONE = 8
+"""Boxes without an edge in one layer; more of them where there are more than the square of it."""
 ORDER_SWEEPS = 8
 PLACE_SWEEPS = 10
 STRAIGHT = 6.0
@@ -87,6 +91,10 @@ def _layers(count: int, down: Sequence[tuple[int, int]], rank: dict[int, int]) -
     for index in range(count):
         if after[index] and not has_input[index]:
             layer[index] = min(layer[target] for target in after[index]) - 1
+    alone = [index for index in range(count) if not after[index] and not has_input[index]]
+    in_one = max(ALONE, math.isqrt(len(alone)))
+    for position, index in enumerate(alone):
+        layer[index] = position // in_one
     return layer
 
 

@@ -73,6 +73,16 @@ def test_a_leaf_stands_just_above_its_first_use() -> None:
     assert placed.centres[3][1] == placed.centres[1][1]
 
 
+@pytest.mark.parametrize(("count", "rows", "in_one"), [(8, 1, 8), (25, 4, 8), (300, 18, 17)])
+def test_boxes_without_an_edge_make_no_endless_row(count: int, rows: int, in_one: int) -> None:
+    chain = [(count + index, count + index + 1) for index in range(3)]
+    placed = place([(100.0, 50.0)] * (count + 4), chain)
+    alone = [y for _, y in placed.centres[:count]]
+    assert len(set(alone)) == rows
+    assert max(map(alone.count, set(alone))) == in_one
+    assert placed.width <= (in_one + 1) * (100.0 + COLUMN_GAP)
+
+
 def test_a_cycle_and_an_edge_to_itself_are_placed_all_the_same() -> None:
     placed = place([(50.0, 20.0)] * 3, [(0, 1), (1, 2), (2, 0), (1, 1)])
     assert len({y for _, y in placed.centres}) == 3
