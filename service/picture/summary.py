@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from service.picture import text
 from service.picture.cards import Card, Line, Row, has_gradient
@@ -34,7 +35,7 @@ class Group:
 
 def collapse(graph: Graph) -> tuple[list[Card], list[Line]]:
     """Return a card for each group of nodes and an edge for each pair of groups in touch."""
-    groups = _groups([node["id"] for node in graph.nodes])
+    groups = _groups(graph.nodes)
     owner = [0] * len(graph.nodes)
     for place, group in enumerate(groups):
         for index in group.members:
@@ -42,40 +43,58 @@ def collapse(graph: Graph) -> tuple[list[Card], list[Line]]:
     return [_card(graph, group) for group in groups], _lines(graph, groups, owner)
 
 
-def _groups(ids: Sequence[str]) -> list[Group]:
+def _groups(nodes: Sequence[Mapping[str, Any]]) -> list[Group]:
     """Return the groups in order of their first members."""
-    chosen = _by_namespace(ids, 1)
-    for depth in range(2, DEEPEST + 1):
-        deeper = _by_namespace(ids, depth)
+    paths = [SEPARATOR.split(node["id"]) for node in nodes]
+    apart = True
+    chosen = _by_namespace(nodes, paths, 1, apart=apart)
+    if len(chosen) > MAX_GROUPS:
+        apart = False
+        chosen = _by_namespace(nodes, paths, 1, apart=apart)
+    for depth in range(2, min(DEEPEST + 1, max(map(len, paths)))):
+        deeper = _by_namespace(nodes, paths, depth, apart=apart)
         if len(deeper) > MAX_GROUPS:
             break
         chosen = deeper
     return chosen if len(chosen) <= MAX_GROUPS else _joined(chosen)
 
 
-def _by_namespace(ids: Sequence[str], depth: int) -> list[Group]:
+def _by_namespace(
+    nodes: Sequence[Mapping[str, Any]], paths: Sequence[Sequence[str]], depth: int, *, apart: bool
+) -> list[Group]:
+    """Return a group for each namespace, and for each stretch of nodes without one.
+
+    Args:
+        nodes: of the answer.
+        paths: the parts of each node's id.
+        depth: how many parts make a namespace.
+        apart: a stretch ends where a namespace comes between, and where the leaves end: otherwise
+            the input and the loss of a model, before and behind its layers, would be one group.
+    """
     members: dict[str, list[int]] = defaultdict(list)
-    stretch = math.ceil(len(ids) / STRETCHES)
-    alone: list[int] = []
-    name = ""
-    for index, node_id in enumerate(ids):
-        parts = SEPARATOR.split(node_id)
-        if len(parts) == 1:
-            if len(alone) % stretch == 0:
-                name = node_id
-            alone.append(index)
-            # No id without a namespace ends in a colon, so this key meets no namespace.
-            members[name + ":"].append(index)
-        else:
+    stretch = math.ceil(len(nodes) / STRETCHES)
+    name, count, before = "", 0, None
+    for index, (node, parts) in enumerate(zip(nodes, paths, strict=True)):
+        node_id = node["id"]
+        if len(parts) > 1:
             length = len(".".join(parts[: min(depth, len(parts) - 1)]))
             members[node_id[:length]].append(index)
-    return [Group(_label(key, inside, ids), inside) for key, inside in members.items()]
+            before = None
+            continue
+        kind = "leaf" if node["op"] is None else "op"
+        if count % stretch == 0 or (apart and before != kind):
+            name, count = node_id, 0
+        # No id without a namespace ends in a colon, so this key meets no namespace.
+        members[name + ":"].append(index)
+        count += 1
+        before = kind
+    return [Group(_label(key, inside, nodes), inside) for key, inside in members.items()]
 
 
-def _label(key: str, inside: Sequence[int], ids: Sequence[str]) -> str:
+def _label(key: str, inside: Sequence[int], nodes: Sequence[Mapping[str, Any]]) -> str:
     if not key.endswith(":"):
         return key
-    return _span(ids[inside[0]], ids[inside[-1]])
+    return _span(nodes[inside[0]]["id"], nodes[inside[-1]]["id"])
 
 
 def _span(first: str, last: str) -> str:

@@ -30,6 +30,12 @@ def test_each_namespace_is_one_card() -> None:
     assert groups(svg(*chain(ids))) == ["x"] + [f"block{index}" for index in range(10)]
 
 
+def test_what_stands_before_and_behind_the_layers_is_not_one_card() -> None:
+    """An input and a loss in one card would draw an edge backwards over the whole picture."""
+    ids = ["x", "embedded", *(f"block{index // 100}.h{index}" for index in range(300)), "a", "loss"]
+    assert groups(svg(*chain(ids))) == ["x", "embedded", "block0", "block1", "block2", "a to loss"]
+
+
 def test_a_deeper_namespace_is_used_where_it_still_gives_few_cards() -> None:
     ids = [f"model/layer{index // 50}/h{index}" for index in range(400)]
     assert groups(svg(*chain(ids))) == [f"model/layer{index}" for index in range(8)]
