@@ -160,8 +160,9 @@ class Jobs:
 
 
 def _output_names(op: str) -> tuple[str | None, ...]:
-    """Return what PyTorch calls the outputs of an op of the catalogue."""
-    return catalogue().find(op).signatures[0].outputs
+    """Return what PyTorch calls the outputs of an op of the catalogue: one signature names them."""
+    outputs = (signature.outputs for signature in catalogue().find(op).signatures)
+    return next((names for names in outputs if any(names)), ())
 
 
 def _json(document: Any) -> Answer:

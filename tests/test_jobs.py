@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from service.engine.catalogue import catalogue
 from service.jobs import create
 
 EXPORT = {"job": "export_python", "content-type": "application/json", "accept": "text/x-python"}
@@ -79,3 +80,24 @@ def test_a_bug_is_told_by_its_kind_and_place_and_never_by_what_it_says(
     assert "secret" not in answer.headers["x-bug"]
     assert "secret" not in answer.body.decode()
     assert json.loads(answer.body).get("problem", json.loads(answer.body))["code"] == "internal"
+
+
+def test_a_picture_draws_an_output_that_only_another_signature_names() -> None:
+    """`max` of a tensor alone has one output without a name, `max` with dim has two with names."""
+    request = {
+        "leaves": [{"id": "x", "value": [1, 2]}],
+        "ops": [
+            {"id": "m", "op": "max", "inputs": ["x"], "attrs": {"dim": 0}},
+            {"id": "r", "op": "add", "inputs": ["m:indices"], "attrs": {"other": 1}},
+        ],
+        "backward": [],
+    }
+    headers = {"job": "trace", "accept": "text/vnd.graphviz"}
+    assert '"m:1" -> "r"' in create({})(headers, json.dumps(request).encode()).body.decode()
+
+
+def test_no_op_has_two_sets_of_names_for_its_outputs() -> None:
+    """A picture would not know which a reference means."""
+    for found in catalogue().search(""):
+        signatures = catalogue().find(found.name).signatures
+        assert len({names for one in signatures if any(names := one.outputs)}) <= 1
