@@ -101,3 +101,13 @@ def test_no_op_has_two_sets_of_names_for_its_outputs() -> None:
     for found in catalogue().search(""):
         signatures = catalogue().find(found.name).signatures
         assert len({names for one in signatures if any(names := one.outputs)}) <= 1
+
+
+@pytest.mark.parametrize("accept", ["image/svg+xml", "text/vnd.graphviz"])
+def test_a_picture_of_a_magnitude_beyond_float64_is_drawn(accept: str) -> None:
+    """Statistics have a smallest magnitude then, and no largest."""
+    value = [[1.7e308, 1.7e308], *[[1, 0]] * 6]
+    request = {"dtype": "complex128", "leaves": [{"id": "z", "value": value}], "backward": []}
+    drawn = create({})({"job": "trace", "accept": accept}, json.dumps(request).encode())
+    assert drawn.status == 200
+    assert "value 7 elements" in drawn.body.decode()

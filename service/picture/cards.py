@@ -107,7 +107,7 @@ def short(node: Mapping[str, Any], what: str) -> str:
     stats = (node.get("stats") or {}).get(what)
     if stats is None:
         return whole if node.get(what) is not None else "not shown"
-    if stats["min"] is None:
+    if stats["min"] is None or stats["max"] is None:  # a magnitude can be beyond float64
         return text.plural(stats["numel"], "element")
     size = "size " if is_complex else ""
     return f"{size}{text.number(stats['min'])} to {text.number(stats['max'])}"
