@@ -6,6 +6,7 @@ job is bytes and headers in, bytes and headers out; every error is a problem.
 
 from __future__ import annotations
 
+import importlib
 import json
 import platform
 from collections.abc import Callable, Mapping
@@ -54,6 +55,9 @@ def create(config: Mapping[str, int | str]) -> Handle:
             where this process does nothing else.
     """
     catalogue()  # made before the first fork, so that no worker makes it again
+    if config.get("alone"):
+        # Or torch does it at the first gradient of a root: half a second and 35 MB in each worker.
+        importlib.import_module("torch.fx.experimental.symbolic_shapes")
     threads = config.get("torch_threads")
     threads = None if threads is None else int(threads)
     engine = Engine(Limits.of(config), threads, alone=bool(config.get("alone")))

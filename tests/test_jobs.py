@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -111,3 +113,21 @@ def test_a_picture_of_a_magnitude_beyond_float64_is_drawn(accept: str) -> None:
     drawn = create({})({"job": "trace", "accept": accept}, json.dumps(request).encode())
     assert drawn.status == 200
     assert "value 7 elements" in drawn.body.decode()
+
+
+def test_a_worker_imports_nothing_at_the_first_gradient_of_a_root() -> None:
+    """It would take half a second of the request, and be done again in each worker."""
+    script = """
+import json, sys
+from service.jobs import create
+handle = create({"alone": 1})
+leaves = [{"id": "x", "value": [1, 2], "requires_grad": True}]
+ops = [{"id": "y", "op": "neg", "inputs": ["x"]}]
+before = set(sys.modules)
+for root in ({"node": "y", "gradient": [1, 1]}, {"node": "y", "gradient": [1, 2]}):
+    request = {"leaves": leaves, "ops": ops, "backward": [root], "include": ["health", "edges"]}
+    assert handle({"job": "trace"}, json.dumps(request).encode()).status == 200
+print(len(set(sys.modules) - before))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert int(done.stdout) < 10
