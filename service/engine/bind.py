@@ -244,12 +244,17 @@ def _template(
 def _arguments(
     signature: Signature, named: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Split the arguments: positional up to the first gap, by keyword from there on."""
+    """Split the arguments: positional up to the first gap, by keyword from there on.
+
+    A flag that decides about the outputs goes by keyword, too: for `unique_consecutive` PyTorch
+    looks at the wrong positions.
+    """
+    flags = {parameter.name for parameter in signature.parameters if parameter.only is not None}
     given = {**named, **dict(signature.fixed)} if signature.fixed else named
     args: list[Any] = []
     positional = set()
     for name in signature.order:
-        if name not in given:
+        if name not in given or name in flags:
             break
         positional.add(name)
         if name == signature.star:

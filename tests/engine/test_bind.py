@@ -131,6 +131,18 @@ RESULTS: list[tuple[str, list[Tensor], dict[str, Any], Any]] = [
     ("aten.sum.dim_IntList", [X], {"dim": [1]}, X.sum(1)),
     # several outputs, by flags too
     ("unique", [X], {"return_counts": True}, X.unique(return_counts=True)),
+    (
+        "unique_consecutive",
+        [INDEX],
+        {"return_inverse": True, "return_counts": False},
+        torch.unique_consecutive(INDEX, return_inverse=True, return_counts=False),
+    ),
+    (
+        "unique_consecutive",
+        [INDEX],
+        {"return_inverse": False, "return_counts": True, "dim": 0},
+        torch.unique_consecutive(INDEX, return_inverse=False, return_counts=True, dim=0),
+    ),
     ("topk", [X], {"k": 2}, X.topk(2)),
     # dtypes, memory formats and sources
     ("zeros", [], {"size": [2, 3], "dtype": "int8"}, torch.zeros(2, 3, dtype=torch.int8)),
