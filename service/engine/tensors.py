@@ -10,6 +10,7 @@ wire
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -119,6 +120,8 @@ def root_gradient(root: Mapping[str, Any], node: Tensor, max_elements: int) -> T
         shape: Sequence[int] | None = None
         if value == []:  # of every dtype and, where the node is empty, of the node's shape
             shape = [0] if node.numel() else node.shape
+        elif not node.numel() and _prints_as(value, node.shape):
+            shape = node.shape
         gradient = leaf_tensor(value, shape, dtype, max_elements, "/gradient")
     else:
         return None
@@ -129,3 +132,15 @@ def root_gradient(root: Mapping[str, Any], node: Tensor, max_elements: int) -> T
             pointer="/gradient",
         )
     return gradient if node.device.type == "cpu" else gradient.to(node.device)
+
+
+def _prints_as(value: Any, sizes: Sequence[int]) -> bool:
+    """Return whether an answer has ``value`` for a tensor without elements: no list behind a 0."""
+    rows = [value]
+    for size in sizes:
+        if any(type(row) is not list or len(row) != size for row in rows):
+            return False
+        rows = list(chain.from_iterable(rows))
+        if not rows:
+            break
+    return True

@@ -235,6 +235,24 @@ def test_an_empty_gradient_for_a_node_that_is_not_empty_has_the_wrong_shape(
         root_gradient({"node": "a", "gradient": []}, torch.ones(3, dtype=dtype), 10)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+@pytest.mark.parametrize("shape", [[0], [2, 0], [1, 0, 3], [2, 3, 0]])
+def test_what_an_answer_prints_of_an_empty_node_can_be_its_gradient(
+    shape: list[int], dtype: str
+) -> None:
+    request = {"leaves": [leaf("a", [], shape=shape, dtype=dtype)], "backward": []}
+    printed = nodes_of(request)["a"]["value"]
+    node = nodes_of(request | {"backward": [{"node": "a", "gradient": printed}]})["a"]
+    assert node["grad"] == printed
+    assert node["grad_status"] == "accumulated"
+
+
+@pytest.mark.parametrize("gradient", [[[]], [[], [], []], [[[], []]], [[[]], [[]]]])
+def test_lists_of_an_empty_tensor_of_another_shape_are_no_gradient(gradient: Any) -> None:
+    with pytest.raises(BadRoot):
+        root_gradient({"node": "a", "gradient": gradient}, torch.ones(2, 0, 3), 10)
+
+
 def test_roots_are_refused_in_pytorchs_order() -> None:
     """It makes the implicit gradients of all roots before it looks who requires grad."""
     request = {
