@@ -369,7 +369,14 @@ def _gradient(script: Script, root: Mapping[str, Any], may_be_complex: bool) -> 
     text, value = root.get("gradient_base64"), root.get("gradient")
     if text is None and value is None:
         return ""
-    if text is None and not may_be_complex and value != []:
+    if text is None and not may_be_complex and not _is_empty(value):
         return f"torch.tensor({json_source(value)}, dtype={node}.dtype)"
     script.helpers.add(GRADIENT)
     return f"gradient({node}, {repr(text) if text is not None else json_source(value)})"
+
+
+def _is_empty(value: Any) -> bool:
+    """Return whether the first number of nested lists is missing, as in a tensor without any."""
+    while isinstance(value, list) and value:
+        value = value[0]
+    return isinstance(value, list)

@@ -234,6 +234,11 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "ops": [{"id": "y", "op": "sin", "inputs": ["x"], "retain_grad": True}],
         "backward": [],
     },
+    "the gradient of a node without elements": {
+        "leaves": [{"id": "x", "value": [], "shape": [1, 0, 3], "requires_grad": True}],
+        "ops": [{"id": "y", "op": "exp", "inputs": ["x"], "retain_grad": True}],
+        "backward": [{"node": "y", "gradient": [[]]}, {"node": "x", "gradient": []}],
+    },
     "a leaf alone": {"leaves": [{"id": "x", "value": 2.0, "requires_grad": True}]},
 }  # fmt: skip
 
