@@ -195,9 +195,11 @@ def _fractional_max_pool(arguments: Arguments) -> None:
         _refuse_if(not inside, f"random samples must be within +-{MAX_RANDOM_SAMPLE}")
 
 
-def _multi_margin_loss(arguments: Arguments) -> None:
+def _margin_loss(arguments: Arguments) -> None:
     """The mean and the sum over no samples are uninitialised memory."""
     reduced = arguments.get("reduction", "mean") not in ("none", 0)
+    if arguments.get("reduce") is not None or arguments.get("size_average") is not None:
+        reduced = arguments.get("reduce") is not False  # the two old flags go first
     _refuse_if(reduced and not arguments["target"].numel(), "the batch is empty")
 
 
@@ -329,7 +331,7 @@ ROWS = (
     Row("lcm", _lcm),
     Row("pdist _pdist_forward", _pdist),
     Row("grid_sample grid_sampler grid_sampler_2d grid_sampler_3d", _grid_sample),
-    Row("ctc_loss _ctc_loss", _ctc_loss),
+    Row("ctc_loss", _ctc_loss),
     Row("embedding_bag _embedding_bag _embedding_bag_forward_only", _embedding_bag),
     Row("lu_unpack", _lu_unpack),
     Row("segment_reduce", _segment_reduce),
@@ -352,7 +354,7 @@ ROWS = (
     Row("range", _range, when="step"),
     Row("arange", _arange, when="step"),
     Row("_neg_view", _neg_view),
-    Row("multi_margin_loss", _multi_margin_loss),
+    Row("multi_margin_loss multilabel_margin_loss multilabel_margin_loss_forward", _margin_loss),
     Row(
         "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_functional "
         "_native_batch_norm_legit_no_training",

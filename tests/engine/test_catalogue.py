@@ -92,6 +92,8 @@ def test_there_are_as_many_ops_as_torch_documents() -> None:
         "aten.empty_like.default",
         "aten.rand.generator",
         "aten.linalg_ldl_solve.default",
+        "aten._ctc_loss.default",  # its second output has uninitialised memory
+        "aten._ctc_loss.Tensor",
         "aten._softmax_backward_data.default",
         "aten._local_scalar_dense.default",
         "aten.set_.source_Tensor",

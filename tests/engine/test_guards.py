@@ -27,6 +27,7 @@ EYE = torch.eye(3)
 POINTS = torch.ones(3)
 HEADS = torch.ones(1, 1, 2, 4)
 PAIRS = torch.ones(2, 4)
+NO_ROWS = torch.ones(0, 3)
 
 
 def ref(name: str) -> dict[str, str]:
@@ -111,7 +112,7 @@ REFUSED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
         {},
     ),
     (
-        "aten._ctc_loss.default",
+        "aten.ctc_loss.IntList",
         [PROBABILITIES, tensor([[1, -7]])],
         {"input_lengths": [5], "target_lengths": [2]},
         {},
@@ -192,6 +193,21 @@ REFUSED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
     ("arange", [], {"start": 0, "end": MIN64, "step": -1}, {}),
     ("aten.range.step", [], {"start": 1, "end": 3, "step": -0.5, "dtype": "uint8"}, {}),
     ("nn.functional.multi_margin_loss", [torch.ones(0, 3), NOTHING], {}, {}),
+    (
+        "nn.functional.multi_margin_loss",
+        [torch.ones(0, 3), NOTHING],
+        {"reduction": "none", "reduce": True},
+        {},
+    ),
+    ("nn.functional.multilabel_margin_loss", [NO_ROWS, NO_ROWS.long()], {}, {}),
+    ("nn.functional.multilabel_margin_loss", [NO_ROWS, NO_ROWS.long()], {"reduction": "sum"}, {}),
+    ("aten.multilabel_margin_loss.default", [NO_ROWS, NO_ROWS.long()], {}, {}),
+    (
+        "aten.multilabel_margin_loss_forward.default",
+        [NO_ROWS, NO_ROWS.long()],
+        {"reduction": 1},
+        {},
+    ),
     (
         "native_batch_norm",
         [torch.ones(2, 4000), torch.ones(1)],
@@ -308,6 +324,12 @@ ALLOWED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
     ("aten.range.step", [], {"start": 1, "end": 3, "step": 1.5, "dtype": "int64"}, {}),
     ("chunk", [POINTS], {"chunks": 1_000_000}, {}),
     ("nn.functional.multi_margin_loss", [torch.ones(0, 3), NOTHING], {"reduction": "none"}, {}),
+    (
+        "nn.functional.multilabel_margin_loss",
+        [NO_ROWS, NO_ROWS.long()],
+        {"reduction": "none"},
+        {},
+    ),
     ("aten._scaled_dot_product_flash_attention_for_cpu.default", [HEADS, HEADS, HEADS], {}, {}),
     (
         "aten._native_batch_norm_legit.no_stats",
