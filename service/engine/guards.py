@@ -96,16 +96,18 @@ def _ctc_loss(arguments: Arguments) -> None:
 
 
 def _embedding_bag(arguments: Arguments) -> None:
-    """Bags that overlap are foreign memory; weights of samples in no bag at all: SIGSEGV."""
+    """Bags that overlap, and indices in no bag, are foreign memory or SIGSEGV."""
     indices = arguments["input"] if "input" in arguments else arguments["indices"]
-    offsets = arguments.get("offsets")
+    offsets, last = arguments.get("offsets"), bool(arguments.get("include_last_offset"))
+    no_bags = offsets is not None and offsets.numel() - last < 1
     if offsets is not None and offsets.dim() == 1:
-        bounds = torch.cat([offsets, offsets.new_tensor([indices.numel()])])
+        count = indices.numel()
+        bounds = torch.cat([offsets, offsets.new_tensor([count])])
         _refuse_if(bool((bounds.diff() < 0).any()), "offsets must rise up to the number of indices")
+        end = int(offsets[-1]) if last and len(offsets) else 0 if no_bags else count
+        _refuse_if(end < count, f"the bags must hold all {count} indices, and end at {end}")
     if arguments.get("per_sample_weights") is None:
         return
-    last = bool(arguments.get("include_last_offset"))
-    no_bags = offsets is not None and offsets.numel() - last < 1
     _refuse_if(
         no_bags or not indices.numel(), "per_sample_weights needs a bag that holds something"
     )
@@ -205,7 +207,12 @@ def _margin_loss(arguments: Arguments) -> None:
 
 def _batch_norm_kernel(arguments: Arguments) -> None:
     """Weights and statistics are read for every channel, whether they are there or not."""
-    channels = arguments["input"].shape[1:2]
+    samples = arguments["input"]
+    channels = samples.shape[1:2]
+    if 0 in samples.shape[:2] and not arguments.get("training"):  # backward divides by it: SIGFPE
+        tensors = (arguments.get(name) for name in ("input", "weight", "bias"))
+        tracked = any(tensor is not None and tensor.requires_grad for tensor in tensors)
+        _refuse_if(tracked, "the gradient of no samples or no channels is asked")
     for name in ("weight", "bias", "running_mean", "running_var"):
         tensor = arguments.get(name)
         fits = tensor is None or tensor.shape == channels

@@ -141,6 +141,26 @@ REFUSED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
         {},
         {},
     ),
+    *(
+        (
+            "nn.functional.embedding_bag",
+            [tensor([0, 1, 1]), TABLE],
+            {"mode": mode, "offsets": ref("o"), "include_last_offset": len(offsets) > 0},
+            {"o": tensor(offsets, dtype=torch.int64)},
+        )
+        for mode in ("sum", "mean", "max")
+        for offsets in ([], [0], [0, 2])
+    ),
+    ("aten._embedding_bag.default", [TABLE, tensor([0, 1]), NOTHING], {"mode": 2}, {}),
+    *(
+        (
+            "native_batch_norm",
+            [torch.ones(shape, requires_grad=True), torch.ones(shape[1]), torch.ones(shape[1])],
+            {"weight": None, "bias": None, **NORM, "training": False},
+            {},
+        )
+        for shape in ([0, 3, 4], [2, 0])
+    ),
     ("aten._weight_norm.default", [PAIRS, PAIRS], {}, {}),
     ("lu_unpack", [EYE, pivots(1)], {}, {}),
     ("lu_unpack", [EYE, pivots(1, 2, 3, 1, 1, 1, 1)], {}, {}),
@@ -307,6 +327,18 @@ ALLOWED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
         [tensor([0, 1]), TABLE],
         {"offsets": ref("o"), "include_last_offset": True},
         {"o": tensor([0, 1, 1, 2])},
+    ),
+    (
+        "nn.functional.embedding_bag",
+        [NOTHING, TABLE],
+        {"offsets": ref("o"), "include_last_offset": True},
+        {"o": tensor([0])},
+    ),
+    (
+        "native_batch_norm",
+        [torch.ones(0, 3), torch.ones(3), torch.ones(3)],
+        {"weight": None, "bias": None, **NORM, "training": False},
+        {},
     ),
     ("aten._weight_norm.default", [PAIRS, torch.ones(2, 1)], {}, {}),
     ("aten._weight_norm.default", [PAIRS, torch.ones(1, 4)], {"dim": 1}, {}),
