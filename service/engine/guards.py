@@ -98,6 +98,8 @@ def _ctc_loss(arguments: Arguments) -> None:
 def _embedding_bag(arguments: Arguments) -> None:
     """Bags that overlap, and indices in no bag, are foreign memory or SIGSEGV."""
     indices = arguments["input"] if "input" in arguments else arguments["indices"]
+    if indices.is_floating_point():  # the order of old, which PyTorch still takes
+        indices = arguments["weight"]
     offsets, last = arguments.get("offsets"), bool(arguments.get("include_last_offset"))
     no_bags = offsets is not None and offsets.numel() - last < 1
     if offsets is not None and offsets.dim() == 1:

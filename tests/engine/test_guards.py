@@ -152,6 +152,12 @@ REFUSED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
         for offsets in ([], [0], [0, 2])
     ),
     ("aten._embedding_bag.default", [TABLE, tensor([0, 1]), NOTHING], {"mode": 2}, {}),
+    (
+        "nn.functional.embedding_bag",  # in the order of old: the table first
+        [TABLE, tensor([0, 1])],
+        {"offsets": ref("o")},
+        {"o": tensor([0, 5])},
+    ),
     *(
         (
             "native_batch_norm",
