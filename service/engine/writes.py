@@ -42,7 +42,10 @@ STATISTICS = Preparation(
     ("running_mean", "running_var"), own_copy, "training writes the running statistics"
 )
 RENORM = Preparation(
-    ("weight",), own_copy, "max_norm scales rows of the weight in place", when="max_norm"
+    ("input", "weight"),  # embedding_bag takes them in either order
+    own_copy,
+    "max_norm scales rows of the weight in place",
+    when="max_norm",
 )
 STRIDED = Preparation(("self",), own_storage, "strides reach whatever shares the storage of a view")
 

@@ -445,6 +445,10 @@ def test_renormalizing_an_embedding_leaves_its_weight_alone() -> None:
     bag = call("nn.functional.embedding_bag", [tensor([[0]]), weight], {"max_norm": 1.0})
     assert weight.eq(5).all()
     assert not bag.eq(5).any()
+    with pytest.warns(UserWarning, match="Argument order"):
+        bag = call("nn.functional.embedding_bag", [weight, tensor([[0]])], {"max_norm": 1.0})
+    assert weight.eq(5).all()
+    assert not bag.eq(5).any()
 
 
 @pytest.mark.parametrize("op", ["nn.functional.batch_norm", "nn.functional.instance_norm"])
