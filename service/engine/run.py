@@ -11,7 +11,7 @@ returned, the node is ``out.view_as(out)``: a node has flags and a gradient of i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -25,6 +25,7 @@ from service.contract.problem import (
     GradtraceError,
     OpFailed,
     UnknownReference,
+    quote,
 )
 from service.engine.limits import Limits, allocation_failed, memory_limit
 from service.engine.plan import Plan, PlannedRoot, Step, outputs_of
@@ -32,6 +33,9 @@ from service.engine.tensors import DTYPE_NAMES, root_gradient
 
 MAX_WORDS = 10_000
 """Characters of a message of PyTorch's."""
+SHORT = 200
+"""Characters up to which such a message may quote an argument."""
+NO_ARGUMENTS: Mapping[str, Any] = {}
 
 
 @dataclass(slots=True)
@@ -152,15 +156,18 @@ def _raise_for(error: Exception, step: Step, limits: Limits) -> NoReturn:
         raise error.at(place, step.node) from None
     if allocation_failed(error):
         raise memory_limit(limits).at(place, step.node) from None
-    raise OpFailed(words_of(error)).at(place, step.node) from error
+    raise OpFailed(words_of(error, step.template.named)).at(place, step.node) from error
 
 
-def words_of(error: Exception) -> str:
+def words_of(error: Exception, arguments: Mapping[str, Any] = NO_ARGUMENTS) -> str:
     """Return PyTorch's own message, or the kind of error where it has none.
 
-    Only what is echoed of the request can make it longer than ``MAX_WORDS``.
+    Where it repeats one of the ``arguments`` at length, it is cut to a quote of it.
     """
     words = str(error) or type(error).__name__
+    for argument in arguments.values():
+        if len(text := str(argument)) > SHORT:
+            words = words.replace(text, quote(text, SHORT))
     return words if len(words) <= MAX_WORDS else words[: MAX_WORDS - 1] + "…"
 
 

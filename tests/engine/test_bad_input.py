@@ -290,6 +290,23 @@ def test_several_mistakes_are_told_together_twenty_at_most() -> None:
     assert [error.node for error in told.errors] == [f"b{i}" for i in range(20)]
 
 
+@pytest.mark.parametrize(
+    ("call", "begins", "ends"),
+    [
+        (op("y", "nn.functional.pad", "x", pad=[1, 1], mode="m" * 5000), "Unrecognised", "m…"),
+        (op("y", "reshape", "x", shape=[1] * 5000), "shape '[1, 1, ", "for input of size 2"),
+    ],
+)
+def test_pytorch_repeats_long_arguments_in_short(
+    call: dict[str, Any], begins: str, ends: str
+) -> None:
+    told = problem(graph(call, backward=[]))
+    assert told.code == "op_failed"
+    assert told.detail.startswith(begins)
+    assert told.detail.endswith(ends)
+    assert len(told.detail) < 300
+
+
 def test_long_input_is_not_echoed() -> None:
     told = problem(graph(op("b", "relu", "q" * 150, extra="z" * 5000)))
     assert len(told.model_dump_json()) < 2000
