@@ -285,6 +285,7 @@ def test_a_service_that_is_not_there_exits_with_1() -> None:
         ["trace", "there-is-no-such-file.json"],
         ["import", "there-is-no-such-file.py"],
         ["export", "there-is-no-such-file.json"],
+        ["export", "/"],
         ["trace"],
         ["serve", "--port", "70000"],
         ["serve", "--workers", "0"],
@@ -414,12 +415,10 @@ def test_a_script_may_begin_with_a_byte_order_mark(url: str, tmp_path: Path) -> 
         ["trace", "one.json", "--svg", "/nonexistent/file"],
         ["trace", "one.ndjson", "--output", "/nonexistent/file"],
         ["trace", "one.ndjson", "--output", "/", "--resume"],
-        ["import", "/nonexistent/file"],
-        ["export", "/"],
     ],
     ids=" ".join,
 )
-def test_a_file_that_cannot_be_read_or_written_is_no_traceback(
+def test_a_file_that_cannot_be_written_is_no_traceback(
     url: str, tmp_path: Path, arguments: list[str]
 ) -> None:
     command = [each.replace("one", f"{tmp_path}/one") for each in arguments[:2]] + arguments[2:]
