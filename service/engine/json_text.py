@@ -105,9 +105,7 @@ def _has_each_key_once(text: bytes, written: bytes) -> bool:
 def _refuse(text: bytes, error: Exception) -> NoReturn:
     """Raise the problem that the quick parser met, in words that help."""
     if isinstance(error, orjson.JSONEncodeError) or error.args[0].startswith("depth limit"):
-        raise InvalidJson(
-            f"lists and objects are nested more than {MAX_DEPTH} levels deep"
-        ) from None
+        raise InvalidJson(TOO_DEEP) from None
     try:
         text.decode()
     except UnicodeDecodeError as invalid:
@@ -154,9 +152,7 @@ def _exact(text: bytes) -> Any:
         where = f"line {error.lineno} column {error.colno}"
         raise InvalidJson(f"{error.msg}: {where}") from None
     except RecursionError:
-        raise InvalidJson(
-            f"lists and objects are nested more than {MAX_DEPTH} levels deep"
-        ) from None
+        raise InvalidJson(TOO_DEEP) from None
     for place, item in _walk(document):
         if isinstance(item, _Twice):
             raise InvalidJson(

@@ -13,8 +13,6 @@ from torch import Tensor
 from tests.engine.asking import nodes_of
 from tests.engine.test_golden import as_tensor
 
-SHAPE = (2, 3)
-
 
 class Rule(NamedTuple):
     """An op in the request's words and in plain torch; both keep the shape."""

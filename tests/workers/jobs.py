@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -130,7 +129,3 @@ def create(config: Mapping[str, int | str]) -> Any:
         return 200, {"content-type": "text/plain", "config": str(config.get("word", ""))}, answer
 
     return job
-
-
-def started_with_torch() -> bool:
-    return "torch" in sys.modules
