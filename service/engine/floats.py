@@ -62,5 +62,6 @@ def _around(value: float, digits: int) -> Floats:
 
 def printed(tensor: torch.Tensor) -> Floats:
     """Return float64 of a half tensor's shape that print as the halves do."""
-    bits = tensor.detach().contiguous().view(torch.int16).numpy(force=True).view(np.uint16)
+    lying = tensor.detach().resolve_neg().contiguous()
+    bits = lying.view(torch.int16).numpy(force=True).view(np.uint16)
     return printed_halves(tensor.dtype)[bits]

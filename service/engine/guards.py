@@ -319,6 +319,21 @@ def _arange(arguments: Arguments) -> None:
         _refuse_if(too_far, "from start to end is too far")
 
 
+def _polynomial(arguments: Arguments) -> None:
+    """Kernels that stop at a NaN return what they have, which before the first step is nothing."""
+    at, degree = (torch.as_tensor(arguments[name]) for name in ("x", "n"))
+    bad = torch.logical_and(torch.isnan(at), degree >= 2)
+    _refuse_if(bool(bad.any()), "a polynomial of degree 2 or more is asked at NaN")
+
+
+def _unfold(arguments: Arguments) -> None:
+    """The sizes of blocks overflow, and the result has a negative one."""
+    for name in ("kernel_size", "dilation", "padding", "stride"):
+        sizes = arguments.get(name) or 0
+        sizes = sizes if isinstance(sizes, Sequence) else [sizes]
+        _refuse_if(max(map(abs, sizes)) > MAX_SIZE, f"{name} must be at most {MAX_SIZE}")
+
+
 def _neg_view(arguments: Arguments) -> None:
     """A bool that is to be negated when it is read, which nothing can do."""
     _refuse_if(arguments["self"].dtype == torch.bool, "bool has no negative")
@@ -363,6 +378,16 @@ ROWS = (
     Row("range", _range, when="step"),
     Row("arange", _arange, when="step"),
     Row("_neg_view", _neg_view),
+    Row(
+        "special_chebyshev_polynomial_t special_chebyshev_polynomial_u "
+        "special_chebyshev_polynomial_v special_chebyshev_polynomial_w "
+        "special_shifted_chebyshev_polynomial_t special_shifted_chebyshev_polynomial_u "
+        "special_shifted_chebyshev_polynomial_v special_shifted_chebyshev_polynomial_w "
+        "special_hermite_polynomial_h special_hermite_polynomial_he "
+        "special_laguerre_polynomial_l special_legendre_polynomial_p",
+        _polynomial,
+    ),
+    Row("unfold im2col", _unfold),
     Row("multi_margin_loss multilabel_margin_loss multilabel_margin_loss_forward", _margin_loss),
     Row(
         "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_functional "

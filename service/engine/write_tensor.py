@@ -111,7 +111,7 @@ def raw_bytes(tensor: Tensor) -> memoryview:
 def _laid_out(tensor: Tensor) -> Any:
     """Return the tensor as a C-contiguous array of the same bytes."""
     if tensor.dtype == torch.bfloat16:
-        tensor = tensor.detach().contiguous().view(torch.int16)
+        tensor = tensor.detach().resolve_neg().contiguous().view(torch.int16)
     if tensor.dim() > MAX_AXES or not tensor.numel():
         tensor = tensor.detach().reshape(-1)
     array: npt.NDArray[Any] = tensor.numpy(force=True)

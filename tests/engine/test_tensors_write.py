@@ -154,6 +154,8 @@ ODD_LAYOUTS: dict[str, Callable[[], Tensor]] = {
     "half, transposed": lambda: torch.arange(6).reshape(2, 3).to(torch.bfloat16).t(),
     "half, expanded": lambda: torch.tensor([0.5]).to(torch.float16).expand(3),
     "half, tracked": lambda: torch.ones(2, dtype=torch.bfloat16, requires_grad=True) * 3,
+    "half, negative bit": lambda: torch._neg_view(torch.tensor([0.5, -2]).to(torch.float16)),
+    "bfloat16, negative bit": lambda: torch._neg_view(torch.tensor([0.5, -2]).to(torch.bfloat16)),
     "half without storage": lambda: torch._efficientzerotensor((2,), dtype=torch.bfloat16),
     "empty": lambda: torch.zeros(2, 0, 3),
     "empty, expanded": lambda: torch.zeros(1).expand(0, 1),
