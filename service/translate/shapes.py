@@ -112,7 +112,11 @@ def _reduced(shape: Shape, attrs: Mapping[str, Any]) -> Shape | None:
     if dims is None:
         return tuple(1 for _ in shape) if attrs.get("keepdim") else ()
     dims = dims if isinstance(dims, list) else [dims]
-    if not _are_numbers(dims) or not all(-len(shape) <= dim < len(shape) for dim in dims):
+    if (
+        not dims
+        or not _are_numbers(dims)
+        or not all(-len(shape) <= dim < len(shape) for dim in dims)
+    ):
         return None
     gone = {dim % len(shape) for dim in dims}
     kept = ((1 if k in gone else size) for k, size in enumerate(shape))
@@ -154,6 +158,7 @@ def _viewed(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape | None:
 
 def _concatenated(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape:
     dim = attrs.get("dim", 0)
+    shapes = [shape for shape in shapes if shape != (0,)] or shapes  # PyTorch passes over those
     sizes = list(shapes[0])
     sizes[dim] = sum(shape[dim] for shape in shapes)
     return tuple(sizes)
@@ -246,6 +251,11 @@ def _one_hot(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape | None:
     return (*shapes[0], count) if count > 0 else None
 
 
+def _lost(_shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape | None:
+    by_name = not attrs.keys() & {"reduce", "size_average"}  # the old way to say it
+    return () if by_name and attrs.get("reduction", "mean") in ("mean", "sum") else None
+
+
 def _unbound(shape: Shape, attrs: Mapping[str, Any]) -> Shape:
     dim = attrs.get("dim", 0) % len(shape)
     return (*shape[:dim], *shape[dim + 1 :])
@@ -303,8 +313,6 @@ RULES: Mapping[str, Callable[[Sequence[Shape], Mapping[str, Any]], Shape | None]
     "avg_pool2d": _pooled,
     "embedding": _looked_up,
     "one_hot": _one_hot,
-    "mse_loss": lambda _shapes, attrs: () if attrs.get("reduction", "mean") != "none" else None,
-    "cross_entropy": lambda _shapes, attrs: (
-        () if attrs.get("reduction", "mean") != "none" else None
-    ),
+    "mse_loss": _lost,
+    "cross_entropy": _lost,
 }
