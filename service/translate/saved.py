@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from service.translate.element_type_tables import CASTS
 from service.translate.element_types import last_part
+from service.translate.operations import VIEWS
 from service.translate.unreadable import Unreadable
-from service.translate.values import Node
+from service.translate.values import Node, Ref, references
 
+SAVES_NOTHING = frozenset(
+    "add sub rsub neg sum mean cumsum trace diff cat stack hstack vstack dstack column_stack "
+    "block_diag clone to type_as repeat tile roll flip fliplr flipud rot90 tril triu diag "
+    "diag_embed diagflat pad constant_pad_nd ceil floor round trunc sign frac".split()
+) | (VIEWS - {"conj_physical"}) | frozenset(CASTS)  # fmt: skip
 SAVES_RESULT = frozenset(
-    "exp exp2 expm1 sigmoid tanh tan sqrt rsqrt reciprocal softmax log_softmax relu selu".split()
+    "exp exp2 expm1 sigmoid tanh tan sqrt rsqrt reciprocal softmax log_softmax softmin relu".split()
 )
+"""Ops that save their result, and none of their tensors."""
 SAVES_OTHER = frozenset("mul matmul mm mv bmm dot linear".split())
 """Ops that save each of their tensors for the gradient of the other one."""
-SAVES_INPUT = frozenset(
-    "pow square log log2 log10 log1p sin cos abs sinh cosh asin acos atan gelu silu softplus "
-    "leaky_relu mse_loss div".split()
+SAVES_ALL = frozenset(
+    "amax amin aminmax cdist cholesky cholesky_ex cholesky_inverse cholesky_solve copysign cumprod "
+    "dist float_power hypot index_reduce ldexp det eigh eigvalsh householder_product inv inv_ex "
+    "lstsq lu lu_factor lu_factor_ex lu_solve matrix_norm matrix_power pinv qr slogdet solve "
+    "solve_ex solve_triangular svd svdvals vector_norm logcumsumexp logsumexp max median min "
+    "nanmedian native_group_norm ctc_loss pairwise_distance pdist scaled_dot_product_attention "
+    "norm ormqr pca_lowrank pinverse prod scatter_reduce sgn erfcx i0e i1 i1e log_ndtr ndtri std "
+    "std_mean svd_lowrank triangular_solve exponential gaussian".split()
 )
+"""Ops that save their result, and may save their tensors. All others may save their tensors."""
 
 
 def check_saved(roots: Sequence[Node], *, keeps: bool) -> None:
@@ -24,38 +38,64 @@ def check_saved(roots: Sequence[Node], *, keeps: bool) -> None:
 
     ``keeps``: this pass leaves everything there for another one.
     """
-    waiting, seen = list(roots), set(roots)
+    seen = set(roots)
+    waiting = list(seen)
     while waiting:
         node = waiting.pop()
         if node.requires_grad or not node.tracked or node.op is None:
             continue
-        name = last_part(node.op)
         if node.retained_late:
             raise Unreadable(
                 "retain_grad between two backward passes keeps the gradient of one of them, and a "
                 "trace holds the sum of all"
             )
-        saves = name in SAVES_RESULT | SAVES_OTHER | SAVES_INPUT
-        if saves and node.freed:
+        if node.freed and _saves(node):
             raise Unreadable(
                 "Trying to backward through the graph a second time: the first pass needs "
                 "retain_graph=True"
             )
-        changed = name in SAVES_RESULT and node.overwritten
-        sources = [ref.node for ref in node.inputs]
-        for source in sources:
-            if not source.overwritten or source is node.overwrites:
-                continue
-            others = any(one.tracked for one in sources if one is not source)
-            changed |= name in SAVES_INPUT or (
-                name in SAVES_OTHER and (others or sources.count(source) > 1)
-            )
-        if changed:
+        saved = _saved(node)
+        if (node.overwritten and _saves_result(node)) or any(
+            source.overwritten and (source is not node.overwrites or saved.count(source) > 1)
+            for source in saved
+        ):
             raise Unreadable(
                 "one of the variables needed for gradient computation has been modified by an "
                 "inplace operation"
             )
         node.freed |= not keeps
-        fresh = set(sources) - seen
+        fresh = {ref.node for ref in references(node.inputs, node.attrs)} - seen
         seen |= fresh
         waiting.extend(fresh)
+
+
+def _saves(node: Node) -> bool:
+    """Whether an op saves anything, or may."""
+    name = last_part(node.op)
+    by_index = name == "getitem" and any(
+        isinstance(item, list | Ref) for item in node.attrs.get("index", ())
+    )
+    return by_index or name not in SAVES_NOTHING
+
+
+def _saves_result(node: Node) -> bool:
+    name = last_part(node.op)
+    if name == "pow":
+        return not isinstance(node.attrs.get("exponent"), int | float)
+    return name in SAVES_RESULT or name in SAVES_ALL
+
+
+def _saved(node: Node) -> list[Node]:
+    """Return the nodes of the tensors that an op saves, or may save."""
+    name = last_part(node.op)
+    sources = [ref.node for ref in references(node.inputs, node.attrs)]
+    if name in ("getitem", "embedding"):  # which save the index alone
+        return [one.node for one in references(node.attrs)] + sources[:1] * (name == "embedding")
+    if name in SAVES_NOTHING or name in SAVES_RESULT:
+        return []
+    if name in SAVES_OTHER:
+        others = {
+            source: any(one.tracked for one in sources if one is not source) for source in sources
+        }
+        return [one for one in sources if others[one] or sources.count(one) > 1]
+    return sources
