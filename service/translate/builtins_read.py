@@ -161,7 +161,9 @@ def _range(_reading: Reading, *bounds: Any) -> range:
 
 
 def _zip(reading: Reading, *lists: Any, strict: Any = False) -> Iterator[Any]:
-    return zip(*(iterate(reading, one) for one in lists), strict=bool(strict))
+    for row in zip(*(iterate(reading, one) for one in lists), strict=bool(strict)):
+        reading.spend(len(row))
+        yield row
 
 
 def _enumerate(reading: Reading, iterable: Any, start: int = 0) -> Iterator[Any]:

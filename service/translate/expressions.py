@@ -13,7 +13,7 @@ from service.translate.attributes import attribute
 from service.translate.builtins_read import NAMES, items_of, iterate
 from service.translate.calls import call
 from service.translate.effects import bound_in, check_silent
-from service.translate.folding import nested_items
+from service.translate.folding import check_bits, nested_items
 from service.translate.formatting import text_of
 from service.translate.gradients import gradient_tensor
 from service.translate.operators import (
@@ -105,6 +105,8 @@ def _holds(value: Any, node: ast.expr) -> bool:
 
 
 def _constant(_reading: Reading, node: ast.Constant) -> Any:
+    if isinstance(node.value, int):
+        check_bits(node.value.bit_length())
     return node.value
 
 

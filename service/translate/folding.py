@@ -104,19 +104,20 @@ def binary(op: ast.operator, left: Any, right: Any) -> Any:
             return left * right
         raise Unreadable("only numbers, lists and tensors can be computed with")
     if isinstance(op, ast.Pow) and isinstance(left, int) and isinstance(right, int):
-        _check_bits(left.bit_length() * max(right, 1))
+        check_bits(left.bit_length() * max(right, 1))
     if isinstance(op, ast.LShift) and isinstance(right, int):
-        _check_bits(right)
+        check_bits(right)
     function = BINARY.get(type(op))
     if function is None:
         raise Unreadable("this operator is not defined for numbers")
     result = attempt(function, left, right)
     if isinstance(result, int):
-        _check_bits(result.bit_length())
+        check_bits(result.bit_length())
     return result
 
 
-def _check_bits(bits: int) -> None:
+def check_bits(bits: int) -> None:
+    """Refuse a number that no script needs."""
     if bits > MAX_BITS:
         raise Unreadable(f"an integer of more than {MAX_BITS} bits")
 
