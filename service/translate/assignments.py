@@ -146,4 +146,4 @@ def read_augmented(reading: Reading, node: ast.AugAssign) -> str:
     if not (isinstance(value, Tensor) or is_number(value)):
         raise Unreadable(f"{describe(value)} cannot be computed with a tensor")
     operate(reading, node.op, held, value)
-    return _name(reading, reading.scope.prefix + id_of(node.target.id), held)
+    return assign(reading, node.target, held)

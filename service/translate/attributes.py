@@ -10,7 +10,7 @@ from service.translate.arguments import UNKNOWN_DTYPE, describe
 from service.translate.element_types import dtype_at, kind_at, kind_of, last_part
 from service.translate.folding import MATH_CONSTANTS, is_number
 from service.translate.gradients import gradient_of, gradient_tensor
-from service.translate.operations import apply
+from service.translate.operations import DROPOUTS, HALF_CUT, apply
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
 from service.translate.values import (
@@ -107,6 +107,8 @@ def _number_type(module: str, name: str) -> DType | Path:
 
 
 def _of_tensor(reading: Reading, owner: Tensor, name: str) -> Any:
+    if owner.node.half_cut and name in ("grad", "requires_grad", "is_leaf"):
+        raise Unreadable(HALF_CUT)
     if name in PROPERTIES:
         return apply(reading, name, [owner], {})
     if name == "grad":
@@ -133,8 +135,9 @@ def known_shape(owner: Tensor) -> tuple[int, ...]:
 
 RETURN_ITSELF = frozenset(
     "to type_as float double half bfloat16 cfloat cdouble conj contiguous positive real "
-    "atleast_1d atleast_2d atleast_3d sum_to_size resolve_conj resolve_neg dropout".split()
-)
+    "atleast_1d atleast_2d atleast_3d sum_to_size resolve_conj resolve_neg conj_physical "
+    "cartesian_prod".split()
+) | DROPOUTS  # fmt: skip
 """Ops that can return the very tensor that they were given."""
 
 

@@ -90,7 +90,7 @@ def _call_path(
     if name in leaves.CONSTRUCTORS:
         made = leaves.tensor(reading, values, keywords)
         shares = name != "tensor" and isinstance(values[0], Array)
-        made.node.shares_memory = shares  # PyTorch does not copy what numpy holds
+        made.node.shares_memory = made.node.kept = shares  # PyTorch does not copy what numpy holds
         return made
     if name in leaves.LEGACY:
         return leaves.legacy(reading, name, values)

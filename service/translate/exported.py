@@ -135,7 +135,10 @@ def helper(node: ast.FunctionDef) -> Helper | None:
 def call_helper(reading: Reading, name: str, values: Sequence[Any]) -> Any:
     """Return what a call of such a function means."""
     if name == "own" and values and any(values[0] is one for one in values[1:]):
-        return add(reading, Node("to", inputs=[values[0].ref]))  # `x.to()` is read as x itself
+        to = Node("to", inputs=[values[0].ref], is_own=True)
+        return add(reading, to)  # `x.to()` is read as x itself
+    if name == "own" and values and isinstance(values[0], Tensor):
+        values[0].node.is_own = True
     if name == "own_copy" and len(values) == 1 and isinstance(values[0], Tensor):
         return Tensor(replace(values[0].ref, is_copy=True))
     if name in ("own", "own_storage") and values:

@@ -8,7 +8,7 @@ from typing import Any
 
 from service.translate.arguments import describe, literal
 from service.translate.graph import Root, filled_from
-from service.translate.operations import add, apply
+from service.translate.operations import HALF_CUT, add, apply
 from service.translate.reading import Reading
 from service.translate.saved import check_saved
 from service.translate.unreadable import Unreadable
@@ -23,6 +23,10 @@ AUTOGRAD_GRAD = (
 ADDED_TO = (
     "this .grad was kept while a later backward pass added to it, which changes it in PyTorch; "
     ".clone() it where it is kept"
+)
+KEPT_BEFORE = (
+    "this .grad was kept while a later backward pass made another one, which leaves this as it "
+    "was; .clone() it where it is kept"
 )
 EMPTIED = "this .grad was kept while .grad.zero_() emptied it; .clone() it where it is kept"
 MAX_WRITTEN_OUT = 10_000
@@ -67,6 +71,7 @@ def _end_pass(reading: Reading, given: Mapping[str, Any], count: int) -> None:
     roots = reading.graph.roots[len(reading.graph.roots) - count :]
     check_saved([root.ref.node for root in roots], keeps=keeps)
     filled = {node for root in roots for node in root.filled}
+    _check_versions(filled)
     rest = []
     for of, value in reading.gradients:
         if of.now.node in filled:
@@ -74,6 +79,22 @@ def _end_pass(reading: Reading, given: Mapping[str, Any], count: int) -> None:
         else:
             rest.append((of, value))
     reading.gradients[:] = rest
+
+
+def _check_versions(filled: set[Node]) -> None:
+    """Refuse a pass that fills the gradient of what a tensor was, and of what it is, too."""
+    if not any(node.overwritten and node.requires_grad for node in filled):
+        return
+    for node in filled:
+        for holder in node.holders:
+            tensor = holder()
+            if not isinstance(tensor, Tensor) or tensor.now.node is not node:
+                continue
+            if any(ref.node in filled for _, ref in tensor.past):
+                raise Unreadable(
+                    "this pass adds up the gradients of a tensor from before and after it was "
+                    "changed in place, which are two nodes of a graph"
+                )
 
 
 def _leave_stale(node: Node, reason: str) -> None:
@@ -101,6 +122,8 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 def _add_root(reading: Reading, root: Tensor, given: Mapping[str, Any]) -> None:
+    if root.node.half_cut:
+        raise Unreadable(HALF_CUT)
     gradient = given.get("gradient")
     create_graph = bool(given.get("create_graph"))
     if gradient is None:
@@ -228,7 +251,8 @@ def reaches(root: Root, node: Node) -> bool:
 
 def gradient_of(reading: Reading, of: Tensor) -> Gradient:
     """Return ``of.grad``: there where some root since it was last emptied leads to the tensor."""
-    return Gradient(of, of.zeroed or bool(_contributions(reading, of)), of.replaced)
+    there = of.zeroed or bool(_contributions(reading, of))
+    return Gradient(of, there, of.replaced, len(reading.graph.roots))
 
 
 def _contributions(reading: Reading, of: Tensor) -> list[tuple[Root, Ref]]:
@@ -251,7 +275,10 @@ def gradient_tensor(reading: Reading, gradient: Gradient) -> Tensor:
     of = gradient.tensor
     if gradient.there and gradient.replaced != of.replaced:
         raise Unreadable("this .grad was kept while the tensor's own was set to None; .clone() it")
+    later = reading.graph.roots[gradient.roots :]
     for root, ref in _contributions(reading, of) if gradient.there else ():
+        if root in later and (root.create_graph or not ref.node.requires_grad):
+            raise Unreadable(KEPT_BEFORE)
         if root.gradient:
             raise Unreadable(
                 ".grad of a backward pass with a gradient cannot be computed with; use "
@@ -269,7 +296,7 @@ def gradient_tensor(reading: Reading, gradient: Gradient) -> Tensor:
     total = parts[0] if parts else _one(apply(reading, "zeros_like", [of], {}))
     for part in parts[1:]:
         total = _one(apply(reading, "add", [total, part], {}))
-    total.node.shares_memory = True
+    total.node.shares_memory = total.node.kept = True
     reading.gradients.append((of, total))
     return total
 

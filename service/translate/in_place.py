@@ -52,11 +52,10 @@ def _is_seen_elsewhere(held: Tensor) -> bool:
     node = held.node
     if node.is_view and (node.op != "detach" or (node.tracked and not node.requires_grad)):
         return True
-    if not node.is_view and not node.views:
-        return True  # with an array, or as the gradient that a tensor has
-    return any(
+    family = _family(node)
+    return any(member.kept for member in family) or any(
         one is not held and (one.now.node if isinstance(one, Tensor) else one.node) is member
-        for member in _family(node)
+        for member in family
         for holder in member.holders
         if (one := holder()) is not None
     )

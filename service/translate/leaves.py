@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from service.translate.arguments import PYTHON_DTYPES, describe, dtype_name, literal
-from service.translate.element_types import kind_of
+from service.translate.attributes import RETURN_ITSELF
+from service.translate.element_types import kind_of, last_part
 from service.translate.folding import attempt, check_items, is_number
-from service.translate.operations import add
+from service.translate.operations import HALF_CUT, add
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
 from service.translate.values import Array, Base64, Device, Node, Ref, Tensor
@@ -233,10 +234,13 @@ def require_grad(reading: Reading, given: Tensor) -> Tensor:
         Unreadable: it is of integers or bools.
     """
     node = given.node
+    if node.half_cut:
+        raise Unreadable(HALF_CUT)
     if node.tracked:
         return given
     if node.kind in ("int", "bool"):
         raise Unreadable(NO_INTEGER_GRADIENT)
+    _check_unseen(node)
     if node.used or not node.is_source or given.ref.output is not None:
         copy = add(reading, Node("clone", inputs=[given.ref]))
         assert isinstance(copy, Tensor)
@@ -249,17 +253,38 @@ def require_grad(reading: Reading, given: Tensor) -> Tensor:
 def forget_grad(reading: Reading, given: Tensor) -> Tensor:
     """Stop tracking a leaf from here on."""
     node = given.node
+    if node.half_cut:
+        raise Unreadable(HALF_CUT)
     if not node.requires_grad:
         if node.tracked:
             raise Unreadable("you can only change requires_grad flags of leaf variables.")
         return given
     if node.used:
+        _check_unseen(node)
         cut = add(reading, Node("detach", inputs=[given.ref]))
         assert isinstance(cut, Tensor)
         _replace(reading, given, cut)
     else:
         node.requires_grad = node.tracked = False
     return given
+
+
+def _check_unseen(node: Node) -> None:
+    """Refuse a tensor whose views the script still has: they require grad as soon as it does."""
+    waiting, seen = [node], {node}
+    while waiting:
+        one = waiting.pop()
+        near = {view for view in one.views if view.op != "detach"}
+        if one.is_view and not one.is_own and last_part(one.op) in RETURN_ITSELF:
+            near |= {ref.node for ref in one.inputs}
+        near -= seen
+        if any(holder() is not None for found in near for holder in found.holders):
+            raise Unreadable(
+                "this also changes whether other tensors require grad that are views of this one, "
+                "or the very same; write x = x.detach() first, or take them afterwards"
+            )
+        seen |= near
+        waiting.extend(near)
 
 
 def _replace(reading: Reading, old: Tensor, new: Tensor) -> None:
@@ -275,7 +300,8 @@ def as_leaf(reading: Reading, value: Any, requires_grad: bool) -> Tensor:
     if not isinstance(value, Tensor):
         raise Unreadable(f"a tensor is needed here, not {describe(value)}")
     made = value
-    if value.node.id or value.node.used or value.node.tracked or value.held:
+    node = value.node
+    if node.id or node.used or node.tracked or node.is_view or value.held:
         cut = add(reading, Node("detach", inputs=[value.ref]))
         assert isinstance(cut, Tensor)
         made = cut

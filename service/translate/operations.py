@@ -14,7 +14,7 @@ from service.engine.writes import own_copy
 from service.translate.arguments import arguments
 from service.translate.default_dtype import settle_default
 from service.translate.element_type_tables import CASTS
-from service.translate.element_types import element_type, last_part, other_types
+from service.translate.element_types import dtype_at, element_type, last_part, other_types
 from service.translate.graph import plain
 from service.translate.reading import Reading
 from service.translate.shapes import count_of_parts, shape_of_result
@@ -27,19 +27,24 @@ VIEWS = frozenset(
     "slice select narrow diagonal unbind split chunk tensor_split hsplit vsplit dsplit detach "
     "real imag unfold as_strided ravel contiguous positive sum_to_size conj view_as_real "
     "view_as_complex atleast_1d atleast_2d atleast_3d broadcast_tensors meshgrid moveaxis "
-    "resolve_conj resolve_neg split_with_sizes alias identity".split()
+    "resolve_conj resolve_neg split_with_sizes alias identity conj_physical cartesian_prod "
+    "unsafe_split unsafe_split_with_sizes unsafe_chunk".split()
 )
 """Ops whose result may share memory with their input."""
 
 DROPOUTS = frozenset(
     "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout".split()
 )
-"""Ops that return the very tensor outside of training."""
+"""Ops that return the very tensor outside of training, or where nothing is dropped."""
 
 NEVER_TRACKED = frozenset(
     "detach zeros_like ones_like full_like rand_like randn_like randint_like new_zeros new_ones "
     "new_full eq ne lt le gt ge argmax argmin argsort isnan isinf isfinite isclose "
     "histc".split()
+)
+HALF_CUT = (
+    "a view that was taken under no_grad still says that it requires grad, without leading back to "
+    "its tensor; write .detach() where it is used outside"
 )
 LIKE_ANOTHER = frozenset("to type_as expand_as view_as reshape_as".split())
 """Ops that take only the dtype or the shape of their second tensor."""
@@ -104,6 +109,10 @@ def add(reading: Reading, node: Node) -> Tensor | Several:
             ref.node.shares_memory = True
             ref.node.views.append(node)
     reading.graph.add(node)
+    if any(ref.node.half_cut for ref in sources) and node.op != "detach":
+        if reading.grad_enabled:
+            raise Unreadable(HALF_CUT)
+        node.half_cut = node.is_view
     result = Several(node, names, count) if node.several else Tensor(Ref(node))
     if node.tracked and not reading.grad_enabled:
         return detached(reading, result)
@@ -114,10 +123,11 @@ def _may_share(node: Node, sources: Sequence[Ref]) -> bool:
     """Whether a result may share memory with what it is made of, or be the same tensor."""
     name = last_part(node.op)
     if name in CASTS or name in ("to", "type_as"):
-        before = sources[0].node.dtype
+        before = dtype_at(sources[0])
         return None in (before, node.dtype) or before == node.dtype
     if name in DROPOUTS:
-        return node.attrs.get("training") is False or node.attrs.get("train") is False
+        trains = node.attrs.get("training", node.attrs.get("train", "alpha" not in name))
+        return not (trains and node.attrs.get("p", 0.5))
     if name == "einsum":
         return len(sources) == 1
     if name == "getitem":
@@ -141,12 +151,14 @@ def detached(reading: Reading, result: Tensor | Several) -> Tensor | Several:
         for k in range(result.count):
             cut = add(reading, Node("detach", inputs=[result.output(k).ref]))
             assert isinstance(cut, Tensor)
+            cut.node.half_cut = result.node.is_view
             result.tensors[k] = cut
         return result
     node = Node("detach", inputs=[result.ref], kind=result.node.kind, shape=result.node.shape)
     shares = result.node.shares_memory
     cut = add(reading, node)
     node.shares_memory = shares  # what was cut off has no name
+    node.half_cut = result.node.is_view
     return cut
 
 

@@ -27,7 +27,11 @@ class Node:
     value, shape and dtype, as the contract has them. ``kind`` is ``float``, ``complex``, ``int`` or
     ``bool`` where the reader knows it. ``shape`` is there where it stands in the script,
     and ``each`` where all outputs have that one.
-    ``views`` are the nodes that may look at its memory, as it does itself where it ``is_view``.
+    ``views`` are the nodes that may look at its memory, as it does itself where it ``is_view``;
+    ``is_own``: it is no other tensor, although its op may return what it was given.
+    ``kept`` says that something else has it too: an array, or a tensor as its gradient.
+    ``half_cut``: a view taken under no_grad, which has no history and still says that it requires
+    grad.
     ``holders`` are the tensors that are it, or one of its outputs, as long as anything has them.
     ``stale`` says why what is there cannot be
     used any more. ``overwritten``: an in-place operator put another value there, that of the node
@@ -49,6 +53,9 @@ class Node:
     shares_memory: bool = False
     views: list[Node] = field(default_factory=list)
     is_view: bool = False
+    is_own: bool = False
+    kept: bool = False
+    half_cut: bool = False
     holders: list[weakref.ref[Tensor | Several]] = field(default_factory=list)
     stale: str = ""
     overwritten: bool = False
@@ -235,12 +242,14 @@ class StartGradient:
 class Gradient:
     """``tensor.grad`` as it was when it was asked for.
 
-    ``there``: it was a tensor, not None. ``replaced`` is how often it had been set to None by then.
+    ``there``: it was a tensor, not None. ``replaced`` is how often it had been set to None by then,
+    ``roots`` how many backward passes there were.
     """
 
     tensor: Tensor
     there: bool
     replaced: int
+    roots: int
 
     def __bool__(self) -> bool:
         raise Unreadable("a gradient's value decides here; ask `.grad is not None`")
