@@ -25,6 +25,8 @@ from service.workers.seam import Computer
 
 REMEMBERED = 16 * MEGABYTE
 """Bytes of answers kept: more than all ops take, and few enough whatever clients ask for."""
+MOST = 2048
+"""Answers kept: more than there are ops. Finding nothing is few bytes, what was looked for not."""
 
 
 class Catalogue:
@@ -62,7 +64,7 @@ class Catalogue:
     def _remember(self, key: tuple[str, ...], body: bytes) -> None:
         self._size += len(body) - len(self._known.get(key, b""))  # two may have asked at once
         self._known[key] = body
-        while self._size > REMEMBERED:
+        while self._size > REMEMBERED or len(self._known) > MOST:
             _, oldest = self._known.popitem(last=False)
             self._size -= len(oldest)
 

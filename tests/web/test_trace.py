@@ -128,7 +128,7 @@ async def test_ops_and_capabilities_are_asked_of_a_worker_once() -> None:
         assert len((await web.http.get("/v1/ops")).json()["ops"]) == 3
 
 
-async def test_what_is_remembered_has_a_bound_in_bytes_whatever_is_asked(
+async def test_what_is_remembered_has_a_bound_whatever_is_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A search has a few hundred bytes here and up to 80 kB with all ops."""
@@ -142,6 +142,10 @@ async def test_what_is_remembered_has_a_bound_in_bytes_whatever_is_asked(
         answer = await catalogue.ask(Request(scope), "ops", q=query)
         assert json.loads(bytes(answer.body))["ops"] == [] or number in (0, 49)
         assert sum(map(len, catalogue._known.values())) == catalogue._size <= 1000
+    monkeypatch.setattr("service.web.catalogue.MOST", 5)
+    await catalogue.ask(Request(scope), "ops", q="nothing is found of this")
+    assert len(catalogue._known) == 5
+    assert sum(map(len, catalogue._known.values())) == catalogue._size
 
 
 async def test_an_op_that_is_not_there_is_not_found_and_near_ones_are_named() -> None:
