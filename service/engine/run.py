@@ -35,6 +35,13 @@ MAX_WORDS = 10_000
 """Characters of a message of PyTorch's."""
 SHORT = 200
 """Characters up to which such a message may quote an argument."""
+_accumulate = torch.autograd.Variable._execution_engine.run_backward
+"""What ``torch.autograd.backward`` calls once it has checked its arguments.
+
+Those are checked here already, and checked again they would take as long as the backward pass of a
+small graph. A test holds the gradients of both against each other.
+"""
+CUDA_BUILT = torch.backends.cuda.is_built()  # type: ignore[no-untyped-call]
 NO_ARGUMENTS: Mapping[str, Any] = {}
 
 
@@ -92,7 +99,7 @@ def run_forward(plan: Plan, leaves: list[Tensor], limits: Limits, seed: int) -> 
 def seed_generators(seed: int) -> None:
     """Do what ``torch.manual_seed`` does, on the devices in use, in a hundredth of its time."""
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if CUDA_BUILT and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(seed)
 
 
@@ -190,7 +197,7 @@ def run_backward(run: Run, limits: Limits, *, retain_graph: bool = False) -> Non
     if not run.roots:
         return
     pairs = list(zip(run.plan.roots, run.roots, strict=True))
-    gradients = [_gradient(root, tensor, limits) for root, tensor in pairs]
+    gradients = tuple([_gradient(root, tensor, limits) for root, tensor in pairs])
     for index, (root, tensor) in enumerate(pairs):
         if not tensor.requires_grad:
             raise BadRoot(
@@ -199,7 +206,15 @@ def run_backward(run: Run, limits: Limits, *, retain_graph: bool = False) -> Non
                 node=root.node,
             )
     try:
-        torch.autograd.backward(run.roots, gradients, retain_graph=retain_graph)
+        _accumulate(
+            tuple(run.roots),
+            gradients,
+            retain_graph,
+            False,  # create_graph
+            (),  # all leaves
+            allow_unreachable=True,
+            accumulate_grad=True,
+        )
     except Exception as error:
         if allocation_failed(error):
             raise memory_limit(limits) from None
@@ -207,17 +222,18 @@ def run_backward(run: Run, limits: Limits, *, retain_graph: bool = False) -> Non
 
 
 def _gradient(root: PlannedRoot, tensor: Tensor, limits: Limits) -> Tensor | None:
-    """Return the gradient to start from, None for the implicit 1 (torch.autograd.backward)."""
+    """Return the gradient to start from, 1 where the client gives none, None if untracked."""
     try:
         gradient = root_gradient(root.spec, tensor, limits.max_elements)
-        implicit = gradient is None and tensor.requires_grad
-        if implicit and tensor.numel() != 1:
+        if gradient is not None or not tensor.requires_grad:
+            return gradient
+        if tensor.numel() != 1:
             raise BadRoot("grad can be implicitly created only for scalar outputs")
-        if implicit and not tensor.dtype.is_floating_point:
+        if not tensor.dtype.is_floating_point:
             raise BadRoot(
                 "grad can be implicitly created only for real scalar outputs but got "
                 f"{tensor.dtype}"
             )
     except GradtraceError as error:
         raise error.at(root.pointer, root.node) from None
-    return gradient
+    return torch.ones_like(tensor, memory_format=torch.preserve_format)
