@@ -9,12 +9,14 @@ fewest digits of their own dtype.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from math import isfinite
 from typing import Any, Final
 
 import numpy as np
+import orjson
 import torch
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors as laid_end_to_end
@@ -28,6 +30,13 @@ SMALL: Final = 64
 FLOATS: Final = frozenset({torch.float32, torch.float64})
 PRINTED_AS_LISTS: Final = FLOATS | {torch.int64, torch.int32, torch.uint8, torch.bool}
 
+LONG: Final = re.compile(rb"[0-9.]{8}|[en]")
+"""Found in the text of numbers unless all are finite and printed with six digits or less.
+
+Six digits or less are the fewest of a float32 just as they are of the double that is equal to it,
+since no two decimals of six digits round to the same float32.
+"""
+
 NAMES: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
@@ -36,12 +45,9 @@ def json_fragments(tensors: Sequence[Tensor | None]) -> list[Any]:
 
     That is what :func:`json_fragment` returns, or lists of numbers and the three strings.
     """
-    first = next((tensor for tensor in tensors if tensor is not None), None)
-    if first is not None and not first.is_cpu:
-        tensors = _on_cpu(tensors)
+    tensors = _on_cpu(tensors)
     fragments: list[Any] = [None] * len(tensors)
-    scalars: list[int] = []
-    rows: list[list[Any]] = []
+    singles: list[int] = []
     for place, tensor in enumerate(tensors):
         if tensor is None:
             continue
@@ -56,19 +62,21 @@ def json_fragments(tensors: Sequence[Tensor | None]) -> list[Any]:
             fragments[place] = json_fragment(tensor)
             continue
         if dtype is torch.float32:
-            if tree.__class__ is list:
-                rows += _rows(tree)
-            else:
-                scalars.append(place)
+            singles.append(place)
         elif dtype is torch.float64 and not _all_finite(flat := _leaves(tree)):
             fragments[place] = _like(tree, iter(_named(flat)))
-    if rows or scalars:
-        _shorten(fragments, scalars, rows)
+    if LONG.search(orjson.dumps([fragments[place] for place in singles])):
+        _shorten(fragments, singles)
     return fragments
 
 
-def _shorten(fragments: list[Any], scalars: list[int], rows: list[list[Any]]) -> None:
-    """Give float32 numbers their own digits, in place: some ``fragments``, and all of ``rows``."""
+def _shorten(fragments: list[Any], singles: Sequence[int]) -> None:
+    """Give the numbers of ``fragments`` in the places of ``singles`` their own digits, in place."""
+    scalars = [place for place in singles if fragments[place].__class__ is not list]
+    rows: list[list[Any]] = []
+    for place in singles:
+        if fragments[place].__class__ is list:
+            rows += _rows(fragments[place])
     numbers = [fragments[place] for place in scalars]
     numbers += chain.from_iterable(rows)
     printed: list[Any] = list(np.array(numbers, np.float32))
@@ -79,8 +87,13 @@ def _shorten(fragments: list[Any], scalars: list[int], rows: list[list[Any]]) ->
         row[:] = islice(left, len(row))
 
 
-def _on_cpu(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+def _on_cpu(tensors: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
     """Return ``tensors`` with the small ones on the CPU, all of a dtype brought in one copy."""
+    for tensor in tensors:
+        if tensor is not None:
+            if tensor.is_cpu:
+                return tensors
+            break
     there = list(tensors)
     alike: dict[tuple[torch.device, torch.dtype], list[int]] = {}
     for place, tensor in enumerate(tensors):

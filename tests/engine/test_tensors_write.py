@@ -190,3 +190,16 @@ def test_base64_is_of_the_raw_bytes(tensor: Tensor) -> None:
 def test_an_empty_tensor_of_every_dtype_is_an_empty_list(name: str) -> None:
     assert text_of(torch.empty(0, dtype=DTYPES[name])) == b"[]"
     assert base64_text(torch.empty(0, 2, dtype=DTYPES[name])) == ""
+
+
+@pytest.mark.parametrize("halvings", range(12))
+def test_short_numbers_are_printed_with_the_digits_of_float32(halvings: int) -> None:
+    """Doubles of six digits or less are printed as they are: float32 has no fewer for them."""
+    every = torch.arange(-(2**15), 2**15, dtype=torch.float32) * 37 / 2**halvings
+    some = list(every.split(16))
+    together = orjson.dumps(json_fragments(some), option=orjson.OPT_SERIALIZE_NUMPY)
+    assert together == b"[" + b",".join(text_of(tensor) for tensor in some) + b"]"
+    each = b"".join(
+        orjson.dumps(json_fragments([tensor]), option=orjson.OPT_SERIALIZE_NUMPY) for tensor in some
+    )
+    assert each == b"".join(b"[" + text_of(tensor) + b"]" for tensor in some)
