@@ -22,10 +22,12 @@ from service.engine.quick_check import is_well_formed
 
 def count_nodes(request: Any) -> int:
     """Return the number of leaves and ops of ``request``, parsed JSON of whatever form."""
-    if not isinstance(request, dict):
-        return 0
-    parts = (request.get("leaves"), request.get("ops"))
-    return sum(len(part) for part in parts if isinstance(part, list))
+    count = 0
+    if isinstance(request, dict):
+        for part in (request.get("leaves"), request.get("ops")):
+            if isinstance(part, list):
+                count += len(part)
+    return count
 
 
 def check_request(request: Any, *, ops_checked: bool = False) -> None:

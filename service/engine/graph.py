@@ -34,10 +34,7 @@ def on_path(roots: Iterable[Tensor]) -> set[tuple[Any, int]]:
     return edges
 
 
-def grad_fn_name(tensor: Tensor) -> str | None:
-    """Return the name that PyTorch prints for ``tensor.grad_fn``, None for a leaf."""
-    function = tensor.grad_fn
-    if function is None:
-        return None
-    name = type(function).__name__
+def grad_fn_name(function: Any) -> str:
+    """Return the name that PyTorch prints for a tensor's ``grad_fn``."""
+    name: str = type(function).__name__
     return function.name().rsplit("::", 1)[-1] if name == "CppFunction" else name

@@ -10,12 +10,11 @@ Engine.trace
 from __future__ import annotations
 
 import secrets
-import time
 import traceback
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from itertools import pairwise
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import orjson
@@ -51,6 +50,7 @@ from service.engine.tensors import base64_bytes, leaf_tensor_of
 JSON = "application/json"
 SAFETENSORS = "application/x-safetensors"
 CPU = torch.device("cpu")
+TORCH_VERSION = str(torch.__version__)
 NOTHING = nullcontext()
 MANY = 1 << 20
 TEXT_BYTES = 44
@@ -81,18 +81,23 @@ class Answer(NamedTuple):
 class Stopwatch:
     """The time of each phase, in milliseconds, as ``Server-Timing`` has it."""
 
+    __slots__ = ("_laps", "_start")
+
     def __init__(self) -> None:
-        self._phases: list[str] = []
-        self._times = [time.perf_counter()]
+        self._laps: list[tuple[str, float]] = []
+        self._start = perf_counter()
 
     def lap(self, phase: str) -> None:
         """End the phase that runs now, and call it ``phase``."""
-        self._phases.append(phase)
-        self._times.append(time.perf_counter())
+        self._laps.append((phase, perf_counter()))
 
     def __str__(self) -> str:
-        spans = zip(self._phases, pairwise(self._times), strict=True)
-        return ", ".join([f"{name};dur={(end - start) * 1e3:.3f}" for name, (start, end) in spans])
+        start = self._start
+        spans: list[str | float] = []
+        for phase, end in self._laps:
+            spans += phase, (end - start) * 1e3
+            start = end
+        return ", ".join(["%s;dur=%.3f"] * len(self._laps)) % tuple(spans)
 
 
 class Traced(NamedTuple):
@@ -207,7 +212,6 @@ class Engine:
         seed = request.get("seed") or 0
         device = _device(request.get("device") or "cpu")
         with self._recording() as caught, _tracking(), _on(device):
-            torch.set_warn_always(True)
             leaves = self.leaves(plan, request.get("dtype") or "float32", tensors, device)
             watch.lap("plan")
             run = run_forward(plan, leaves, self.limits, seed)
@@ -226,7 +230,8 @@ class Engine:
                 uses = trace_uses(plan, leaves, self.limits, seed)
             if Include.HEALTH in wanted.include:
                 diagnosis = diagnose(plan, leaves, self.limits, seed)
-        count = check_size(nodes, wanted, self.limits, extra=count_elements(uses or (), wanted))
+        extra = count_elements(uses, wanted) if uses else 0
+        count = check_size(nodes, wanted, self.limits, extra)
         return Traced(nodes, uses, diagnosis, said, "cpu" if device is CPU else str(device), count)
 
     def _recording(self) -> AbstractContextManager[list[warnings.WarningMessage]]:
@@ -278,7 +283,7 @@ def as_document(traced: Traced, wanted: Wanted) -> dict[str, Any]:
     if traced.health is not None:
         document["health"] = traced.health
     document["warnings"] = traced.warnings
-    document["torch_version"] = torch.__version__
+    document["torch_version"] = TORCH_VERSION
     document["device"] = traced.device
     return document
 
@@ -316,6 +321,7 @@ def write_file(traced: Traced, wanted: Wanted) -> list[bytes | memoryview]:
 
 def _record_warnings() -> warnings.catch_warnings[list[warnings.WarningMessage]]:
     """Return a context whose list gets every warning, also one that was given before."""
+    torch.set_warn_always(True)
     return warnings.catch_warnings(record=True, action="always")
 
 

@@ -90,9 +90,8 @@ def _if_valid(text: bytes) -> Any:
 
 def _has_long_integer(text: bytes) -> bool:
     """Return whether there may be an integer beyond 64 bits in ``text``."""
-    if LONG_INTEGER not in text.translate(DIGITS_TO_0):
-        return False
-    return LONG_INTEGERS.search(text) is not None
+    digits = text.translate(DIGITS_TO_0)
+    return LONG_INTEGER in digits and LONG_INTEGERS.search(text) is not None
 
 
 def _has_each_key_once(text: bytes, written: bytes) -> bool:

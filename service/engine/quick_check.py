@@ -9,6 +9,7 @@ holds the two against each other.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from service.contract.request import (
@@ -20,17 +21,12 @@ from service.contract.request import (
     DType,
     Encoding,
     Include,
-    Leaf,
-    Op,
-    TraceRequest,
 )
 
-REQUEST_FIELDS = frozenset(TraceRequest.model_fields)
-LEAF_FIELDS = frozenset(Leaf.model_fields)
-OP_FIELDS = frozenset(Op.model_fields)
-DTYPE_NAMES = frozenset(DType)
-INCLUDE_NAMES = frozenset(Include)
-ENCODINGS = (None, *Encoding)
+Check = Callable[[Any], bool]
+"""Says whether a value that is not null is right for its field."""
+Checks = Mapping[str, Check]
+"""Of every field that an object may have."""
 
 is_id = re.compile(ID_PATTERN.removesuffix("$")).fullmatch
 is_reference = re.compile(REFERENCE_PATTERN.removesuffix("$")).fullmatch
@@ -43,35 +39,27 @@ def is_well_formed(request: Any, *, ops_checked: bool = False) -> bool:
         request: of whatever form.
         ops_checked: whether its ops are known to be right.
     """
-    if type(request) is not dict or not request.keys() <= REQUEST_FIELDS:
+    checks = WITHOUT_OPS if ops_checked else REQUEST
+    return _passes(request, checks) and bool(request.get("leaves") or request.get("ops"))
+
+
+def _passes(item: Any, checks: Checks) -> bool:
+    """Return whether ``item`` is an object of fields that are null or pass their check."""
+    if type(item) is not dict:
         return False
-    get = request.get
-    leaves, ops, include = get("leaves"), get("ops"), get("include")
-    return (
-        _are_roots(get("backward"))
-        and get("device") in (None, "cpu")
-        and _is_flag(get("retain_grad"))
-        and _is_dtype(get("dtype"))
-        and _is_seed(get("seed"))
-        and _is_text_of(get("encoding"), ENCODINGS)
-        and (include is None or _are_texts_of(include, INCLUDE_NAMES))
-        and (leaves is None or (type(leaves) is list and all(map(_is_leaf, leaves))))
-        and (ops_checked or ops is None or (type(ops) is list and all(map(_is_op, ops))))
-        and bool(leaves or ops)
-    )
+    for field, value in item.items():
+        check = checks.get(field)
+        if check is None or not (value is None or check(value)):
+            return False
+    return True
 
 
 def _is_leaf(leaf: Any) -> bool:
-    if type(leaf) is not dict or not leaf.keys() <= LEAF_FIELDS:
+    if not _passes(leaf, LEAF):
         return False
     get = leaf.get
-    return (
-        type(name := get("id")) is str
-        and is_id(name) is not None
-        and _is_one_value(get("value"), get("value_base64"), get("shape"))
-        and _is_flag(get("requires_grad"))
-        and _is_dtype(get("dtype"))
-    )
+    one = _is_one_value(get("value"), get("value_base64"), get("shape"))
+    return one and get("id") is not None
 
 
 def _is_one_value(value: Any, text: Any, shape: Any) -> bool:
@@ -79,58 +67,89 @@ def _is_one_value(value: Any, text: Any, shape: Any) -> bool:
         return value is not None and text is None
     return (
         (value is None) is not (text is None)
-        and (text is None or type(text) is str or type(text) is memoryview)
         and type(shape) is list
         and len(shape) <= MAX_AXES
         and all(type(size) is int and 0 <= size <= MAX_SEED for size in shape)
     )
 
 
-def _are_roots(roots: Any) -> bool:
-    return roots is None or (
-        type(roots) is list
-        and all(type(root) is dict and [*root] == ["node"] for root in roots)
-        and all(_is_reference(root["node"]) for root in roots)
-    )
-
-
 def _is_op(op: Any) -> bool:
-    if type(op) is not dict or not op.keys() <= OP_FIELDS:
-        return False
-    get = op.get
-    inputs, attrs = get("inputs"), get("attrs")
-    return (
-        type(name := get("id")) is str
-        and is_id(name) is not None
-        and type(kind := get("op")) is str
-        and 0 < len(kind) <= MAX_OP_NAME
-        and (inputs is None or (type(inputs) is list and all(map(_is_reference, inputs))))
-        and (attrs is None or type(attrs) is dict)
-        and _is_flag(get("retain_grad"))
-        and _is_flag(get("requires_grad"))
-        and _is_seed(get("seed"))
-    )
+    return _passes(op, OP) and op.get("id") is not None and op.get("op") is not None
+
+
+def _is_root(root: Any) -> bool:
+    return type(root) is dict and [*root] == ["node"] and _is_reference(root["node"])
+
+
+def _is_anything(_: Any) -> bool:
+    return True
+
+
+def _is_id(name: Any) -> bool:
+    return type(name) is str and is_id(name) is not None
 
 
 def _is_reference(reference: Any) -> bool:
     return type(reference) is str and is_reference(reference) is not None
 
 
+def _is_op_name(name: Any) -> bool:
+    return type(name) is str and 0 < len(name) <= MAX_OP_NAME
+
+
+def _is_base64(text: Any) -> bool:
+    return type(text) is str or type(text) is memoryview
+
+
+def _is_object(attrs: Any) -> bool:
+    return type(attrs) is dict
+
+
 def _is_flag(flag: Any) -> bool:
-    return flag is None or flag is True or flag is False
+    return flag is True or flag is False
 
 
 def _is_seed(seed: Any) -> bool:
-    return seed is None or (type(seed) is int and 0 <= seed <= MAX_SEED)
+    return type(seed) is int and 0 <= seed <= MAX_SEED
 
 
-def _is_dtype(dtype: Any) -> bool:
-    return dtype is None or (type(dtype) is str and dtype in DTYPE_NAMES)
+def _one_of(texts: Iterable[str]) -> Check:
+    known = frozenset(texts)
+    return lambda text: type(text) is str and text in known
 
 
-def _is_text_of(text: Any, texts: tuple[str | None, ...]) -> bool:
-    return text is None or (type(text) is str and text in texts)
+def _list_of(check: Check) -> Check:
+    return lambda items: type(items) is list and all(map(check, items))
 
 
-def _are_texts_of(items: Any, texts: frozenset[str]) -> bool:
-    return type(items) is list and all(type(item) is str and item in texts for item in items)
+_is_dtype = _one_of(DType)
+
+LEAF: Checks = {
+    "id": _is_id,
+    "value": _is_anything,
+    "value_base64": _is_base64,
+    "shape": _is_anything,
+    "dtype": _is_dtype,
+    "requires_grad": _is_flag,
+}
+OP: Checks = {
+    "id": _is_id,
+    "op": _is_op_name,
+    "inputs": _list_of(_is_reference),
+    "attrs": _is_object,
+    "retain_grad": _is_flag,
+    "requires_grad": _is_flag,
+    "seed": _is_seed,
+}
+REQUEST: Checks = {
+    "leaves": _list_of(_is_leaf),
+    "ops": _list_of(_is_op),
+    "backward": _list_of(_is_root),
+    "retain_grad": _is_flag,
+    "dtype": _is_dtype,
+    "device": _one_of(["cpu"]),
+    "seed": _is_seed,
+    "encoding": _one_of(Encoding),
+    "include": _list_of(_one_of(Include)),
+}
+WITHOUT_OPS: Checks = {**REQUEST, "ops": _is_anything}

@@ -9,7 +9,7 @@ report
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice, takewhile
 from typing import Any, NamedTuple
 
@@ -33,6 +33,11 @@ BESIDE = "beside"
 LARGE = 4096
 """Elements from which on a tensor's base64 is not copied into the JSON around it."""
 DEFAULT: frozenset[str] = frozenset(DEFAULT_INCLUDE)
+
+# A look at a member of an enum is a call in Python 3.11: once is enough for what every node needs.
+JSON, BASE64 = Encoding.JSON, Encoding.BASE64
+VALUE, GRAD = Include.VALUE, Include.GRAD
+ACCUMULATED, RETAINED = GradStatus.ACCUMULATED, GradStatus.RETAINED
 
 
 class Node(NamedTuple):
@@ -79,22 +84,23 @@ class Wanted(NamedTuple):
         include = request.get("include")
         return cls(
             DEFAULT if include is None else frozenset(include),
-            BESIDE if beside else request.get("encoding") or Encoding.JSON,
+            BESIDE if beside else request.get("encoding") or JSON,
         )
 
     def count(self, tensor: Tensor) -> int:
         """Return how many elements ``tensor`` is to an answer: (9, 2, 0) has none, but 18 `[]`."""
-        if self.encoding != Encoding.JSON:
-            return tensor.numel()
-        return tensor.numel() or math.prod(takewhile(bool, tensor.shape))
+        count = tensor.numel()
+        if not count and self.encoding == JSON:
+            count = math.prod(takewhile(bool, tensor.shape))
+        return count
 
     def put(self, traces: list[Trace], columns: Mapping[str, list[Tensor | None]]) -> None:
         """Put tensors into the traces, a column of them for each field, as they were asked for."""
-        if self.encoding == Encoding.JSON:
-            texts = iter(json_fragments(list(chain(*columns.values()))))
+        if self.encoding == JSON:
+            texts = iter(json_fragments([*chain(*columns.values())]))
             for field in columns:
                 fill(traces, field, islice(texts, len(traces)))
-        elif self.encoding == Encoding.BASE64:
+        elif self.encoding == BASE64:
             for field, tensors in columns.items():
                 fill(traces, f"{field}_base64", map(_coded, tensors))
 
@@ -126,6 +132,7 @@ def describe(run: Run) -> list[Node]:
     for name, op, tensor, uses in _all(run):
         grad = None
         tracked, leaf, retains = tensor.requires_grad, tensor.is_leaf, tensor.retains_grad
+        function = tensor.grad_fn
         if not tracked:
             if uses is not looked_at:  # outputs of one op share what it uses, perhaps thousands
                 looked_at, cut = uses, any(run.slots[slot].requires_grad for slot in uses)
@@ -134,12 +141,12 @@ def describe(run: Run) -> list[Node]:
             status = GradStatus.NO_BACKWARD
         elif leaf or retains:
             grad = tensor.grad
-            there = GradStatus.ACCUMULATED if leaf else GradStatus.RETAINED
+            there = ACCUMULATED if leaf else RETAINED
             status = GradStatus.NOT_ON_PATH if grad is None else there
         else:
             if path is None:
                 path = on_path(run.roots)
-            reached = (tensor.grad_fn, tensor.output_nr) in path
+            reached = (function, tensor.output_nr) in path
             status = GradStatus.NOT_RETAINED if reached else GradStatus.NOT_ON_PATH
         trace = {
             "id": name,
@@ -149,23 +156,26 @@ def describe(run: Run) -> list[Node]:
             "is_leaf": leaf,
             "requires_grad": tracked,
             "retains_grad": retains,
-            "grad_fn": grad_fn_name(tensor),
+            "grad_fn": None if function is None else grad_fn_name(function),
             "grad_status": status,
         }
         nodes.append(Node(trace, tensor, grad, uses))
     return nodes
 
 
-def _all(run: Run) -> Iterator[tuple[str, str | None, Tensor, Sequence[int]]]:
-    for spec, leaf in zip(run.plan.leaves, run.leaves, strict=True):
-        yield spec["id"], None, leaf, ()
+def _all(run: Run) -> list[tuple[str, str | None, Tensor, Sequence[int]]]:
+    """Return name, op, tensor and the slots it is made of, of every node in the request's order."""
+    found: list[tuple[str, str | None, Tensor, Sequence[int]]] = [
+        (spec["id"], None, leaf, ()) for spec, leaf in zip(run.plan.leaves, run.leaves, strict=True)
+    ]
     for step in run.plan.ops:
         outputs = run.results[step.index]
         if step.slot >= 0:
-            yield step.node, step.op, outputs[0], step.uses
+            found.append((step.node, step.op, outputs[0], step.uses))
         else:
             for number, output in enumerate(outputs):
-                yield f"{step.node}:{number}", step.op, output, step.uses
+                found.append((f"{step.node}:{number}", step.op, output, step.uses))
+    return found
 
 
 def check_size(nodes: Iterable[Node], wanted: Wanted, limits: Limits, extra: int = 0) -> int:
@@ -175,10 +185,12 @@ def check_size(nodes: Iterable[Node], wanted: Wanted, limits: Limits, extra: int
         LimitExceeded: too many.
     """
     include = wanted.include
-    value, gradient = Include.VALUE in include, Include.GRAD in include
+    value, gradient = VALUE in include, GRAD in include
     count = extra
-    for node in nodes:
-        count += wanted.count(node.tensor) * (value + (gradient and node.grad is not None))
+    if value or gradient:
+        for node in nodes:
+            times = value + (gradient and node.grad is not None)
+            count += (node.tensor.numel() or wanted.count(node.tensor)) * times
     limits.check("max_result_elements", count, "the answer has too many elements")
     return count
 
@@ -188,9 +200,9 @@ def write_nodes(nodes: Sequence[Node], wanted: Wanted) -> list[Trace]:
     include = wanted.include
     traces = [node.trace for node in nodes]
     columns: dict[str, list[Tensor | None]] = {}
-    if Include.VALUE in include:
+    if VALUE in include:
         columns["value"] = [node.tensor for node in nodes]
-    if Include.GRAD in include:
+    if GRAD in include:
         columns["grad"] = [node.grad for node in nodes]
     wanted.put(traces, columns)
     if Include.STATS in include:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from service.contract.request import TraceRequest
-from service.engine.quick_check import is_well_formed
+from service.contract.request import Leaf, Op, TraceRequest
+from service.engine.quick_check import LEAF, OP, REQUEST, is_well_formed
 from tests.engine.changes import ODD, Change, changed, changes
 from tests.golden import CASES
 
@@ -41,3 +41,8 @@ def test_whatever_is_no_object_is_left_to_pydantic(value: Any) -> None:
 def test_the_ordinary_requests_pass_the_quick_look() -> None:
     passed = [name for name, case in CASES.items() if is_well_formed(case["request"])]
     assert len(passed) > len(CASES) / 2
+
+
+def test_every_field_of_the_contract_has_its_check() -> None:
+    for checks, model in ((REQUEST, TraceRequest), (LEAF, Leaf), (OP, Op)):
+        assert checks.keys() == model.model_fields.keys()
