@@ -22,8 +22,8 @@ from service.settings import MEGABYTE
 from service.web.exchange import Exchange
 from service.web.problems import ClientDisconnected
 from service.web.room import Share
-from service.web.timers import Interrupt, Timers
 from service.workers.body import Body, Buffer
+from service.workers.timers import Interrupt, Timers
 
 
 def check_encoding(exchange: Exchange) -> None:

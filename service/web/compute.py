@@ -20,9 +20,9 @@ from service.web.disconnect import CancelOnDisconnect
 from service.web.exchange import exchange_of
 from service.web.negotiate import media_type, negotiate
 from service.web.room import Room
-from service.web.timers import Timers
 from service.workers.body import INLINE
 from service.workers.seam import Answer, Computer
+from service.workers.timers import Timers
 
 CLOSE = "gradtrace.close"
 """ASGI extension that the app sets where the rest of a body is not worth waiting for."""

@@ -9,7 +9,7 @@ from typing import Self
 from starlette.types import Receive
 
 from service.web.problems import ClientDisconnected
-from service.web.timers import Interrupt, Timers
+from service.workers.timers import Interrupt, Timers
 
 PATIENCE_S = 0.02
 """Seconds after which the connection is watched: most answers are there sooner."""

@@ -186,7 +186,8 @@ class BoundedHttp(HttpToolsProtocol):
             raise TooManyWaiting
         super().on_message_begin()
         self._in_head = self._in_request = self._advanced = True
-        cast("dict[str, Any]", self.scope)["extensions"] = {}
+        scope: Any = self.scope
+        scope["extensions"] = {}
 
     def on_headers_complete(self) -> None:
         """Hand the request to the app."""
@@ -203,8 +204,8 @@ class BoundedHttp(HttpToolsProtocol):
                 knows = self.cycle.scope["http_version"] != "1.0"
                 if not knows:  # nor does it know of 100: that would be its answer
                     self.cycle.waiting_for_100_continue = False
-                held = HeadWithBody(self.transport, knows_chunks=knows)
-                self.cycle.transport = cast("asyncio.Transport", held)
+                held: Any = HeadWithBody(self.transport, knows_chunks=knows)
+                self.cycle.transport = held
         self._in_head = False
 
     def on_body(self, body: bytes) -> None:

@@ -7,8 +7,7 @@ who send much keep nobody else out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Self
 
 from service.contract.problem import Overloaded
 from service.settings import MEGABYTE, Settings
@@ -39,14 +38,9 @@ class Room:
         if self.full:
             raise Overloaded("There is no room for more answers.", retry_after_s=1)
 
-    @contextmanager
-    def share(self) -> Iterator[Share]:
-        """Yield one request's part of the room, empty so far and after the block."""
-        share = Share(self)
-        try:
-            yield share
-        finally:
-            share.keep(0)
+    def share(self) -> Share:
+        """Return one request's part of the room, empty so far and after a ``with`` block."""
+        return Share(self)
 
 
 class Share:
@@ -57,6 +51,12 @@ class Share:
     def __init__(self, room: Room) -> None:
         self._room = room
         self._held = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.keep(0)
 
     def hold(self, count: int) -> None:
         """Hold ``count`` bytes of a body from now on, instead of what was held so far.

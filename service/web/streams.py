@@ -44,9 +44,9 @@ from service.web.lines import (
 from service.web.negotiate import NDJSON, media_type, negotiate
 from service.web.problems import ClientDisconnected, problem_body
 from service.web.room import Room, Share
-from service.web.timers import Timers
 from service.workers.body import Body
 from service.workers.seam import Computer
+from service.workers.timers import Timers
 
 MAX_LINES = 32
 """Lines of one batch."""

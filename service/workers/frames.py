@@ -36,6 +36,9 @@ NO_FILES = "no_files"
 FAILED = "failed"
 
 _LENGTHS = struct.Struct("<IQ")
+# As plain integers: to combine the enum's members is a call of three functions of Python's.
+_CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
+_TRUNCATED = int(socket.MSG_CTRUNC)
 _FDS = 4
 _ANCILLARY = socket.CMSG_SPACE(_FDS * array.array("i").itemsize)
 
@@ -97,11 +100,11 @@ def receive(sock: socket.socket, buffer: bytearray) -> Frame | None:
         ConnectionResetError: the other side is gone and left unread what was sent to it last.
         ValueError: what came is no message.
     """
-    size, ancillary, flags, _ = sock.recvmsg_into([buffer], _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+    size, ancillary, flags, _ = sock.recvmsg_into([buffer], _ANCILLARY, _CLOSE_ON_EXEC)
     fds = array.array("i")
     for _level, _kind, data in ancillary:
         fds.frombytes(data)
-    lost = bool(flags & socket.MSG_CTRUNC)
+    lost = bool(flags & _TRUNCATED)
     if lost:
         while fds:
             os.close(fds.pop())

@@ -30,6 +30,7 @@ import math
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from service.contract.problem import (
@@ -47,6 +48,7 @@ from service.workers.body import INLINE, Body
 from service.workers.handle import Child, State, Worker, WorkerDied
 from service.workers.nursery import Nursery
 from service.workers.seam import Answer, Counters, PoolOptions, WorkerStates
+from service.workers.timers import Timer, Timers
 
 STILLBORN = 3
 """Workers in a row that die while they start, after which something is wrong with all of them."""
@@ -75,7 +77,7 @@ class Request:
         """The one that computes it."""
         self.deaths: list[Worker] = []
         """Workers that died while they computed it."""
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer: Timer | None = None
 
 
 class Pool:
@@ -101,6 +103,7 @@ class Pool:
         self._stillborn = 0
         self._mean_s = 0.0
         self._buffer = bytearray(frames.BUFFER)
+        self._deadlines = Timers(options.time_limit_s)
 
     @property
     def ready(self) -> bool:
@@ -253,7 +256,7 @@ class Pool:
         request.waited_s += now - request.since
         request.since = now
         request.worker = worker
-        request.timer = self._loop.call_later(self.options.time_limit_s, self._time_is_up, worker)
+        request.timer = self._deadlines.start(self._loop, partial(self._time_is_up, worker))
         self._busy[worker] = request
         worker.ask(request.message, request.fds)
 
@@ -263,7 +266,7 @@ class Pool:
         if request is None:
             return None
         if request.timer:
-            request.timer.cancel()
+            request.timer.stop()
         request.worker = None
         return None if request.reply.done() else request
 

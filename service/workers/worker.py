@@ -52,7 +52,9 @@ def run(sock: socket.socket, task: Task, parent: int) -> None:
     buffer = bytearray(frames.BUFFER)
     frames.send(sock, frames.encode([frames.READY]))
     outbox = Outbox(sock)
-    while frame := _next(sock, buffer):
+    message = select.poll()
+    message.register(sock, select.POLLIN)
+    while frame := _next(message, sock, buffer):
         if frame.head == [frames.READ]:
             outbox.read()
             continue
@@ -65,13 +67,13 @@ def run(sock: socket.socket, task: Task, parent: int) -> None:
             kept = sys.maxsize
 
 
-def _next(sock: socket.socket, buffer: bytearray) -> frames.Frame | None:
+def _next(message: select.poll, sock: socket.socket, buffer: bytearray) -> frames.Frame | None:
     """Wait for a message, and only then take it.
 
     A process that is killed while it waits inside a receive may still take the message with it; one
     that waits like this leaves it unread, which tells the pool that the request is not to blame.
     """
-    select.select([sock], [], [])
+    message.poll()
     return frames.receive(sock, buffer)
 
 

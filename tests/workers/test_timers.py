@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from service.web.timers import Interrupt, Timers
+from service.workers.timers import Interrupt, Timers
 
 pytestmark = pytest.mark.anyio
 
