@@ -51,6 +51,7 @@ async def source(url: str | None, key: str | None, workers: int = 1) -> AsyncIte
 
 
 def _options(settings: Settings, workers: int) -> PoolOptions:
+    from service.settings import usable_cpus
     from service.workers.seam import PoolOptions
 
     return PoolOptions(
@@ -59,6 +60,7 @@ def _options(settings: Settings, workers: int) -> PoolOptions:
         time_limit_s=settings.time_limit_s,
         memory_limit_mb=settings.memory_limit_mb,
         threads=settings.torch_threads,
+        awake=usable_cpus() > 1,
         config=settings.job_config(),
         spares=0,
     )

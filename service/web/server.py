@@ -22,7 +22,7 @@ from typing import Any, cast
 import orjson
 import uvicorn
 
-from service.settings import Settings
+from service.settings import Settings, usable_cpus
 from service.web import examples
 from service.web.app import create_app
 from service.web.lifecycle import Lifecycle
@@ -72,6 +72,7 @@ def pool_options(settings: Settings) -> PoolOptions:
         time_limit_s=settings.time_limit_s,
         memory_limit_mb=settings.memory_limit_mb,
         threads=settings.torch_threads,
+        awake=usable_cpus() > 1,
         config=settings.job_config(),
         warm_up=({"job": "trace", "content-type": json, "accept": json}, orjson.dumps(seed)),
     )

@@ -7,6 +7,8 @@
      │       └ worker ── runs the job, one at a time      processes that may die
      ├ frames ── one message between two of them
      ├ body ──── bytes, in memory or in a memfd
+     ├ awake ─── a moment's wait without sleeping
+     ├ timers ── many waits of one duration
      └ confine ─ what a worker may not do
 
 ``seam`` says what the web process may expect of any computer: the pool, or ``inprocess``.

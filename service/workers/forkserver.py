@@ -122,7 +122,10 @@ def main(control_fd: int, parent: int) -> None:
     frames.send(control, frames.encode({"ready": os.getpid()}))
     headers = hello.head["warm_up"]
     task = worker.Task(
-        job, hello.head["memory_limit_mb"], (headers, hello.inline) if headers else None
+        job,
+        hello.head["memory_limit_mb"],
+        hello.head["awake"],
+        (headers, hello.inline) if headers else None,
     )
     ForkServer(control, task).run()
 

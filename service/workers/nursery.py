@@ -112,6 +112,7 @@ class Nursery:
             "job": options.job,
             "config": dict(options.config),
             "memory_limit_mb": options.memory_limit_mb,
+            "awake": options.awake,
             "warm_up": dict(headers),
         }
         with contextlib.suppress(OSError):  # it is dead already, as its socket will tell

@@ -44,6 +44,7 @@ from service.contract.problem import (
     TimeLimit,
 )
 from service.workers import frames
+from service.workers.awake import AWAKE_S, Watch
 from service.workers.body import INLINE, Body
 from service.workers.handle import Child, State, Worker, WorkerDied
 from service.workers.nursery import Nursery
@@ -104,6 +105,7 @@ class Pool:
         self._mean_s = 0.0
         self._buffer = bytearray(frames.BUFFER)
         self._deadlines = Timers(options.time_limit_s)
+        self._watch = Watch(lambda: self._busy)
 
     @property
     def ready(self) -> bool:
@@ -259,6 +261,8 @@ class Pool:
         request.timer = self._deadlines.start(self._loop, partial(self._time_is_up, worker))
         self._busy[worker] = request
         worker.ask(request.message, request.fds)
+        if self.options.awake and self._mean_s < AWAKE_S:
+            self._watch.start(self._loop)
 
     def _taken_back(self, worker: Worker) -> Request | None:
         """Return the request that ``worker`` computes no longer; None where it had none."""

@@ -130,6 +130,8 @@ class PoolOptions:
     config: JobConfig = field(default_factory=dict)
     spares: int = 1
     """Fresh workers kept beyond ``workers``, so that a death is replaced at once."""
+    awake: bool = True
+    """Whether processes look for their next message for a moment before they sleep (`awake`)."""
     max_requests: int = 10_000
     """Requests after which a worker is replaced."""
     warm_up: tuple[Mapping[str, str], bytes] | None = None

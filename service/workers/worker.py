@@ -7,7 +7,6 @@ pool past a deadline, by the kernel, or by what a graph does to PyTorch. It neve
 from __future__ import annotations
 
 import gc
-import select
 import socket
 import sys
 import traceback
@@ -15,6 +14,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from service.workers import confine, frames
+from service.workers.awake import Inbox
 from service.workers.outbox import Outbox
 from service.workers.seam import Job
 
@@ -32,6 +32,7 @@ class Task(NamedTuple):
 
     job: Job
     memory_limit_mb: int
+    awake: bool
     warm_up: tuple[Mapping[str, str], bytes] | None
 
 
@@ -52,9 +53,8 @@ def run(sock: socket.socket, task: Task, parent: int) -> None:
     buffer = bytearray(frames.BUFFER)
     frames.send(sock, frames.encode([frames.READY]))
     outbox = Outbox(sock)
-    message = select.poll()
-    message.register(sock, select.POLLIN)
-    while frame := _next(message, sock, buffer):
+    inbox = Inbox(sock, awake=task.awake)
+    while frame := _next(inbox, sock, buffer):
         if frame.head == [frames.READ]:
             outbox.read()
             continue
@@ -67,13 +67,13 @@ def run(sock: socket.socket, task: Task, parent: int) -> None:
             kept = sys.maxsize
 
 
-def _next(message: select.poll, sock: socket.socket, buffer: bytearray) -> frames.Frame | None:
+def _next(inbox: Inbox, sock: socket.socket, buffer: bytearray) -> frames.Frame | None:
     """Wait for a message, and only then take it.
 
     A process that is killed while it waits inside a receive may still take the message with it; one
     that waits like this leaves it unread, which tells the pool that the request is not to blame.
     """
-    message.poll()
+    inbox.wait()
     return frames.receive(sock, buffer)
 
 
