@@ -6,7 +6,6 @@ a small graph; where 10 MB go each way as a part of that time, and of the reques
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import orjson
 import torch
+import uvloop
 
 from bench.graphs import SEED, leaf_of
 from bench.harness import Figure
@@ -101,7 +101,7 @@ async def times(pool: Pool, port: int, media_type: str, body: bytes, rounds: int
 
 def figures() -> Iterator[Figure]:
     """Measure a small graph, and a large leaf in each encoding."""
-    yield from asyncio.run(_figures())
+    yield from uvloop.run(_figures())  # the event loop that the service runs in
 
 
 async def _figures() -> list[Figure]:

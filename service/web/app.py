@@ -5,12 +5,13 @@ It moves bytes and knows no torch: what is to be computed goes to the computer i
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from service.settings import Settings
 from service.web.catalogue import add_catalogue
@@ -50,6 +51,8 @@ def create_app(
     metrics = Metrics(computer, lifecycle)
     observer = Observer(access_log or AccessLog(settings.log), metrics)
 
+    layers = _middleware(settings, lifecycle, observer)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await computer.start()
@@ -61,7 +64,7 @@ def create_app(
     app = Application(
         title="Gradtrace",
         lifespan=lifespan,
-        middleware=_middleware(settings, lifecycle, observer),
+        middleware=[*layers[:1], Middleware(HeadMiddleware), *layers[1:]],
         redirect_slashes=False,
         openapi_url=None,
         docs_url=None,
@@ -74,6 +77,7 @@ def create_app(
             "exclude": is_probe,
         },
     )
+    app.layers = layers
     app.state.lifecycle = lifecycle
     app.state.observer = observer
     room = Room(settings)
@@ -91,25 +95,24 @@ def create_app(
 class Application(FastAPI):
     """FastAPI, with a shorter way to the routes that compute."""
 
+    layers: Sequence[Middleware] = ()
+    """What is passed on the shorter way, the outermost first."""
+
     def build_middleware_stack(self) -> ASGIApp:
         """Return what a request passes: our middleware alone, or the framework's around it."""
-        short: ASGIApp = _to_route
-        for layer in reversed(self.user_middleware):
-            short = layer.cls(short, *layer.args, **layer.kwargs)
-        computing = {route.path: route for route in self.routes if isinstance(route, RawRoute)}
-        return DirectMiddleware(super().build_middleware_stack(), short, computing)
-
-
-async def _to_route(scope: Scope, receive: Receive, send: Send) -> None:
-    await scope["route"].app(scope, receive, send)
+        direct: dict[str, tuple[Route, ASGIApp]] = {}
+        for route in self.routes:
+            if isinstance(route, RawRoute):
+                way = route.app
+                for layer in reversed(self.layers):
+                    way = layer.cls(way, *layer.args, **layer.kwargs)
+                direct[route.path] = route, way
+        return DirectMiddleware(super().build_middleware_stack(), direct)
 
 
 def _middleware(settings: Settings, lifecycle: Lifecycle, observer: Observer) -> list[Middleware]:
     """Return what every request passes, the outermost first."""
-    layers = [
-        Middleware(ObserveMiddleware, lifecycle=lifecycle, observer=observer),
-        Middleware(HeadMiddleware),
-    ]
+    layers = [Middleware(ObserveMiddleware, lifecycle=lifecycle, observer=observer)]
     if settings.cors_origins:
         layers.append(
             Middleware(

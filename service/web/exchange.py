@@ -33,6 +33,7 @@ class Exchange:
     """One request: its id, and by the end what became of it."""
 
     __slots__ = (
+        "answering",
         "body_bytes",
         "code",
         "headers",
@@ -56,6 +57,8 @@ class Exchange:
         self.code: str | None = None
         self.started = time.perf_counter()
         self.route = NO_ROUTE
+        self.answering = False
+        """Whether the head of an answer has been sent."""
         self.status = CLIENT_GONE
         self.nodes = 0
         self.lines = 0

@@ -91,6 +91,7 @@ class ObserveMiddleware:
 
         async def observed(message: Message) -> None:
             if message["type"] == "http.response.start":
+                exchange.answering = True
                 exchange.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *headers_of_all(exchange)]
                 if CONTENT_POLICY[0] not in dict(message["headers"]):
@@ -239,23 +240,21 @@ class DirectMiddleware:
 
     Args:
         app: the whole way, for all other requests.
-        short: the way to ``scope["route"]``.
-        routes: those that compute, by their path.
+        direct: the routes that compute and the way to each, by their path.
     """
 
-    def __init__(self, app: ASGIApp, short: ASGIApp, routes: Mapping[str, Route]) -> None:
+    def __init__(self, app: ASGIApp, direct: Mapping[str, tuple[Route, ASGIApp]]) -> None:
         self.app = app
-        self.short = short
-        self.routes = routes
+        self.direct = direct
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        route = self.routes.get(path_of(scope)) if scope["type"] == "http" else None
-        if route is None or scope["method"] != "POST" or "fastapi.telemetry" in scope:
+        found = self.direct.get(path_of(scope)) if scope["type"] == "http" else None
+        if found is None or scope["method"] != "POST" or "fastapi.telemetry" in scope:
             await self.app(scope, receive, send)
             return
-        scope["route"] = route
-        await self.short(scope, receive, send)
+        scope["route"], way = found
+        await way(scope, receive, send)
 
 
 def _route_of(scope: Scope) -> BaseRoute | None:

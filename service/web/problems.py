@@ -17,7 +17,7 @@ from fastapi import FastAPI, Path, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.contract import problem as contract
 from service.contract.problem import (
@@ -163,19 +163,12 @@ class ProblemMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
         try:
-            await self.app(scope, receive, watched)
+            await self.app(scope, receive, send)
         except ClientDisconnected:
             exchange_of(scope).status = CLIENT_GONE
         except (Exception, asyncio.CancelledError) as error:
-            if started:
+            if exchange_of(scope).answering:
                 raise
             if isinstance(error, GradtraceError):
                 answer = error

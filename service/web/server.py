@@ -42,6 +42,11 @@ LOOK_S = 0.05
 """How often it is looked whether a request is left."""
 LAST_ANSWERS_S = 2
 """Seconds for the answers that are on their way when the time to drain is over."""
+GARBAGE = 20_000
+"""Containers made and not freed since the last collection, after which the next one is due.
+
+Python's 700 are there with every few requests, which leave hardly any garbage.
+"""
 KEEP_ALIVE_S = 75
 """Seconds that an idle connection is kept: longer than most proxies keep theirs."""
 
@@ -58,6 +63,7 @@ def run(settings: Settings, computer: Computer) -> int:
     keep_freed(4 * CHUNK)
     server = Server(settings, computer)
     gc.collect()
+    gc.set_threshold(GARBAGE)
     gc.freeze()  # the app stays as long as the process: no collection need look at it again
     return server.run_to_the_end()
 
