@@ -101,10 +101,8 @@ def receive(sock: socket.socket, buffer: bytearray) -> Frame | None:
         ValueError: what came is no message.
     """
     size, ancillary, flags, _ = sock.recvmsg_into([buffer], _ANCILLARY, _CLOSE_ON_EXEC)
-    fds = array.array("i")
-    for _level, _kind, data in ancillary:
-        fds.frombytes(data)
     lost = bool(flags & _TRUNCATED)
+    fds = _descriptors(ancillary) if ancillary else []
     if lost:
         while fds:
             os.close(fds.pop())
@@ -114,4 +112,11 @@ def receive(sock: socket.socket, buffer: bytearray) -> Frame | None:
     end = _LENGTHS.size + length
     with memoryview(buffer) as view:
         head = orjson.loads(view[_LENGTHS.size : end])
-        return Frame(head, bytes(view[end:size]), fds.tolist(), lent, lost)
+        return Frame(head, bytes(view[end:size]), fds, lent, lost)
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    fds = array.array("i")
+    for _level, _kind, data in ancillary:
+        fds.frombytes(data)
+    return fds.tolist()
