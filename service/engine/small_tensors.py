@@ -2,14 +2,13 @@
 
 A graph of thousands of nodes mostly has tensors of a few numbers, and reaching into each by way of
 NumPy costs several times what its numbers cost; ``tolist()`` is a single call. Only float32 needs
-more: Python's floats are doubles, which print with more digits than a float32 needs. So all numbers
-of float32 go through one array and come back as NumPy's scalars, which orjson prints with the
-fewest digits of their own dtype.
+more: Python's floats are doubles, and most of those that equal a float32 print with more digits
+than it needs. Unless all are short, they go through one array and come back as NumPy's scalars,
+which orjson prints with the fewest digits of their own dtype.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from math import isfinite
@@ -30,12 +29,9 @@ SMALL: Final = 64
 FLOATS: Final = frozenset({torch.float32, torch.float64})
 PRINTED_AS_LISTS: Final = FLOATS | {torch.int64, torch.int32, torch.uint8, torch.bool}
 
-LONG: Final = re.compile(rb"[0-9.]{8}|[en]")
-"""Found in the text of numbers unless all are finite and printed with six digits or less.
-
-Six digits or less are the fewest of a float32 just as they are of the double that is equal to it,
-since no two decimals of six digits round to the same float32.
-"""
+NUMBERS_TO_0: Final = bytes.maketrans(b"123456789.", b"0000000000")
+LONG: Final = b"0" * 8
+"""Digits and a point that a number of six digits or less does not have."""
 
 NAMES: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
@@ -65,9 +61,19 @@ def json_fragments(tensors: Sequence[Tensor | None]) -> list[Any]:
             singles.append(place)
         elif dtype is torch.float64 and not _all_finite(flat := _leaves(tree)):
             fragments[place] = _like(tree, iter(_named(flat)))
-    if LONG.search(orjson.dumps([fragments[place] for place in singles])):
+    if not _are_short(orjson.dumps([fragments[place] for place in singles])):
         _shorten(fragments, singles)
     return fragments
+
+
+def _are_short(text: bytes) -> bool:
+    """Return whether all numbers in ``text`` are finite and have six digits or less.
+
+    Those are the fewest digits of a float32 just as they are of the double that is equal to it,
+    since no two decimals of six digits round to the same float32. (A number with an exponent may
+    be below the range where that holds.)
+    """
+    return LONG not in text.translate(NUMBERS_TO_0) and b"e" not in text and b"n" not in text
 
 
 def _shorten(fragments: list[Any], singles: Sequence[int]) -> None:
