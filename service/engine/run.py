@@ -3,7 +3,7 @@
     run(plan, leaves) -> Run
     ├── forward     each step in order; results go to slots and to the list of nodes
     ├── retain      only now, so that `autograd.grad` inside the graph fills no node's grad
-    └── backward    one call of torch.autograd.backward over all roots
+    └── backward    one pass of PyTorch's engine from all roots, as torch.autograd.backward makes it
 
 Results are never written into. Where an op returns its very input, or a tensor that an earlier op
 returned, the node is ``out.view_as(out)``: a node has flags and a gradient of its own.
