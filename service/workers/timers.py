@@ -7,22 +7,25 @@ which goes off now and then to see whether any of them is due.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
 
 class Timer:
     """One wait that is under way."""
 
-    __slots__ = ("callback", "due")
+    __slots__ = ("_under_way", "callback", "due")
 
-    def __init__(self, due: float, callback: Callable[[], None]) -> None:
+    def __init__(
+        self, due: float, callback: Callable[[], None], under_way: dict[Timer, None]
+    ) -> None:
         self.due = due
-        self.callback: Callable[[], None] | None = callback
+        self.callback = callback
+        self._under_way = under_way
+        under_way[self] = None
 
     def stop(self) -> None:
         """Never go off."""
-        self.callback = None
+        self._under_way.pop(self, None)
 
 
 class Timers:
@@ -32,16 +35,13 @@ class Timers:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._timers: deque[Timer] = deque()
+        self._timers: dict[Timer, None] = {}
+        """Those that are neither stopped nor gone off, the first one started first."""
         self._armed: asyncio.AbstractEventLoop | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` in ``loop`` when the time is over, unless stopped before."""
-        timers = self._timers
-        while timers and timers[0].callback is None:
-            timers.popleft()
-        timer = Timer(loop.time() + self.seconds, callback)
-        timers.append(timer)
+        timer = Timer(loop.time() + self.seconds, callback, self._timers)
         if self._armed is not loop:
             self._armed = loop
             loop.call_later(self.seconds, self._look)
@@ -51,14 +51,13 @@ class Timers:
         loop = asyncio.get_running_loop()
         self._armed = None
         while self._timers:
-            timer = self._timers[0]
-            if timer.callback is not None and timer.due > loop.time():
+            timer = next(iter(self._timers))
+            if timer.due > loop.time():
                 self._armed = loop
                 loop.call_at(timer.due, self._look)
                 return
-            self._timers.popleft()
-            if timer.callback is not None:
-                timer.callback()
+            timer.stop()
+            timer.callback()
 
 
 class Interrupt:
