@@ -104,11 +104,11 @@ def _pip_settings() -> str:
 
 
 def _pip_paths() -> list[Path]:
-    """Return the local folders that pip takes packages from, and the certificates it trusts."""
+    """Return the local folders and files that pip's options name, and the certificates to trust."""
     words = [word for value in _pip_options().values() for word in value.split()]
     paths = {Path(urlparse(word).path).resolve() for word in words if "/" in word}
-    local = {path.parent if path.name == "simple" else path for path in paths if path.is_dir()}
-    return [*sorted(local), *([CA_BUNDLE] if CA_BUNDLE.exists() else [])]
+    local = {path.parent if path.name == "simple" else path for path in paths if path.exists()}
+    return sorted(local | ({CA_BUNDLE} if CA_BUNDLE.exists() else set()))
 
 
 @contextmanager
