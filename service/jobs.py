@@ -56,7 +56,7 @@ def create(config: Mapping[str, int | str]) -> Handle:
     """
     catalogue()  # made before the first fork, so that no worker makes it again
     if config.get("alone"):
-        # Or torch does it at the first gradient of a root: half a second and 35 MB in each worker.
+        # Or torch does it at the first grad_outputs: half a second and 35 MB in each worker.
         importlib.import_module("torch.fx.experimental.symbolic_shapes")
     threads = config.get("torch_threads")
     threads = None if threads is None else int(threads)

@@ -115,14 +115,18 @@ def test_a_picture_of_a_magnitude_beyond_float64_is_drawn(accept: str) -> None:
     assert "value 7 elements" in drawn.body.decode()
 
 
-def test_a_worker_imports_nothing_at_the_first_gradient_of_a_root() -> None:
+def test_a_worker_imports_nothing_at_the_first_gradient_that_it_is_given() -> None:
     """It would take half a second of the request, and be done again in each worker."""
     script = """
 import json, sys
 from service.jobs import create
 handle = create({"alone": 1})
 leaves = [{"id": "x", "value": [1, 2], "requires_grad": True}]
-ops = [{"id": "y", "op": "neg", "inputs": ["x"]}]
+outputs = {"grad_outputs": {"ref": "x"}}
+ops = [
+    {"id": "y", "op": "neg", "inputs": ["x"]},
+    {"id": "g", "op": "autograd.grad", "inputs": ["y", "x"], "attrs": outputs},
+]
 before = set(sys.modules)
 for root in ({"node": "y", "gradient": [1, 1]}, {"node": "y", "gradient": [1, 2]}):
     request = {"leaves": leaves, "ops": ops, "backward": [root], "include": ["health", "edges"]}
