@@ -97,7 +97,7 @@ class Wanted(NamedTuple):
     def put(self, traces: list[Trace], columns: Mapping[str, list[Tensor | None]]) -> None:
         """Put tensors into the traces, a column of them for each field, as they were asked for."""
         if self.encoding == JSON:
-            texts = iter(json_fragments([*chain(*columns.values())]))
+            texts = iter(json_fragments(list(chain(*columns.values()))))
             for field in columns:
                 fill(traces, field, islice(texts, len(traces)))
         elif self.encoding == BASE64:
@@ -189,8 +189,7 @@ def check_size(nodes: Iterable[Node], wanted: Wanted, limits: Limits, extra: int
     count = extra
     if value or gradient:
         for node in nodes:
-            times = value + (gradient and node.grad is not None)
-            count += (node.tensor.numel() or wanted.count(node.tensor)) * times
+            count += wanted.count(node.tensor) * (value + (gradient and node.grad is not None))
     limits.check("max_result_elements", count, "the answer has too many elements")
     return count
 

@@ -50,7 +50,6 @@ def create_app(
     lifecycle = Lifecycle()
     metrics = Metrics(computer, lifecycle)
     observer = Observer(access_log or AccessLog(settings.log), metrics)
-
     layers = _middleware(settings, lifecycle, observer)
 
     @asynccontextmanager
@@ -61,10 +60,11 @@ def create_app(
         finally:
             await computer.stop()
 
+    first, *others = layers
     app = Application(
         title="Gradtrace",
         lifespan=lifespan,
-        middleware=[*layers[:1], Middleware(HeadMiddleware), *layers[1:]],
+        middleware=[first, Middleware(HeadMiddleware), *others],
         redirect_slashes=False,
         openapi_url=None,
         docs_url=None,
@@ -96,7 +96,7 @@ class Application(FastAPI):
     """FastAPI, with a shorter way to the routes that compute."""
 
     layers: Sequence[Middleware] = ()
-    """What is passed on the shorter way, the outermost first."""
+    """What is passed on the shorter way, the outermost first: no HEAD, these routes take POST."""
 
     def build_middleware_stack(self) -> ASGIApp:
         """Return what a request passes: our middleware alone, or the framework's around it."""
