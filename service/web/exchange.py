@@ -25,6 +25,9 @@ NO_METHOD = "unknown"
 CLIENT_GONE = 499
 GONE = "gradtrace.gone"
 """Set among a scope's extensions when the connection was lost before the answer was written."""
+LINES = "gradtrace.lines"
+"""Names the extension by which the server takes lines of a head as they are (bytes, each with its
+end): uvicorn looks at each header for 2 us."""
 PHASE = re.compile(r"([a-z]+);dur=(\d+(?:\.\d+)?)")
 SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 

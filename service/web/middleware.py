@@ -1,6 +1,5 @@
 """What happens to every request on its way in and out, one class for each thing.
 
-    DirectMiddleware    the shortest way to the routes that compute
     ObserveMiddleware   headers that every answer has; log, metrics
     HeadMiddleware      HEAD is GET without the body
     CrossMiddleware     CORS: Starlette's, only where origins are set
@@ -15,19 +14,19 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
 
 from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.contract.problem import InvalidRequest, Unauthorized
 from service.web.body import linger
-from service.web.exchange import CLIENT_GONE, GONE, KEY, Exchange, exchange_of, path_of
+from service.web.exchange import CLIENT_GONE, GONE, KEY, LINES, Exchange, exchange_of, path_of
 from service.web.lifecycle import Lifecycle
 from service.web.logs import AccessLog
 from service.web.metrics import Metrics
@@ -38,16 +37,18 @@ LINGER_S = 2.0
 SMALL = 64 * 1024
 """Bytes of an unread body that are read to the end rather than closing the connection."""
 
+CONTENT_POLICY = (
+    b"content-security-policy",
+    b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+)
 SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
     (b"cross-origin-opener-policy", b"same-origin"),
 ]
-CONTENT_POLICY = (
-    b"content-security-policy",
-    b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-)
+SECURITY_LINES = b"".join(b"%b: %b\r\n" % each for each in [*SECURITY_HEADERS, CONTENT_POLICY])
+"""What nearly every answer has, as it stands in the head."""
 
 
 class Observer:
@@ -64,10 +65,9 @@ class Observer:
         self.metrics.observe(exchange, seconds)
 
 
-def headers_of_all(exchange: Exchange) -> list[tuple[bytes, bytes]]:
-    """Return the headers that every answer has, but for the content policy."""
+def headers_of(exchange: Exchange) -> list[tuple[bytes, bytes]]:
+    """Return the headers that every answer has, beside those that are always the same."""
     return [
-        *SECURITY_HEADERS,
         (b"x-request-id", exchange.id.encode()),
         (b"server-timing", exchange.server_timing().encode("latin-1")),
     ]
@@ -88,16 +88,23 @@ class ObserveMiddleware:
             return
         exchange = scope[KEY] = Exchange(scope["method"], scope["headers"])
         lifecycle = self.lifecycle
+        add_lines = scope.get("extensions", {}).get(LINES)
 
         async def observed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 exchange.answering = True
                 exchange.status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *headers_of_all(exchange)]
-                if CONTENT_POLICY[0] not in dict(message["headers"]):
-                    message["headers"].append(CONTENT_POLICY)
+                headers = [*message.get("headers", ()), *headers_of(exchange)]
+                own_policy = CONTENT_POLICY[0] in dict(headers)
+                if add_lines and not own_policy:
+                    add_lines(SECURITY_LINES)
+                else:
+                    headers += (
+                        SECURITY_HEADERS if own_policy else [*SECURITY_HEADERS, CONTENT_POLICY]
+                    )
                 if lifecycle.draining:
-                    message["headers"].append((b"connection", b"close"))
+                    headers.append((b"connection", b"close"))
+                message["headers"] = headers
             else:
                 exchange.sent_bytes += len(message.get("body", b""))
             await send(message)
@@ -229,32 +236,6 @@ class KeyMiddleware:
         given = key.strip().encode("latin-1")
         matches = [hmac.compare_digest(given, known) for known in self.keys]
         return scheme.lower() == "bearer" and any(matches)
-
-
-class DirectMiddleware:
-    """Hands requests to the routes that compute on the shortest way.
-
-    What the framework has in between (its own error pages and limits, an exit stack, matching) does
-    nothing for these routes, and costs a tenth of what the web process does for a small request.
-    With OpenTelemetry it is kept: it names the span.
-
-    Args:
-        app: the whole way, for all other requests.
-        direct: the routes that compute and the way to each, by their path.
-    """
-
-    def __init__(self, app: ASGIApp, direct: Mapping[str, tuple[Route, ASGIApp]]) -> None:
-        self.app = app
-        self.direct = direct
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        found = self.direct.get(path_of(scope)) if scope["type"] == "http" else None
-        if found is None or scope["method"] != "POST" or "fastapi.telemetry" in scope:
-            await self.app(scope, receive, send)
-            return
-        scope["route"], way = found
-        await way(scope, receive, send)
 
 
 def _route_of(scope: Scope) -> BaseRoute | None:

@@ -26,8 +26,8 @@ from service.contract.problem import (
     quote,
 )
 from service.web.compute import CLOSE
-from service.web.exchange import GONE, NO_METHOD, Exchange
-from service.web.middleware import CONTENT_POLICY, LINGER_S, Observer, headers_of_all
+from service.web.exchange import GONE, LINES, NO_METHOD, Exchange
+from service.web.middleware import LINGER_S, SECURITY_LINES, Observer, headers_of
 from service.web.problems import problem_body
 
 MAX_HEAD = 64 * 1024
@@ -71,7 +71,7 @@ class HeadWithBody:
             length goes without them, and ends with the connection.
     """
 
-    __slots__ = ("_held", "_knows_chunks", "_started", "_transport", "_unchunk")
+    __slots__ = ("_held", "_knows_chunks", "_lines", "_started", "_transport", "_unchunk")
 
     def __init__(self, transport: asyncio.Transport, *, knows_chunks: bool = True) -> None:
         self._transport = transport
@@ -79,6 +79,11 @@ class HeadWithBody:
         self._started = False
         self._unchunk = False
         self._held = b""
+        self._lines = b""
+
+    def add_lines(self, lines: bytes) -> None:
+        """Add ``lines``, each with its end, to the head that will be written."""
+        self._lines += lines
 
     def write(self, data: bytes) -> None:
         """Write ``data``: a head, a piece of a body, or that the body may come."""
@@ -91,6 +96,7 @@ class HeadWithBody:
             self._transport.write(data)
         else:
             self._started = True
+            data = data[:-2] + self._lines + data[-2:]
             if CHUNKED not in data:
                 self._held = data
             elif self._knows_chunks:
@@ -206,6 +212,8 @@ class BoundedHttp(HttpToolsProtocol):
                     self.cycle.waiting_for_100_continue = False
                 held: Any = HeadWithBody(self.transport, knows_chunks=knows)
                 self.cycle.transport = held
+                scope: Any = self.scope
+                scope["extensions"][LINES] = held.add_lines
         self._in_head = False
 
     def on_body(self, body: bytes) -> None:
@@ -372,15 +380,14 @@ class BoundedHttp(HttpToolsProtocol):
             (b"content-type", PROBLEM_MEDIA_TYPE.encode()),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
-            *headers_of_all(exchange),
-            CONTENT_POLICY,
+            *headers_of(exchange),
         ]
         if error.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % error.retry_after_s))
         exchange.status, exchange.code, exchange.sent_bytes = status, error.code, len(body)
         self._observer.over(exchange)
         head = b"".join(b"%b: %b\r\n" % header for header in headers)
-        return b"%b%b\r\n%b" % (STATUS_LINE[status], head, body)
+        return b"%b%b%b\r\n%b" % (STATUS_LINE[status], head, SECURITY_LINES, body)
 
 
 def _without_chunks(data: bytes) -> bytes:

@@ -238,6 +238,7 @@ def test_a_refusal_is_an_answer_like_any_other_and_is_noted(
         assert b"\r\n" + part in head
     assert (line["method"], line["route"]) == ("unknown", "unknown")
     assert (line["status"], line["code"]) == (400, "invalid_request")
+    notes.metrics.count_noted()
     assert notes.metrics.requests == {("other", "unknown", 400): 1}
     assert notes.metrics.problems["invalid_request"] == 1
     assert notes.metrics.totals["answer_bytes"] == len(body)
