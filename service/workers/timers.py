@@ -49,15 +49,18 @@ class Timers:
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
-        self._armed = None
-        while self._timers:
-            timer = next(iter(self._timers))
-            if timer.due > loop.time():
-                self._armed = loop
-                loop.call_at(timer.due, self._look)
-                return
-            timer.stop()
-            timer.callback()
+        try:
+            while (timer := self._first()) and timer.due <= loop.time():
+                timer.stop()
+                timer.callback()  # may start one: it is armed below, with those that are left
+        finally:
+            first = self._first()
+            self._armed = loop if first else None
+            if first:
+                loop.call_at(first.due, self._look)
+
+    def _first(self) -> Timer | None:
+        return next(iter(self._timers), None)
 
 
 class Interrupt:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from unittest.mock import Mock
 
 import pytest
 
@@ -31,6 +32,47 @@ async def test_timers_work_again_after_all_have_gone_off() -> None:
         done = asyncio.Event()
         timers.start(loop, done.set)
         await asyncio.wait_for(done.wait(), 20)
+
+
+async def test_one_look_is_due_at_a_time_also_where_what_goes_off_starts_another() -> None:
+    """As where a request's deadline gives its worker's place to the next one that waits."""
+    loop = asyncio.get_running_loop()
+    timers = Timers(0.01)
+    gone_off = 0
+    enough = asyncio.Event()
+
+    def again() -> None:
+        nonlocal gone_off
+        gone_off += 1
+        if gone_off < 20:
+            timers.start(loop, again)
+        else:
+            enough.set()
+
+    armed = Mock(wraps=loop.call_at)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "call_at", armed)
+        timers.start(loop, again)
+        await asyncio.sleep(0.005)
+        timers.start(loop, again)
+        await asyncio.wait_for(enough.wait(), 20)
+    assert armed.call_count <= gone_off + 2
+
+
+async def test_a_callback_that_fails_keeps_no_other_from_going_off() -> None:
+    loop = asyncio.get_running_loop()
+    told: list[object] = []
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    timers = Timers(0.001)
+    done = asyncio.Event()
+    timers.start(loop, fail)
+    timers.start(loop, done.set)
+    await asyncio.wait_for(done.wait(), 20)
+    assert [type(error) for error in told] == [ZeroDivisionError]
 
 
 async def test_stopped_timers_take_no_room() -> None:
