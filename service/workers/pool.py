@@ -105,7 +105,7 @@ class Pool:
         self._mean_s = 0.0
         self._buffer = bytearray(frames.BUFFER)
         self._deadlines = Timers(options.time_limit_s)
-        self._watch = Watch(lambda: self._busy)
+        self._watch = Watch(self._expects)
 
     @property
     def ready(self) -> bool:
@@ -148,7 +148,11 @@ class Pool:
             TimeLimit, GraphCrashed, MemoryLimit, Internal: tried.
         """
         if isinstance(body, bytes) and len(body) > INLINE:
-            body = await asyncio.to_thread(Body.spilled, body)
+            spilled = await asyncio.to_thread(Body.spilled, body)
+            try:
+                return await self.compute(headers, spilled)
+            finally:
+                spilled.close()  # an exception would keep it until the next garbage collection
         self._admit()
         self._open += 1
         try:
@@ -263,6 +267,11 @@ class Pool:
         worker.ask(request.message, request.fds)
         if self.options.awake and self._mean_s < AWAKE_S:
             self._watch.start(self._loop)
+
+    def _expects(self) -> bool:
+        """Tell whether an answer may be about to come: a worker has just got its request."""
+        just = self._loop.time() - 2 * AWAKE_S  # the loop's clock counts milliseconds
+        return any(request.since > just for request in self._busy.values())
 
     def _taken_back(self, worker: Worker) -> Request | None:
         """Return the request that ``worker`` computes no longer; None where it had none."""

@@ -51,6 +51,22 @@ async def test_as_many_requests_as_workers_are_computed_at_once(start_pool: Star
     assert pool.waiting == pool.workers.busy == 0
 
 
+async def test_a_long_request_keeps_nobody_awake_for_a_quick_one_beside_it(
+    start_pool: StartPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = await start_pool(workers=2)
+    long = ask_later(pool, "sleep", b"1")
+    await until(lambda: pool.workers.busy == 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("service.workers.pool.AWAKE_S", 3600.0)
+        assert pool._expects()
+    await until(lambda: not pool._expects())
+    await ask(pool, "echo")
+    assert pool.workers.busy == 1
+    assert not pool._expects()
+    await long
+
+
 async def test_who_waits_is_served_in_order_of_arrival(start_pool: StartPool) -> None:
     pool = await start_pool(workers=1)
     finished: list[int] = []
