@@ -328,13 +328,14 @@ def _record_warnings() -> warnings.catch_warnings[list[warnings.WarningMessage]]
 def _device(name: str) -> torch.device:
     if name == "cpu":
         return CPU
-    device = torch.device(name)
+    # Not PyTorch's own reading: it keeps a byte, takes cuda:256 for cuda:0 and fails on cuda:00.
+    index = int(name.partition(":")[2] or 0)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if (device.index or 0) >= count:
+    if index >= count or name not in ("cuda", f"cuda:{index}"):
         there = ", ".join(["cpu", *(f"cuda:{index}" for index in range(count))])
         raise InvalidRequest(f"{name} is not there; there is: {there}", pointer="/device")
     torch.cuda.init()  # type: ignore[no-untyped-call]
-    return device
+    return torch.device(name)
 
 
 def _tracking() -> AbstractContextManager[object]:
