@@ -106,8 +106,8 @@ def leaf_tensor(
     def refuse(index: int, why: str) -> NoReturn:
         raise BadValue(why, pointer=field + _place(index, axes))
 
-    tensor = _tensor(flat, dtype, refuse)
-    return tensor if len(sizes) == 1 else tensor.view(tuple(sizes))
+    # No view: what autograd makes of one may take after its base, which requires no grad.
+    return _tensor(flat, dtype, refuse).view(tuple(sizes)).detach()
 
 
 def _from_array(array: NumberArray, dtype: str, field: str) -> tuple[Sequence[int], Numbers]:

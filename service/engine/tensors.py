@@ -97,7 +97,8 @@ def _given(
         )
     check_elements(tensor.numel(), limits.max_elements)
     try:
-        return tensor if shape is None else tensor.view(shape)
+        # Never a view, as in leaf_tensor.
+        return (tensor if shape is None else tensor.view(shape)).detach()
     except RuntimeError:
         raise BadValue(
             f"the shape {quote(shape)} does not suit a tensor of shape {quote([*tensor.shape])}",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from service.contract.problem import ProblemCode
+from service.engine.tensors import base64_text
 from tests.engine.asking import leaf, nodes_of, op, problem
 
 X = [0.5, -1.25, 2.0]
@@ -22,6 +23,10 @@ def tensor(values: Any = X, *, requires_grad: bool = True) -> Tensor:
 def request(*ops: dict[str, Any], **more: Any) -> dict[str, Any]:
     leaves = [leaf("x", X), leaf("v", V, requires_grad=False)]
     return {"dtype": "float64", "leaves": leaves, "ops": list(ops), **more}
+
+
+def numbers(tensor: Tensor) -> Any:
+    return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).tolist()
 
 
 CUBE = (op("y", "pow", "x", exponent=3), op("e", "exp", "y"), op("s", "sum", "e"))
@@ -169,3 +174,31 @@ def test_whether_gradients_are_tracked_is_up_to_create_graph(create_graph: bool)
     node = nodes_of(graph)["g:0"]
     assert node["requires_grad"] == create_graph
     assert node["is_leaf"] != create_graph
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("rows", [2, 16, 17, 600])
+@pytest.mark.parametrize("encoding", ["value", "value_base64"])
+def test_a_gradient_that_is_the_one_given_requires_grad_as_it_does(
+    encoding: str, rows: int, dtype: str
+) -> None:
+    """`t` passes a view of what it is given on, and a view takes after its base."""
+    given = torch.ones(2, rows, dtype=getattr(torch, dtype))
+    sent = (
+        {"value": numbers(given)}
+        if encoding == "value"
+        else {"value_base64": base64_text(given), "shape": [2, rows]}
+    )
+    graph = {
+        "dtype": dtype,
+        "leaves": [leaf("a", numbers(given.t())), {"id": "b", "requires_grad": True, **sent}],
+        "ops": [
+            op("o", "t", "a"),
+            op("g", "autograd.grad", "o", "a", grad_outputs={"ref": "b"}, create_graph=False),
+        ],
+        "backward": [],
+    }
+    a, b = given.t().clone().requires_grad_(), given.clone().requires_grad_()
+    (g,) = torch.autograd.grad(a.t(), a, b, create_graph=False)
+    assert g.requires_grad
+    assert nodes_of(graph)["g:0"]["requires_grad"]

@@ -297,6 +297,26 @@ def test_no_tensor_shares_memory_with_what_it_was_made_of() -> None:
     assert not array.numbers.any()
 
 
+def test_no_leaf_is_a_view() -> None:
+    """What autograd makes of a view may take its flags from the base, which requires no grad."""
+    pairs = torch.zeros(30, 2, dtype=torch.float64)
+    limits = Limits()
+    made = [
+        leaf_tensor([[0.0] * 20] * 2, None, "float32", MANY),
+        leaf_tensor([[0] * 20] * 2, None, "int64", MANY),
+        leaf_tensor([[True] * 20] * 2, None, "bool", MANY),
+        leaf_tensor([0.0] * 40, None, "float32", MANY),
+        leaf_tensor([0.0] * 4, [2, 2], "float32", MANY),
+        leaf_tensor([0.0, 1.0], None, "complex64", MANY),
+        leaf_tensor([[0.0, 1.0]], None, "complex128", MANY),
+        leaf_tensor(as_array([[0.5] * 20] * 2), None, "float32", MANY),
+        tensor_from_bytes(memoryview(bytes(8)), [2, 1], "float32", MANY),
+        leaf_tensor_of({"dtype": "complex128"}, "float32", pairs, limits),
+        leaf_tensor_of({"shape": [2, 30]}, "float32", pairs, limits),
+    ]
+    assert not [tensor for tensor in made if tensor._is_view()]
+
+
 def test_a_leaf_is_read_in_the_words_of_the_contract() -> None:
     limits = Limits()
     leaf = {"id": "a", "value": [1, 2], "dtype": None, "shape": None, "requires_grad": True}
@@ -313,7 +333,7 @@ def test_a_leaf_is_read_in_the_words_of_the_contract() -> None:
 def test_a_tensor_that_comes_beside_the_leaf_keeps_its_own_dtype() -> None:
     pairs = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
     limits = Limits()
-    assert leaf_tensor_of({"id": "a"}, "float32", pairs, limits) is pairs
+    assert leaf_tensor_of({"id": "a"}, "float32", pairs, limits).data_ptr() == pairs.data_ptr()
     assert leaf_tensor_of({"dtype": "complex128"}, "float32", pairs, limits).tolist() == [1 + 2j]
     assert leaf_tensor_of({}, "complex128", pairs, limits).dtype == torch.complex128
     assert leaf_tensor_of({"shape": [2]}, "float32", pairs, limits).shape == (2,)
