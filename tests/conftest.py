@@ -14,6 +14,8 @@ hypothesis.settings.load_profile("no clock")
 REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
 long = pytest.mark.skipif(not REQUIRE_ALL, reason="takes long: REQUIRE_ALL=1 runs it")
 """Marks a test that only the complete run has the time for."""
+uncounted = pytest.mark.no_cover
+"""Marks a test that takes twice as long while lines are counted, so they are not."""
 
 
 def missing(what: str) -> None:

@@ -13,7 +13,7 @@ from tests.conformance.converter import full_name
 from tests.conformance.engine import engine
 from tests.conformance.exceptions import NOT_EXPRESSIBLE, PARTLY, ROUNDED, UNSTEADY
 from tests.conformance.figures import DTYPES, Figures, all_figures, differentiable_ops
-from tests.conftest import REQUIRE_ALL
+from tests.conftest import REQUIRE_ALL, uncounted
 
 LEAST = {torch.float64: (524, 520), torch.float32: (524, 520), torch.complex128: (321, 317)}
 """Ops that must pass, and ops that must do so bit for bit."""
@@ -35,6 +35,7 @@ def figures(dtype: torch.dtype) -> list[Figures]:
         return pool.submit(run).result()
 
 
+@uncounted
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_list_of_exceptions_is_the_truth(dtype: torch.dtype) -> None:
     ops = figures(dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from tests.conftest import REQUIRE_ALL
+from tests.conftest import REQUIRE_ALL, uncounted
 from tests.fuzz.hunt import How, hunt
 from tests.fuzz.known import KNOWN
 
@@ -14,6 +14,7 @@ for `python -m tests.fuzz`."""
 CASES = 12_000 if REQUIRE_ALL else 400
 
 
+@uncounted
 def test_whatever_is_asked_is_answered_or_ends_in_a_known_way() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the samples' own
