@@ -313,6 +313,20 @@ def test_a_head_goes_out_together_with_the_first_piece_of_its_body() -> None:
     assert written.pieces == [CONTINUE, b"HTTP/1.1 200 OK\r\n\r\nhel", b"lo"]
 
 
+@pytest.mark.parametrize("knows_chunks", [True, False])
+@pytest.mark.parametrize("length", [b"content-length: 5", b"transfer-encoding: chunked"])
+def test_lines_that_are_added_stand_once_in_the_head(length: bytes, knows_chunks: bool) -> None:
+    written = Written()
+    answer = HeadWithBody(written, knows_chunks=knows_chunks)
+    answer.add_lines(b"a: 1\r\nb: 2\r\n")
+    answer.write(CONTINUE)
+    answer.write(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n\r\n")
+    answer.write(b"5\r\nhello\r\n" if b"chunked" in length else b"hello")
+    head, _, body = b"".join(written.pieces).removeprefix(CONTINUE).partition(b"\r\n\r\n")
+    assert head.split(b"\r\n")[-2:] == [b"a: 1", b"b: 2"]
+    assert b"hello" in body
+
+
 def test_the_head_of_a_body_of_unknown_length_does_not_wait(address: tuple[str, int]) -> None:
     with connected(address) as connection:
         connection.sendall(b"POST /stream HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")

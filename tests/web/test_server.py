@@ -41,6 +41,35 @@ def post(path: str, body: bytes, kind: str = "application/json", close: bool = T
     return head.encode() + b"\r\n" + body
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        post("/v1/trace", b"{}"),
+        post("/v1/trace", b"{"),
+        post("/v1/traces", b"{}\n", "application/x-ndjson"),
+        post("/v1/traces", b"{}\n", "application/x-ndjson").replace(b"HTTP/1.1", b"HTTP/1.0"),
+        b"GET /docs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"HEAD /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"not HTTP\r\n\r\n",
+    ],
+)
+def test_every_answer_has_each_header_of_all_once(server: Served, asked: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(asked)
+        head, _, _ = read_all(connection).partition(b"\r\n\r\n")
+    names = [line.partition(b":")[0] for line in head.split(b"\r\n")[1:]]
+    for name in (
+        b"x-content-type-options",
+        b"referrer-policy",
+        b"x-frame-options",
+        b"cross-origin-opener-policy",
+        b"content-security-policy",
+        b"x-request-id",
+        b"server-timing",
+    ):
+        assert names.count(name) == 1, name
+
+
 def test_a_slow_start_of_the_workers_is_seen_by_readyz_alone() -> None:
     with served("tests.web.jobs:slow_start", wait=False) as server:
         assert server.get("/livez").status_code == 200
