@@ -113,7 +113,15 @@ def nonfinite_grad(
     if first.id in given and first.id not in bad_roots:
         kinds = given[first.id]
         blamed = max([op for op in kinds if kind in kinds[op]] or kinds)
-    if blamed >= 0:
+    behind = [last_double[place] for place in linked.ops[blamed].outputs] if blamed >= 0 else ()
+    if max(behind, default=-1) >= 0:
+        op = linked.ops[blamed]
+        culprit = None
+        how = (
+            f"the backward of {nodes[op.outputs[0]].op} ({op.id}) made it of finite gradients, or "
+            "that of an autograd.grad behind it did"
+        )
+    elif blamed >= 0:
         culprit = nodes[linked.with_grad(linked.ops[blamed].outputs)[-1]]
         how = f"the backward of {culprit.op} ({culprit.id}) made it of finite gradients"
     else:

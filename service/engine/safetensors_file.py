@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from service.contract.problem import BadValue, InvalidJson, InvalidRequest, pointer, quote
-from service.contract.request import Include
+from service.contract.request import MAX_AXES, Include
 from service.engine.dtypes import DTYPE_NAMES, DTYPES
 from service.engine.json_text import parse_json
 from service.engine.read_tensor import check_elements, tensor_from_bytes
@@ -195,6 +195,8 @@ def _entry(name: str, said: Any) -> Entry:
     theirs, shape, offsets = said["dtype"], said["shape"], said["data_offsets"]
     if not _sizes(shape) or not _sizes(offsets) or len(offsets) != 2:
         raise InvalidRequest(f"shape or data_offsets of the tensor {quote(name)} are no sizes")
+    if len(shape) > MAX_AXES + 1:  # one more for the pairs of a complex128
+        raise InvalidRequest(f"the tensor {quote(name)} has more than {MAX_AXES} axes")
     dtype = CONTRACT_NAMES.get(theirs) if isinstance(theirs, str) else None
     if dtype is None:
         raise BadValue(
@@ -211,7 +213,7 @@ def _entry(name: str, said: Any) -> Entry:
 
 
 def _sizes(said: Any) -> bool:
-    return isinstance(said, list) and all(type(size) is int and size >= 0 for size in said)
+    return isinstance(said, list) and all(type(size) is int and 0 <= size < 2**63 for size in said)
 
 
 def _tensor(raw: memoryview, entry: Entry, max_elements: int) -> Tensor:

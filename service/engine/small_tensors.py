@@ -21,7 +21,7 @@ from torch import Tensor
 from torch._utils import _flatten_dense_tensors as laid_end_to_end
 from torch._utils import _unflatten_dense_tensors as taken_apart
 
-from service.engine.write_tensor import MAX_AXES, json_fragment
+from service.engine.write_tensor import MAX_AXES, in_memory, json_fragment
 
 SMALL: Final = 64
 """Elements up to which lists are quicker than an array; orjson prints 254 lists in each other."""
@@ -52,11 +52,7 @@ def json_fragments(tensors: Sequence[Tensor | None]) -> list[Any]:
         if not few or dtype not in PRINTED_AS_LISTS:
             fragments[place] = json_fragment(tensor)
             continue
-        try:
-            tree = fragments[place] = tensor.tolist()
-        except RuntimeError:  # zeros without storage, as some backward kernels return
-            fragments[place] = json_fragment(tensor)
-            continue
+        tree = fragments[place] = in_memory(tensor).tolist()
         if dtype is torch.float32:
             singles.append(place)
         elif dtype is torch.float64 and not _all_finite(flat := _leaves(tree)):

@@ -17,6 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from service.engine.write_tensor import in_memory
+
 SMALL = 32
 """Up to so many elements Python is quicker than NumPy."""
 
@@ -48,12 +50,11 @@ def tensor_stats(tensor: Tensor) -> dict[str, float | None]:
     """Return the contract's statistics of ``tensor``, as JSON numbers.
 
     ``min``, ``max``, ``mean``, ``std`` (of the population) and ``norm`` are over the finite
-    elements: None where there are none, or where the result is beyond float64. ``min`` and ``max``
-    of integers are exact. ``numel``, ``nan_count``, ``inf_count``, ``zero_count`` are over all.
+    elements: None where there are none, or where the result is beyond float64; all but ``min`` also
+    where the magnitude of a complex element is. ``min`` and ``max`` of integers are exact.
+    ``numel``, ``nan_count``, ``inf_count``, ``zero_count`` are over all.
     """
-    flat = tensor.detach().reshape(-1)
-    if flat._is_zerotensor():
-        flat = torch.zeros(flat.shape, dtype=flat.dtype)
+    flat = in_memory(tensor.detach().reshape(-1))
     moments, counts = _of_few(flat) if flat.numel() <= SMALL else _of_many(flat)
     told: dict[str, float | None] = {
         name: value if value is not None and math.isfinite(value) else None
@@ -64,7 +65,7 @@ def tensor_stats(tensor: Tensor) -> dict[str, float | None]:
 
 def _scale(largest: float) -> float:
     """Return a power of two of about the size of ``largest``, whose inverse is a float64 too."""
-    if not largest or math.isinf(largest):
+    if not largest:
         return 1.0
     return math.ldexp(1.0, max(math.frexp(largest)[1] - 2, -1022))
 
@@ -80,6 +81,8 @@ def _of_few(flat: Tensor) -> tuple[Moments, Counts]:
         return Moments(), counts
     numbers = [math.hypot(z.real, z.imag) for z in finite] if flat.is_complex() else finite
     low, high = +min(numbers), +max(numbers)  # a bool becomes an int
+    if math.isinf(high):
+        return Moments(low), counts
     scale = _scale(max(-low, high))
     scaled = [number / scale for number in numbers]
     mean = math.fsum(scaled) / len(scaled)
@@ -105,6 +108,8 @@ def _of_many(flat: Tensor) -> tuple[Moments, Counts]:
     counts = Counts(nans, infs, zeros)
     if not count:
         return Moments(), counts
+    if math.isinf(high):
+        return Moments(low), counts
     scale = _scale(max(-low, high))
     parts = [part / scale for part in sums]
     if not all(map(math.isfinite, parts)):

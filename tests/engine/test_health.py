@@ -218,6 +218,18 @@ def test_what_comes_through_a_gradient_is_blamed_on_it() -> None:
     assert (found["producers"], found["propagators"]) == (["z"], ["x"])
 
 
+def test_where_an_op_and_a_gradient_behind_it_may_both_be_to_blame_neither_is() -> None:
+    """y = x^1.5 has the gradient 0 at 0 and an infinite second derivative; both come by y."""
+    request = {
+        "leaves": [leaf("x", 0.0)],
+        "ops": [op("y", "pow", "x", exponent=1.5), op("g", "autograd.grad", "y", "x")],
+        "backward": [{"node": "y"}, {"node": "g:0"}],
+    }
+    found = health(request)["nonfinite_grad"]
+    assert (found["node"], found["op"], found["made_by"]) == ("x", None, None)
+    assert "pow (y) made it of finite gradients, or that of an autograd.grad" in found["note"]
+
+
 @pytest.mark.parametrize(
     ("dtype", "factor"), [("float32", 1e10), ("float16", 300), ("float32", 1e38)]
 )

@@ -140,3 +140,25 @@ def test_what_was_not_asked_for_is_not_written(
     [told, _] = nodes_of(request | {"include": ["stats", "notes"]}).values()
     assert told["stats"]["value"]["mean"] == 49.5
     assert "value" not in told
+
+
+def test_a_slice_of_zeros_without_memory_is_answered_in_every_encoding() -> None:
+    """`sgn` gives such zeros back, and `cat` passes a slice of them on: to read it is a SIGSEGV."""
+    request = {
+        "leaves": [leaf("x", [1.0, 2.0]), leaf("y", [3.0])],
+        "ops": [
+            op("c", "cat", "x", "y"),
+            op("s", "sgn", "c"),
+            op("o", "sum", "s"),
+            op("g", "autograd.grad", "o", "x", "y"),
+        ],
+        "backward": [{"node": "o"}],
+        "include": ["value", "grad", "stats", "edges", "health"],
+    }
+    nodes = nodes_of(request)
+    assert [nodes[name]["grad"] for name in "xy"] == [[0.0, 0.0], [0.0]]
+    assert [nodes[name]["value"] for name in ("g:0", "g:1")] == [[0.0, 0.0], [0.0]]
+    coded = nodes_of(request | {"encoding": "base64"})
+    assert base64.b64decode(coded["y"]["grad_base64"]) == bytes(4)
+    _, tensors = answer_of(ENGINE.trace(JSON, SAFETENSORS, orjson.dumps(request)).body)
+    assert tensors["grad/y"].tolist() == [0.0]

@@ -133,6 +133,11 @@ NO_FILES: dict[str, bytes] = {
     "offsets that run back": file_of({"a": entry(offsets=[4, 0])}, b"0" * 4),
     "a shape that needs more": file_of({"a": entry(shape=[2])}, b"0" * 4),
     "a shape of 2^124": file_of({"a": entry(shape=[2**62, 2**62])}, b"0" * 4),
+    "a shape of more digits than Python prints": file_of(
+        {"a": entry(shape=[2**62] * 400)}, b"0" * 4
+    ),
+    "a size beyond 64 bits": file_of({"a": entry(shape=[2**63, 0], offsets=[0, 0])}),
+    "more axes than a tensor may have": file_of({"a": entry(shape=[1] * 66)}, b"0" * 4),
     "bytes that are not there": file_of({"a": entry()}, b"0" * 3),
     "bytes too many": file_of({"a": entry()}, b"0" * 5),
     "a gap": file_of({"a": entry(offsets=[4, 8])}, b"0" * 8),

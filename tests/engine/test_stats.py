@@ -111,6 +111,15 @@ def test_a_complex_element_may_be_nan_and_infinite_at_once_as_in_pytorch(copies:
     assert told["nan_count"] == told["inf_count"] == told["zero_count"] == copies
 
 
+@pytest.mark.parametrize("zeros", [1, 50_000])
+def test_a_complex_element_may_be_finite_and_its_magnitude_not(zeros: int) -> None:
+    large = torch.tensor([complex(1.7e308, 1.7e308), 1.7e308, 1.7e308], dtype=torch.complex128)
+    told = tensor_stats(torch.cat([large, torch.zeros(zeros, dtype=torch.complex128), large]))
+    assert told["min"] == 0.0
+    assert told["max"] is told["mean"] is told["std"] is told["norm"] is None
+    assert (told["zero_count"], told["inf_count"]) == (zeros, 0)
+
+
 @pytest.mark.parametrize("size", [2, SMALL + 2])
 def test_the_largest_float64_overflow_nothing_but_the_norm(size: int) -> None:
     told = tensor_stats(torch.full((size,), 1.7e308, dtype=torch.float64))
