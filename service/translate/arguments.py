@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.engine.catalogue import Operation
-from service.engine.signature import Parameter, Signature
+from service.engine.signature import Kind, Parameter, Signature
+from service.translate.folding import check_items
 from service.translate.unreadable import Unreadable
 from service.translate.values import DType, MemoryFormat, Path, Ref, Several, Tensor, Unknown
 
@@ -63,6 +64,7 @@ def literal(value: Any) -> Any:
     if isinstance(value, MemoryFormat):
         return value.name
     if isinstance(value, Several) and value.count is not None:
+        check_items(value.count)
         return [value.output(k).ref for k in range(value.count)]
     dtype = dtype_name(value)
     if dtype is None:
@@ -104,7 +106,7 @@ def arguments(
         for signature in operation.signatures:
             given = _fit(signature, positional, keywords, exact=exact)
             if given is not None:
-                return _request_form(signature, given)
+                return _request_form(operation, signature, given)
     shown = "; ".join(f"{operation.name}{each.text}" for each in operation.signatures[:6])
     raise Unreadable(f"the arguments fit none of the signatures of {operation.name}: {shown}")
 
@@ -142,10 +144,18 @@ def _packings(signature: Signature, positional: Sequence[Any]) -> list[Sequence[
     places = [p for p in signature.parameters if not p.keyword_only]
     at = len(places) - 1
     only = at == 0 or (at == 1 and places[0].kind.base == "Tensor")
-    takes_ints = only and places[at].kind.is_list and places[at].kind.base == "int"
-    if takes_ints and positional[at:] and _all_ints(positional[at:]):
+    if only and _takes_ints(places[at].kind, positional[at:]):
         ways.insert(0, [*positional[:at], list(positional[at:])])
     return ways
+
+
+def _takes_ints(kind: Kind, values: Sequence[Any]) -> bool:
+    """Whether PyTorch makes a list of these whole numbers by itself.
+
+    It does not where one number stands for all dimensions, nor in its functions in Python.
+    """
+    takes = kind.is_list and kind.base == "int" and not kind.loose
+    return takes and _all_ints(values) and len(values) > (0 if kind.size is None else 1)
 
 
 def _all_ints(values: Sequence[Any]) -> bool:
@@ -218,13 +228,20 @@ def _item_suits(base: str, value: Any, *, exact: bool) -> bool:
     return True
 
 
+def _takes_one(operation: Operation, at: int) -> bool:
+    """Whether some signature takes a tensor by itself behind ``at`` others."""
+    places = (signature.positional_tensors[at : at + 1] for signature in operation.signatures)
+    return any(not place.kind.is_list for found in places for place in found)
+
+
 def _request_form(
-    signature: Signature, given: Mapping[str, Any]
+    operation: Operation, signature: Signature, given: Mapping[str, Any]
 ) -> tuple[list[Ref], dict[str, Any]]:
     """Put leading tensors into `inputs` and everything else into `attrs`.
 
     Once a tensor parameter was left out, or a list of tensors went into `inputs`, what follows
-    goes by name, so that the binding has nothing to decide.
+    goes by name, so that the binding has nothing to decide. So does a list of one tensor where
+    another signature takes the tensor itself: in `inputs` the two look the same.
     """
     inputs: list[Ref] = []
     attrs: dict[str, Any] = {}
@@ -241,7 +258,8 @@ def _request_form(
                 inputs.append(value.ref)
                 continue
             refs = literal(value)
-            if isinstance(refs, list) and refs and all(isinstance(ref, Ref) for ref in refs):
+            are_refs = isinstance(refs, list) and all(isinstance(ref, Ref) for ref in refs)
+            if are_refs and len(refs) > (1 if _takes_one(operation, len(inputs)) else 0):
                 inputs.extend(refs)
                 continue
             in_order = in_order and bool(refs != [])

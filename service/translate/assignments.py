@@ -6,6 +6,7 @@ import ast
 from typing import Any
 
 from service.translate.arguments import describe
+from service.translate.attributes import attribute, check_own_grad
 from service.translate.builtins_read import items_of
 from service.translate.expressions import evaluate, operand, spread
 from service.translate.folding import RAISED, check_items, is_number
@@ -13,7 +14,7 @@ from service.translate.gradients import empty_gradient
 from service.translate.in_place import operate
 from service.translate.leaves import forget_grad, require_grad
 from service.translate.names import id_of
-from service.translate.operations import apply
+from service.translate.operations import HALF_CUT, apply
 from service.translate.operators import binary_operator
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
@@ -37,6 +38,8 @@ def read_annotated(reading: Reading, node: ast.AnnAssign) -> str:
 def assign(reading: Reading, target: ast.expr, value: Any) -> str:
     """Give ``value`` to a target, and its node the target's name; return the node's id."""
     if isinstance(target, ast.Name):
+        if isinstance(value, Tensor) and value.now.node.half_cut:
+            raise Unreadable(HALF_CUT)  # the node under this name would not say so
         reading.scope.bind(target.id, value)
         return _name(reading, reading.scope.prefix + id_of(target.id), value)
     if isinstance(target, ast.Starred):
@@ -90,9 +93,11 @@ def _unpack(reading: Reading, target: ast.Tuple | ast.List, value: Any) -> str:
 def _assign_attribute(reading: Reading, target: ast.Attribute, value: Any) -> str:
     owner = evaluate(reading, target.value)
     if isinstance(owner, Tensor) and target.attr == "requires_grad" and isinstance(value, bool):
+        attribute(reading, owner, "requires_grad_")  # which refuses what it is not known of
         (require_grad if value else forget_grad)(reading, owner)
         return owner.node.id
     if isinstance(owner, Tensor) and target.attr == "grad" and value is None:
+        check_own_grad(owner)
         empty_gradient(reading, owner, zeros=False)
         return ""
     raise Unreadable(f".{target.attr} cannot be set in a graph", target)

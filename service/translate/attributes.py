@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from service.contract.request import DType as ContractDType
@@ -19,9 +19,11 @@ from service.translate.values import (
     Gradient,
     MemoryFormat,
     Method,
+    Node,
     Path,
     Several,
     Tensor,
+    references,
 )
 
 DTYPE_NAMES: dict[str, str] = {
@@ -43,6 +45,15 @@ PROPERTIES = frozenset({"T", "mT", "H", "mH", "real", "imag"})
 
 ASKS_FOR_VALUE = (
     "{} asks for numbers, which are there only when the graph runs; the trace shows them"
+)
+UNSURE_FLAGS = frozenset({"requires_grad", "requires_grad_", "is_leaf", "retains_grad"})
+MAY_BE_CONSTANT = (
+    "whether this requires grad is known only when the graph runs, as a derivative that leads here "
+    "may be a constant"
+)
+MAY_BE_NONE = (
+    "whether this .grad is None is known only when the graph runs, as a derivative that leads here "
+    "may be a constant"
 )
 VALUES = frozenset({"numpy", "__array__", "storage", "data_ptr"})
 NO_PART_OF_A_GRAPH = frozenset({"grad_fn", "register_hook", "_version", "names", "output_nr"})
@@ -109,10 +120,12 @@ def _number_type(module: str, name: str) -> DType | Path:
 def _of_tensor(reading: Reading, owner: Tensor, name: str) -> Any:
     if owner.node.half_cut and name in ("grad", "requires_grad", "is_leaf"):
         raise Unreadable(HALF_CUT)
+    if owner.node.unsure and name in UNSURE_FLAGS:
+        raise Unreadable(MAY_BE_CONSTANT)
     if name in PROPERTIES:
         return apply(reading, name, [owner], {})
     if name == "grad":
-        _check_itself(owner)
+        check_own_grad(owner)
         return gradient_of(reading, owner)
     if name in FACTS:
         return FACTS[name](owner)
@@ -136,18 +149,91 @@ def known_shape(owner: Tensor) -> tuple[int, ...]:
 RETURN_ITSELF = frozenset(
     "to type_as float double half bfloat16 cfloat cdouble conj contiguous positive real "
     "atleast_1d atleast_2d atleast_3d sum_to_size resolve_conj resolve_neg conj_physical "
-    "cartesian_prod".split()
+    "cartesian_prod flatten broadcast_tensors mT H adjoint".split()
 ) | DROPOUTS  # fmt: skip
 """Ops that can return the very tensor that they were given."""
+
+
+ITSELF = "whether this is the very tensor is known only when the graph runs"
+
+
+def _may_be_itself(node: Node) -> bool:
+    """Whether a node may be the very tensor that its op was given."""
+    return last_part(node.op) in RETURN_ITSELF and node.is_view and not node.is_own
+
+
+def _given(node: Node) -> Iterator[Node]:
+    """Yield the nodes whose very tensor a node may be, through however many ops."""
+    waiting, seen = [node], {node}
+    while waiting:
+        one = waiting.pop()
+        if not _may_be_itself(one):
+            continue
+        fresh = {ref.node for ref in references(one.inputs, one.attrs)} - seen
+        yield from fresh
+        seen |= fresh
+        waiting.extend(fresh)
+
+
+def _returned(node: Node) -> Iterator[Node]:
+    """Yield the nodes that may be the very tensor of a node, through however many ops."""
+    waiting, seen = [node], {node}
+    while waiting:
+        fresh = {view for view in waiting.pop().views if _may_be_itself(view)} - seen
+        yield from fresh
+        seen |= fresh
+        waiting.extend(fresh)
 
 
 def _check_itself(owner: Tensor) -> None:
     """Refuse to say of a result what differs where it is the very leaf that was given."""
     node = owner.node
-    source = node.inputs[0].node if node.inputs else node
-    may_be = last_part(node.op) in RETURN_ITSELF and node.shares_memory
-    if may_be and source.requires_grad and node.tracked:
-        raise Unreadable("whether this is the very tensor is known only when the graph runs")
+    if node.tracked and any(one.requires_grad for one in _given(node)):
+        raise Unreadable(ITSELF)
+
+
+def check_own_grad(owner: Tensor) -> None:
+    """Refuse to look at, or set, a gradient that another node may hold, as it is the same tensor.
+
+    A leaf holds its own, whatever other names it has.
+    """
+    if owner.node.half_cut:
+        raise Unreadable(HALF_CUT)
+    _check_itself(owner)
+    node = owner.node
+    others = () if node.requires_grad else (*_given(node), *_returned(node))
+    if any(one.retain_grad for one in others):
+        raise Unreadable(ITSELF)
+
+
+def check_there(reading: Reading, gradient: Gradient) -> None:
+    """Refuse to say that a gradient is there where it is not if some derivative is constant."""
+    of = gradient.tensor
+    if not gradient.there or of.zeroed:
+        return
+    since = of.since if gradient.replaced == of.replaced else 0
+    for k, root in enumerate(reading.graph.roots[since : gradient.roots], since):
+        node = of.at_root(k).node
+        # a pass that PyTorch does not refuse fills at least one leaf
+        is_only = {one for one in root.filled if one.requires_grad} == {node}
+        if node in root.filled and (is_only or _leads_to(root.ref.node, node)):
+            return
+    raise Unreadable(MAY_BE_NONE)
+
+
+def _leads_to(root: Node, node: Node) -> bool:
+    """Whether autograd leads from a root to a node without a derivative in between."""
+    waiting, seen = [root], {root}
+    while waiting:
+        found = waiting.pop()
+        if found is node:
+            return not node.unsure
+        if found.op == "autograd.grad":
+            continue
+        fresh = {ref.node for ref in references(found.inputs, found.attrs)} - seen
+        seen |= fresh
+        waiting.extend(one for one in fresh if one.tracked)
+    return False
 
 
 def _is_leaf(owner: Tensor) -> bool:
@@ -160,6 +246,11 @@ def is_tracked(owner: Tensor) -> bool:
     return owner.node.tracked and kind_at(owner.ref) not in ("int", "bool")
 
 
+def _retains_grad(owner: Tensor) -> bool:
+    check_own_grad(owner)
+    return owner.node.retain_grad
+
+
 FACTS: Mapping[str, Callable[[Tensor], Any]] = {
     "shape": known_shape,
     "ndim": lambda owner: len(known_shape(owner)),
@@ -167,7 +258,7 @@ FACTS: Mapping[str, Callable[[Tensor], Any]] = {
     "device": lambda _owner: Device("cpu"),
     "requires_grad": is_tracked,
     "is_leaf": _is_leaf,
-    "retains_grad": lambda owner: owner.node.retain_grad,
+    "retains_grad": _retains_grad,
     **dict.fromkeys(
         ("is_cuda", "is_sparse", "is_quantized", "is_mps", "is_meta", "is_nested"),
         lambda _owner: False,

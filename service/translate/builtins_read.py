@@ -123,15 +123,24 @@ def _iterator(reading: Reading, value: Any) -> Iterator[Any]:
     if isinstance(value, Several):
         if value.count is None:
             raise Unreadable("how many tensors this is, is known only when the graph runs")
-        return iter([value.output(k) for k in range(value.count)])
+        check_items(value.count)
+        return _outputs(reading, value, value.count)
     if isinstance(value, Tensor):
         shape = known_shape(value)
         if not shape:
             raise Unreadable("a tensor without dimensions has no items")
+        check_items(shape[0])
         rows = apply(reading, "unbind", [value], {})
         assert isinstance(rows, Several)
-        return iter([rows.output(k) for k in range(shape[0])])
+        return _outputs(reading, rows, shape[0])
     raise Unreadable(f"{describe(value)} cannot be looped over")
+
+
+def _outputs(reading: Reading, several: Several, count: int) -> Iterator[Tensor]:
+    """Yield the outputs of an op; each is made when it is asked for, and is a step."""
+    for k in range(count):
+        reading.step()
+        yield several.output(k)
 
 
 def _len(_reading: Reading, value: Any) -> int:

@@ -7,10 +7,11 @@ from typing import Any
 
 from service.translate import gradients, leaves
 from service.translate.arguments import describe, dtype_name
+from service.translate.attributes import attribute
 from service.translate.builtins_read import call_builtin, call_python_module
 from service.translate.exported import call_helper
 from service.translate.in_place import become, check_changeable
-from service.translate.methods import call_method, in_place, tensor_of
+from service.translate.methods import call_method, count_listed, in_place, tensor_of
 from service.translate.operations import apply, exists
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
@@ -55,6 +56,10 @@ REFUSED: Mapping[str, str] = {
 }
 
 
+TENSOR_CLASSES = frozenset({"Tensor", "TensorBase", "Parameter"})
+"""Classes whose methods a script can call by their full name, ``torch.Tensor.where(x, ...)``."""
+
+
 def call(
     reading: Reading, function: Any, values: Sequence[Any], keywords: Mapping[str, Any]
 ) -> Any:
@@ -84,9 +89,8 @@ def _call_path(
     name = op_name(rest)
     values = [tensor_of(reading, value) for value in values]
     keywords = {key: tensor_of(reading, value) for key, value in keywords.items()}
-    special = SPECIAL.get(name)
-    if special is not None:
-        return special(reading, values, keywords)
+    if rest[-2:-1] and rest[-2] in TENSOR_CLASSES and rest[0] != "ops":
+        return _call_on_class(reading, path, values, keywords)
     if name in leaves.CONSTRUCTORS:
         made = leaves.tensor(reading, values, keywords)
         shares = name != "tensor" and isinstance(values[0], Array)
@@ -94,18 +98,39 @@ def _call_path(
         return made
     if name in leaves.LEGACY:
         return leaves.legacy(reading, name, values)
+    count_listed(reading, *values, *keywords.values())
+    special = SPECIAL.get(name)
+    if special is not None:
+        return special(reading, values, keywords)
     if name in SETTINGS:
         return None
+    _check_read(name)
+    if len(rest) == 2 and rest[0] == "nn" and rest[1][:1].isupper():
+        return _layer(rest[1], values, keywords)
+    return _function(reading, name, values, keywords)
+
+
+def _check_read(name: str) -> None:
+    """Refuse a function of torch that has no meaning in a graph."""
     if name in REFUSED:
         raise Unreadable(f"torch.{name}: {REFUSED[name]}")
-    if rest[:1] == ["optim"]:
+    if name.startswith("optim."):
         raise Unreadable(
             f"torch.{name}: optimizers are not read; write their step, such as "
             "with torch.no_grad(): w -= lr * w.grad"
         )
-    if len(rest) == 2 and rest[0] == "nn" and rest[1][:1].isupper():
-        return _layer(rest[1], values, keywords)
-    return _function(reading, name, values, keywords)
+
+
+def _call_on_class(
+    reading: Reading, path: Path, values: Sequence[Any], keywords: Mapping[str, Any]
+) -> Any:
+    """Return ``torch.Tensor.name(x, ...)`` as what it is, ``x.name(...)``."""
+    if not values or not isinstance(values[0], Tensor):
+        raise Unreadable(f"{path} is a method: its first argument is a tensor")
+    method = attribute(reading, values[0], path.parts[-1])
+    if not isinstance(method, Method):
+        raise Unreadable(f"{path} is no method, and is not called")
+    return call_method(reading, method, values[1:], keywords)
 
 
 def op_name(parts: Sequence[str]) -> str:
@@ -133,6 +158,7 @@ def _call_layer(
 ) -> Any:
     settings = {**dict(layer.keywords), **keywords}
     values = [tensor_of(reading, value) for value in values]
+    count_listed(reading, *values, *settings.values())
     return _maybe_in_place(reading, layer.function, values, settings)
 
 

@@ -54,6 +54,8 @@ SAFE_MODULES = frozenset(
     "math cmath time json base64 datetime platform numpy os sys gc copy inspect logging warnings "
     "matplotlib textwrap pprint random".split()
 )
+MAX_SEARCHED = 1000
+"""How many items of nested lists are searched for iterators."""
 LEFT_OUT = (
     "what is printed, asserted or put into a text is left out, but this may change what follows; "
     "put it on a line of its own"
@@ -99,9 +101,19 @@ def _check(
 
 
 def _holds_iterator(value: Any) -> bool:
-    """Whether printing a value may use up an iterator, directly or in a short list."""
-    items = value if isinstance(value, list | tuple) and len(value) <= 100 else [value]
-    return any(isinstance(item, Iterator) for item in items)
+    """Whether printing a value may use up an iterator, directly or in short lists and dicts."""
+    waiting, seen = [value], {id(value)}
+    while waiting and len(seen) <= MAX_SEARCHED:
+        one = waiting.pop()
+        if isinstance(one, Iterator):
+            return True
+        if isinstance(one, dict):
+            one = list(one.values())
+        if isinstance(one, list | tuple) and len(one) <= 100:
+            fresh = [item for item in one if id(item) not in seen]
+            seen.update(id(item) for item in fresh)
+            waiting.extend(fresh)
+    return False
 
 
 def _find(scope: Scope, name: str, hidden: frozenset[str]) -> Any:

@@ -67,7 +67,7 @@ KEEPS = frozenset(
     "unsqueeze transpose permute swapaxes T mT t expand expand_as repeat tile flip roll gather "
     "scatter index_select index_add masked_select masked_fill take where clone contiguous detach "
     "diag tril triu unbind split chunk sort topk unique zeros_like ones_like full_like "
-    "bitwise_and bitwise_or bitwise_xor bitwise_not rsub to type_as".split()
+    "bitwise_and bitwise_or bitwise_xor bitwise_not rsub to type_as view_as reshape_as".split()
 )
 """Of whole numbers of one dtype they make whole numbers of that dtype."""
 
@@ -92,7 +92,7 @@ FLOATS = frozenset(
     "cdist trace det inv solve cholesky pinv matrix_power matrix_exp einsum tensordot outer ger "
     "kron cross addmm addmv addbmm baddbmm addcmul addcdiv lerp hypot floor ceil round trunc frac "
     "fmod nan_to_num clip positive softshrink hardshrink threshold prelu glu "
-    "scaled_dot_product_attention rand_like randn_like bernoulli view_as reshape_as slice select "
+    "scaled_dot_product_attention rand_like randn_like bernoulli slice select "
     "narrow diagonal movedim moveaxis swapdims broadcast_to ravel atleast_1d atleast_2d atleast_3d "
     "fliplr flipud rot90 hstack vstack dstack column_stack concat block_diag diag_embed diff "
     "cummax cummin logcumsumexp conj adjoint H mH tensor_split hsplit vsplit dsplit index_fill "
@@ -117,9 +117,10 @@ WITH_NUMBERS = frozenset(
 
 OF_FIRST = frozenset(
     "getitem gather index_select index_add index_copy index_fill index_put scatter scatter_add "
-    "take take_along_dim masked_fill masked_select".split()
+    "take take_along_dim masked_fill masked_select view_as reshape_as expand_as".split()
 )
-"""Ops whose first tensor says the element type; the others are indices, masks or what fits it."""
+"""Ops whose first tensor says the element type; the others are indices, masks, shapes or what fits
+it."""
 
 # --- several outputs ----------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from service.contract.problem import quote
 from service.translate.arguments import describe
-from service.translate.attributes import attribute
+from service.translate.attributes import attribute, check_there
 from service.translate.builtins_read import NAMES, items_of, iterate
 from service.translate.calls import call
 from service.translate.effects import bound_in, check_silent
@@ -179,6 +179,7 @@ def _compared(reading: Reading, op: ast.cmpop, left: Any, right: Any) -> Any:
         return compare_operator(reading, op, *sides)
     if left is not None and right is not None:
         raise Unreadable("whether a gradient is the same tensor as another is not read here")
+    check_there(reading, gradients[0])
     return gradients[0].there == isinstance(op, ast.IsNot)
 
 

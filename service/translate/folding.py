@@ -13,6 +13,7 @@ from service.translate.unreadable import Unreadable
 from service.translate.values import Unknown
 
 MAX_BITS = 4096
+TEN_BITS = (10).bit_length()
 
 BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -71,7 +72,7 @@ BUILTINS: Mapping[str, Callable[..., Any]] = {
     "max": max,
     "min": min,
     "pow": lambda base, exponent: binary(ast.Pow(), base, exponent),
-    "round": round,
+    "round": lambda number, ndigits=None: _rounded(number, ndigits),
 }
 """Calls on numbers alone."""
 
@@ -114,6 +115,13 @@ def binary(op: ast.operator, left: Any, right: Any) -> Any:
     if isinstance(result, int):
         check_bits(result.bit_length())
     return result
+
+
+def _rounded(number: Any, ndigits: Any) -> Any:
+    """Return ``round(number, ndigits)``, which divides an integer by a power of ten."""
+    if isinstance(number, int) and isinstance(ndigits, int):
+        check_bits(-ndigits * TEN_BITS)
+    return round(number, ndigits)
 
 
 def check_bits(bits: int) -> None:
@@ -180,4 +188,7 @@ def on_numbers(function: Callable[..., Any], name: str, values: Sequence[Any]) -
     flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
     if not all(is_number(value) or isinstance(value, str) for value in flat):
         raise Unreadable(f"{name} is read here only with numbers")
-    return attempt(function, *values)
+    result = attempt(function, *values)
+    if isinstance(result, int):
+        check_bits(result.bit_length())  # as int("ff", 16) makes one of a text of any length
+    return result

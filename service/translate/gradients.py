@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.translate.arguments import describe, literal
+from service.translate.element_types import type_at
 from service.translate.graph import Root, filled_from
 from service.translate.operations import HALF_CUT, add, apply
 from service.translate.reading import Reading
@@ -104,7 +105,7 @@ def _leave_stale(node: Node, reason: str) -> None:
         one = waiting.pop()
         if not one.stale:
             one.stale = reason
-            waiting.extend(one.views)
+            waiting.extend([*one.views, *one.twins])
 
 
 def _several(value: Any) -> list[Any]:
@@ -133,7 +134,7 @@ def _add_root(reading: Reading, root: Tensor, given: Mapping[str, Any]) -> None:
         start = {name: literal(gradient.numbers)}
     elif isinstance(gradient, Tensor):
         _check_shape(root, gradient)
-        written = _written_out(reading, gradient)
+        written = _written_out(reading, gradient) if _is_read_alike(root, gradient) else None
         if written is None:
             root, start = _weighted(reading, root, gradient), {}
         else:
@@ -151,6 +152,17 @@ def _check_shape(root: Tensor, gradient: Tensor) -> None:
             f"Mismatch in shape: the gradient has the shape {list(shapes[1] or ())}, and the "
             f"tensor {list(shapes[0] or ())}"
         )
+
+
+def _is_read_alike(root: Tensor, gradient: Tensor) -> bool:
+    """Whether the numbers of a gradient are the same in the dtype of its root, as a graph says it.
+
+    Those of ones and zeros are, in every dtype of their kind.
+    """
+    own, of_root = type_at(gradient.ref), type_at(root.ref)
+    if gradient.node.op in ("ones", "zeros"):
+        return own.kind == of_root.kind
+    return own.dtype is not None and own.dtype == of_root.dtype
 
 
 def _written_out(reading: Reading, gradient: Tensor) -> dict[str, Any] | None:
@@ -231,9 +243,21 @@ def autograd_grad(reading: Reading, values: Sequence[Any], keywords: Mapping[str
     if given.get("materialize_grads"):
         attrs["materialize_grads"] = True
     refs = [outputs[0].ref, *(one.ref for one in inputs)]
+    _check_none_retained(refs)
     result = add(reading, Node("autograd.grad", inputs=refs, attrs=attrs))
     assert isinstance(result, Several)
     return result
+
+
+def _check_none_retained(refs: Sequence[Ref]) -> None:
+    """Refuse a gradient on whose way a tensor retains its own: PyTorch fills that too."""
+    output, *inputs = refs
+    for node in filled_from(output):
+        if node.retain_grad and any(reaches(Root(Ref(node), {}), ref.node) for ref in inputs):
+            raise Unreadable(
+                "torch.autograd.grad also fills the .grad of a tensor on its way that retains it, "
+                "which the op of a graph does not; call retain_grad() after it"
+            )
 
 
 def reaches(root: Root, node: Node) -> bool:

@@ -66,7 +66,8 @@ def _family(node: Node) -> set[Node]:
     waiting, seen = [node], {node}
     while waiting:
         one = waiting.pop()
-        near = [*one.views, *(ref.node for ref in references(one.inputs) if one.is_view)]
+        made_of = references(one.inputs) if one.is_view else ()
+        near = [*one.views, *one.twins, *(ref.node for ref in made_of)]
         fresh = set(near) - seen
         seen |= fresh
         waiting.extend(fresh)

@@ -244,6 +244,9 @@ def require_grad(reading: Reading, given: Tensor) -> Tensor:
     if node.used or not node.is_source or given.ref.output is not None:
         copy = add(reading, Node("clone", inputs=[given.ref]))
         assert isinstance(copy, Tensor)
+        copy.node.shares_memory = node.shares_memory
+        copy.node.twins.append(node)
+        node.twins.append(copy.node)
         _replace(reading, given, copy)
         node = copy.node
     node.requires_grad = node.tracked = True

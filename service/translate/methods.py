@@ -12,7 +12,7 @@ from service.translate.arguments import describe, dtype_name
 from service.translate.attributes import ASKS_FOR_VALUE, known_shape
 from service.translate.builtins_read import items_of
 from service.translate.element_types import last_part
-from service.translate.folding import attempt, check_items
+from service.translate.folding import attempt, check_items, nested_items
 from service.translate.operations import apply
 from service.translate.operators import check_comparable
 from service.translate.reading import Reading
@@ -23,6 +23,16 @@ from service.translate.values import Device, DType, Gradient, Method, Several, T
 def tensor_of(reading: Reading, value: Any) -> Any:
     """Return ``x.grad`` as a tensor to compute with, anything else as it is."""
     return gradients.gradient_tensor(reading, value) if isinstance(value, Gradient) else value
+
+
+def count_listed(reading: Reading, *values: Any) -> None:
+    """Count what stands in the lists that an op is given: an item is as much work as a step."""
+    for value in values:
+        count = nested_items(value) if isinstance(value, list | tuple | range) else 0
+        if isinstance(value, Several):
+            count = value.count or 0
+        for _ in range(count):
+            reading.step()
 
 
 OPERATORS: Mapping[str, str] = {"add_": "+=", "sub_": "-=", "mul_": "*=", "div_": "/="}
@@ -53,6 +63,7 @@ def call_method(
         return _python_method(reading, owner, name, values)
     values = [tensor_of(reading, value) for value in values]
     keywords = {key: tensor_of(reading, value) for key, value in keywords.items()}
+    count_listed(reading, *values, *keywords.values())
     special = METHODS.get(name)
     if special is not None:
         return special(reading, owner, values, keywords)

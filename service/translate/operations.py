@@ -33,7 +33,8 @@ VIEWS = frozenset(
 """Ops whose result may share memory with their input."""
 
 DROPOUTS = frozenset(
-    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout".split()
+    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout "
+    "feature_alpha_dropout".split()
 )
 """Ops that return the very tensor outside of training, or where nothing is dropped."""
 
@@ -44,7 +45,7 @@ NEVER_TRACKED = frozenset(
 )
 HALF_CUT = (
     "a view that was taken under no_grad still says that it requires grad, without leading back to "
-    "its tensor; write .detach() where it is used outside"
+    "its tensor; write .detach() behind it"
 )
 LIKE_ANOTHER = frozenset("to type_as expand_as view_as reshape_as".split())
 """Ops that take only the dtype or the shape of their second tensor."""
@@ -90,11 +91,15 @@ def add(reading: Reading, node: Node) -> Tensor | Several:
     names, count = template.signature.outputs, _count(template.signature, node)
     node.several = template.signature.several
     sources = references(node.inputs, node.attrs)
-    followed = sources[:1] if last_part(node.op) in LIKE_ANOTHER else sources
+    name = last_part(node.op)
+    followed = sources[:1] if name in LIKE_ANOTHER else sources
     depends = any(ref.node.tracked for ref in followed)
-    node.tracked = depends and node.op not in NEVER_TRACKED
+    is_other_dtype = name == "view" and "dtype" in node.attrs  # PyTorch has no derivative of it
+    node.tracked = depends and name not in NEVER_TRACKED and not is_other_dtype
+    is_sure = any(ref.node.tracked and not ref.node.unsure for ref in followed)
+    node.unsure = node.tracked and not is_sure
     if node.op == "autograd.grad":
-        node.tracked = bool(node.attrs.get("create_graph", True))
+        node.tracked = node.unsure = bool(node.attrs.get("create_graph", True))
     first = element_type(node, reading.graph.dtype)
     node.kind, node.dtype = first.kind, first.dtype
     node.others = other_types(node, names)
@@ -102,6 +107,8 @@ def add(reading: Reading, node: Node) -> Tensor | Several:
         node.tracked = False
     shape = shape_of_result(node)
     node.shape, node.each = (None, shape) if node.several else (shape, None)
+    if shape is not None and all(ref.shape not in (None, shape) for ref in sources):
+        node.is_own = True
     count = count_of_parts(node) if count is None else count
     if _may_share(node, sources):
         node.shares_memory = node.is_view = True
@@ -109,12 +116,13 @@ def add(reading: Reading, node: Node) -> Tensor | Several:
             ref.node.shares_memory = True
             ref.node.views.append(node)
     reading.graph.add(node)
-    if any(ref.node.half_cut for ref in sources) and node.op != "detach":
+    if any(ref.node.half_cut for ref in sources) and name != "detach":
         if reading.grad_enabled:
             raise Unreadable(HALF_CUT)
         node.half_cut = node.is_view
     result = Several(node, names, count) if node.several else Tensor(Ref(node))
-    if node.tracked and not reading.grad_enabled:
+    follows_anyway = node.op == "autograd.grad"  # which create_graph decides, not the mode
+    if node.tracked and not reading.grad_enabled and not follows_anyway:
         return detached(reading, result)
     return result
 

@@ -28,7 +28,7 @@ from service.translate.names import id_of
 from service.translate.reading import MAX_DEPTH, Reading
 from service.translate.scopes import scope_of_call
 from service.translate.unreadable import Unreadable
-from service.translate.values import Function, Path
+from service.translate.values import Function, Path, Tensor
 
 NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad"})
 GRAD = frozenset({"torch.enable_grad", "torch.autograd.enable_grad"})
@@ -39,6 +39,11 @@ WITHOUT_EFFECT = frozenset(
         "warnings.catch_warnings",
     }
 )
+
+DOES_SOMETHING = (
+    ast.Call, ast.NamedExpr, ast.In, ast.NotIn, ast.Starred, ast.ListComp, ast.DictComp, ast.SetComp
+)  # fmt: skip
+"""Parts of an expression that change something, or step through an iterator."""
 
 NOT_READ: Mapping[type[ast.stmt], str] = {
     ast.ClassDef: "classes are not read; write functions of tensors",
@@ -105,7 +110,7 @@ def is_silent(reading: Reading, node: ast.expr) -> bool:
         check_silent(reading, node)
         return True
     if isinstance(node, ast.Attribute | ast.Subscript | ast.Tuple | ast.Compare | ast.BinOp):
-        return not any(isinstance(part, ast.Call | ast.NamedExpr) for part in ast.walk(node))
+        return not any(isinstance(part, DOES_SOMETHING) for part in ast.walk(node))
     if not isinstance(node, ast.Call):
         return False
     function = resolve(reading.scope, node.func)
@@ -127,7 +132,35 @@ def _assert(reading: Reading, node: ast.Assert) -> None:
 
 
 def _if(reading: Reading, node: ast.If) -> None:
+    if _is_retaining(reading, node):
+        execute(reading, node.body)
+        return
     execute(reading, node.body if truth(reading, node.test) else node.orelse)
+
+
+def _is_retaining(reading: Reading, node: ast.If) -> bool:
+    """Whether this is ``if x.requires_grad: x.retain_grad()`` where a run alone knows the flag.
+
+    A node of a graph that does not require grad keeps no gradient, whatever it is told.
+    """
+    test, body = node.test, node.body[0]
+    if len(node.body) > 1 or node.orelse or not isinstance(body, ast.Expr):
+        return False
+    call = body.value
+    if not isinstance(call, ast.Call) or call.args or call.keywords:
+        return False
+    asked, told = _named_attribute(test), _named_attribute(call.func)
+    if told != (asked[0], "retain_grad") or asked[1] != "requires_grad":
+        return False
+    held = evaluate(reading, test.value) if isinstance(test, ast.Attribute) else None
+    return isinstance(held, Tensor) and held.node.unsure
+
+
+def _named_attribute(node: ast.expr) -> tuple[str, str]:
+    """Return the two names of ``name.attribute``, empty ones where it is anything else."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return node.value.id, node.attr
+    return "", ""
 
 
 def _for(reading: Reading, node: ast.For) -> None:

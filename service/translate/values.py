@@ -28,7 +28,9 @@ class Node:
     ``bool`` where the reader knows it. ``shape`` is there where it stands in the script,
     and ``each`` where all outputs have that one.
     ``views`` are the nodes that may look at its memory, as it does itself where it ``is_view``;
+    ``twins`` are the nodes of the same memory, where a tensor became a leaf and so another node.
     ``is_own``: it is no other tensor, although its op may return what it was given.
+    ``unsure``: it is ``tracked`` only if a derivative that leads to it is no constant.
     ``kept`` says that something else has it too: an array, or a tensor as its gradient.
     ``half_cut``: a view taken under no_grad, which has no history and still says that it requires
     grad.
@@ -47,11 +49,13 @@ class Node:
     requires_grad: bool = False
     retain_grad: bool = False
     tracked: bool = False
+    unsure: bool = False
     seed: int | None = None
     several: bool = False
     used: bool = False
     shares_memory: bool = False
     views: list[Node] = field(default_factory=list)
+    twins: list[Node] = field(default_factory=list)
     is_view: bool = False
     is_own: bool = False
     kept: bool = False

@@ -28,6 +28,24 @@ SHARED = {
     "an alpha dropout outside of training": "y = F.alpha_dropout(x)\nx += 1",
     "a real conjugate": "y = torch.conj_physical(x)\nx += 1",
     "unsafe parts": "y = torch.unsafe_chunk(x, 2)\nx += 1",
+    "what a leaf was cut off": (
+        "p = W.detach().requires_grad_()\n(W ** 2).sum().backward()\n"
+        "with torch.no_grad():\n    W -= 0.5 * W.grad\nz = p * 3"
+    ),
+    "what a parameter is made of": (
+        "k = W * 1\np = torch.nn.Parameter(k)\nwith torch.no_grad():\n    p += 1\nz = k * 1"
+    ),
+    "a parameter made under no_grad": (
+        "k = W * 1\nwith torch.no_grad():\n    p = torch.nn.Parameter(k)\nk *= 2\nz = p * 1"
+    ),
+    "where a leaf began": (
+        "w = torch.zeros(2)\nstart = w.detach()\nw.requires_grad_()\nw.sum().backward()\n"
+        "with torch.no_grad():\n    w -= w.grad\nz = w - start"
+    ),
+    "what a leaf is a part of": (
+        "a, b = x.chunk(2)\na.requires_grad_()\na.sum().backward()\n"
+        "with torch.no_grad():\n    a -= a.grad\nz = x * 2"
+    ),
     "one factor": "t = torch.arange(3.0)\ny = torch.cartesian_prod(t)\nt += 1",
 }
 

@@ -195,6 +195,28 @@ READ = {
         y.backward(torch.ones(2))
         z = torch.randn(3)
     """,
+    "a gradient of a narrower dtype to start with": """
+        d = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+        (d * 2).backward(torch.tensor([0.1, 1.0]))
+        (d * 3).backward(torch.full((2,), 0.1))
+        torch.autograd.backward([d * 5, d * 7], [torch.tensor([0.1, 0.2]), torch.ones(2)])
+    """,
+    "a gradient of half the width to start with": """
+        (w * x).backward(torch.tensor([0.1, 1.0], dtype=torch.float16))
+    """,
+    "a gradient of bools to start with": """
+        (w * x).backward(torch.tensor([True, False]))
+    """,
+    "a gradient that is infinite in its root's dtype": """
+        d = torch.tensor([1.0, 2.0], dtype=torch.float16, requires_grad=True)
+        (d * 2).backward(torch.tensor([1e5, 1.0]))
+    """,
+    "a gradient that is retained only behind another one": """
+        y = w * x
+        g = torch.autograd.grad((y * y).sum(), w, retain_graph=True)[0]
+        y.retain_grad()
+        (y * y * y).sum().backward()
+    """,
     "one gradient for several passes": """
         y = w * x
         z = w * x * 2
@@ -362,6 +384,10 @@ REFUSED: dict[str, tuple[str, str]] = {
         "e = torch.ones(2, 3)\ny = F.embedding(torch.tensor([1]), e, max_norm=1.0)",
         "writes into weight"),
     "a second pass": ("y = w * 2\ny.backward()\ny.backward()", "second time"),
+    "a gradient that fills another on its way": (
+        "y = w * x\ny.retain_grad()\ng = torch.autograd.grad((y * y).sum(), w)", "also fills"),
+    "a gradient of what retains its own": (
+        "y = w * x\ny.retain_grad()\ng = torch.autograd.grad((y * y).sum(), y)", "also fills"),
     "a gradient of another shape": ("(w * x).backward(torch.ones(1) * 2)", "Mismatch in shape"),
 }  # fmt: skip
 
