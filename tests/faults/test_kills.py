@@ -53,6 +53,7 @@ def test_while_workers_are_killed_at_random_no_client_sees_anything_but_200(
     assert crashes > 0
 
 
+@long
 def test_a_killed_fork_server_is_seen_by_no_client() -> None:
     with serving(workers=2) as server, Crowd(server, clients=4) as crowd:
         for _ in range(3):
@@ -63,6 +64,7 @@ def test_a_killed_fork_server_is_seen_by_no_client() -> None:
     assert set(crowd.answers) == {"200"}
 
 
+@long
 def test_a_graph_whose_worker_dies_twice_is_given_up_and_the_next_one_answered() -> None:
     said: list[tuple[int, dict[str, str]]] = []
     with serving(workers=1, time_limit_s=60) as server:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import long
 from tests.faults.harness import (
     NO_END,
     PATIENCE_S,
@@ -66,6 +67,7 @@ def test_a_signal_under_load_loses_nothing_that_was_accepted() -> None:
         assert server.process.wait(PATIENCE_S) == 0
 
 
+@long
 def test_when_the_time_to_drain_is_over_what_is_left_is_told_so() -> None:
     with serving(workers=1, drain_s=0.5, time_limit_s=100) as server:
         clients = [Client(server, NO_END) for _ in range(3)]
@@ -77,6 +79,7 @@ def test_when_the_time_to_drain_is_over_what_is_left_is_told_so() -> None:
         assert server.process.wait(PATIENCE_S) == 0
 
 
+@long
 def test_a_second_signal_stops_at_once() -> None:
     with serving(workers=1, drain_s=1000, time_limit_s=1000) as server:
         clients = [Client(server, NO_END) for _ in range(2)]

@@ -26,20 +26,21 @@ from service.translate.unreadable import Unreadable
 from service.translate.values import DType, ElementType, Node, Ref, Scope, Several
 from service.translate.values import Tensor as Held
 from tests.conformance.converter import Call, IndexJson, Made, calls_of
-from tests.conftest import REQUIRE_ALL, uncounted
+from tests.conftest import long, uncounted
 
 DEFAULTS = ("float32", "float64")
 HIDDEN = frozenset("device layout pin_memory requires_grad generator out non_blocking".split())
-SAMPLED = (
+DTYPES = (
     torch.float32, torch.bfloat16, torch.int32, torch.uint8, torch.bool, torch.complex64,
+    torch.float64, torch.int64, torch.complex128,
 )  # fmt: skip
-DTYPES = (*SAMPLED, torch.float64, torch.int64, torch.complex128)
-SAMPLES = 8 if REQUIRE_ALL else 1
+SAMPLES = 8
 
 
 FORGETTING: list[Callable[[int], bool]] = [
     lambda _number: True,
-    *([lambda number: number == 0, lambda number: number > 0] if REQUIRE_ALL else []),
+    lambda number: number == 0,
+    lambda number: number > 0,
 ]
 """Which tensors of a call, by their number, are made to be of an unknown element type."""
 
@@ -176,7 +177,7 @@ def samples() -> Iterator[tuple[list[Call], Callable[[], Any]]]:
     """Yield samples of torch's database as calls, each op under all of its names."""
     from torch.testing._internal.common_methods_invocations import op_db
 
-    pairs = itertools.product(op_db, DTYPES if REQUIRE_ALL else SAMPLED)
+    pairs = itertools.product(op_db, DTYPES)
     is_op = cache(exists)
     for op, dtype in pairs:
         if dtype in op.dtypes:
@@ -358,6 +359,7 @@ def all_claims() -> Claims:
     return claims
 
 
+@long
 @uncounted
 def test_what_is_said_is_what_pytorch_makes() -> None:
     assert all_claims().wrong == []
@@ -372,6 +374,7 @@ OF_OUTPUTS = {"WHOLE_OUTPUTS", "REAL_OUTPUTS", "COMPLEX_OUTPUTS", "PARTS_OF", "O
 """Tables of something else than ops."""
 
 
+@long
 @uncounted
 def test_every_op_of_the_tables_is_held_against_pytorch() -> None:
     ops = frozenset[str]().union(*(TABLES[name] for name in TABLES.keys() - OF_OUTPUTS))

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from service.contract.problem import Problem
+from tests.conftest import long
 from tests.web.harness import JSON, NDJSON, Served, launch, served
 
 SLEEP_LONG = {"do": "sleep", "seconds": 60}
@@ -93,7 +94,7 @@ def test_workers_that_cannot_start_make_readyz_say_why() -> None:
         assert server.get("/livez").status_code == 200
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=long)])
 def test_the_first_signal_turns_unready_and_loses_no_request(number: signal.Signals) -> None:
     with served(drain_s=20) as server, ThreadPoolExecutor() as threads:
         slow = threads.submit(server.trace, {"do": "sleep", "seconds": 1.5})
@@ -236,6 +237,7 @@ def test_a_refusal_reaches_a_client_that_goes_on_sending() -> None:
             assert answer.headers["connection"] == "close"
 
 
+@long
 def test_a_client_that_sends_a_byte_at_a_time_is_cut_off_by_its_silence() -> None:
     with served(body_timeout_s=0.3) as server, server.connect() as connection:
         connection.sendall(post("/v1/trace", b"x" * 100)[:-50])
