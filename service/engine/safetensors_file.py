@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from service.contract.problem import BadValue, InvalidJson, InvalidRequest, pointer, quote
-from service.contract.request import MAX_AXES, Include
+from service.contract.request import Include
 from service.engine.dtypes import DTYPE_NAMES, DTYPES
 from service.engine.json_text import parse_json
 from service.engine.read_tensor import check_elements, tensor_from_bytes
@@ -48,6 +48,9 @@ METADATA = "__metadata__"
 ALIGNMENT = 8
 MAX_HEADER_BYTES = 100_000_000
 """The format's own limit."""
+
+MOST_AXES = 1024
+"""Sizes that a tensor may have; with a hundred thousand of them a single op takes half a minute."""
 
 HERE = 0
 """Stands for the value of a leaf whose tensor is in the file."""
@@ -195,8 +198,8 @@ def _entry(name: str, said: Any) -> Entry:
     theirs, shape, offsets = said["dtype"], said["shape"], said["data_offsets"]
     if not _sizes(shape) or not _sizes(offsets) or len(offsets) != 2:
         raise InvalidRequest(f"shape or data_offsets of the tensor {quote(name)} are no sizes")
-    if len(shape) > MAX_AXES + 1:  # one more for the pairs of a complex128
-        raise InvalidRequest(f"the tensor {quote(name)} has more than {MAX_AXES} axes")
+    if len(shape) > MOST_AXES:
+        raise InvalidRequest(f"the tensor {quote(name)} has more than {MOST_AXES} axes")
     dtype = CONTRACT_NAMES.get(theirs) if isinstance(theirs, str) else None
     if dtype is None:
         raise BadValue(
@@ -204,16 +207,20 @@ def _entry(name: str, said: Any) -> Entry:
             f"there are: {', '.join(CONTRACT_NAMES)}"
         )
     begin, end = offsets
+    if max(shape, default=0) >= 2**63:
+        raise BadValue(f"no tensor can have the shape {quote(shape)}, that of {quote(name)}")
     size = math.prod(shape) * DTYPES[dtype].itemsize
     if end - begin != size:
+        needs = size if size < 2**63 else "2^63 or more"
         raise InvalidRequest(
-            f"the tensor {quote(name)} has {end - begin} bytes where dtype and shape need {size}"
+            f"the tensor {quote(name)} has {quote(end - begin)} bytes where dtype and shape need "
+            f"{needs}"
         )
     return Entry(name, dtype, shape, begin, end)
 
 
 def _sizes(said: Any) -> bool:
-    return isinstance(said, list) and all(type(size) is int and 0 <= size < 2**63 for size in said)
+    return isinstance(said, list) and all(type(size) is int and size >= 0 for size in said)
 
 
 def _tensor(raw: memoryview, entry: Entry, max_elements: int) -> Tensor:

@@ -136,8 +136,8 @@ NO_FILES: dict[str, bytes] = {
     "a shape of more digits than Python prints": file_of(
         {"a": entry(shape=[2**62] * 400)}, b"0" * 4
     ),
-    "a size beyond 64 bits": file_of({"a": entry(shape=[2**63, 0], offsets=[0, 0])}),
-    "more axes than a tensor may have": file_of({"a": entry(shape=[1] * 66)}, b"0" * 4),
+    "offsets of many digits": file_of({"a": entry(offsets=[0, 10**4000])}, b"0" * 4),
+    "more axes than a tensor may have": file_of({"a": entry(shape=[1] * 1025)}, b"0" * 4),
     "bytes that are not there": file_of({"a": entry()}, b"0" * 3),
     "bytes too many": file_of({"a": entry()}, b"0" * 5),
     "a gap": file_of({"a": entry(offsets=[4, 8])}, b"0" * 8),
