@@ -31,8 +31,6 @@ METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE",
 PHASES = ("total", "queue", "parse", "plan", "forward", "backward", "encode")
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 EDGES = [str(float(edge)) for edge in BUCKETS] + ["+Inf"]
-
-
 UNCOUNTED = 64
 """Requests that are noted before they are counted."""
 

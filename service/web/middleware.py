@@ -99,9 +99,9 @@ class ObserveMiddleware:
                 if add_lines and not own_policy:
                     add_lines(SECURITY_LINES)
                 else:
-                    headers += (
-                        SECURITY_HEADERS if own_policy else [*SECURITY_HEADERS, CONTENT_POLICY]
-                    )
+                    headers += SECURITY_HEADERS
+                    if not own_policy:
+                        headers.append(CONTENT_POLICY)
                 if lifecycle.draining:
                     headers.append((b"connection", b"close"))
                 message["headers"] = headers
