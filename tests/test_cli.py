@@ -37,6 +37,10 @@ from tests.conftest import REQUIRE_ALL, long
 from tests.golden import CASES
 
 SEED = CASES["seed_retained"]["request"]
+AS_A_USER = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | {
+    "PYTHONPATH": str(Path(__file__).parents[1])
+}
+"""Output waits in a buffer, as it does unless a variable says otherwise."""
 SCRIPT = (
     "import torch\n"
     "a = torch.ones(2, 2, requires_grad=True)\n"
@@ -256,13 +260,29 @@ def test_a_reader_who_has_seen_enough_is_told_nothing(
     done = subprocess.run(
         [sys.executable, "-m", "service", *command, "--url", url],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        env=AS_A_USER,
         stdout=writer,
         stderr=subprocess.PIPE,
         check=False,
     )
     os.close(writer)
     assert done.stderr == b""
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=str)
+def test_a_full_disk_is_told_in_one_line(url: str, tmp_path: Path, options: list[str]) -> None:
+    written(tmp_path / "seed.json", SEED)
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "service", "trace", "seed.json", "--url", url, *options],
+            cwd=tmp_path,
+            env=AS_A_USER,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.stderr == b"gradtrace: [Errno 28] No space left on device\n"
     assert done.returncode == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +18,16 @@ from service.contract.problem import GradtraceError
 def shown() -> Iterator[None]:
     """Turn a problem, or a service that is not there, into a message and exit code 1.
 
+    Standard output is flushed here: where that fails at exit only, Python tells of it in its own
+    way and exits with 120.
+
     Raises:
         BrokenPipeError: whoever read the output, such as ``head``, has seen enough; the command
             line ends for it in silence.
     """
     try:
         yield
+        sys.stdout.flush()
     except GradtraceError as error:
         sys.stderr.write(readable(error))
     except (UnexpectedAnswer, httpx.HTTPError, httpx.InvalidURL) as error:
@@ -31,9 +36,18 @@ def shown() -> Iterator[None]:
         raise
     except OSError as error:
         sys.stderr.write(f"gradtrace: {error}\n")
+        _drop_unwritten()
     else:
         return
     raise typer.Exit(1)
+
+
+def _drop_unwritten() -> None:
+    """Give up what standard output does not take, as on a full disk: the exit would try again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def readable(error: GradtraceError) -> str:
