@@ -42,7 +42,7 @@ MAY_RETURN_INPUT = frozenset(
     "float double half bfloat16 cfloat cdouble int long short char byte bool dropout dropout1d "
     "dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout native_dropout rrelu "
     "local_response_norm prod diff autograd.grad broadcast_tensors expand_as reshape unflatten "
-    "squeeze nan_to_num block_diag multi_dot histogramdd".split()
+    "squeeze nan_to_num block_diag multi_dot histogramdd adjoint mT H mH".split()
 )
 """Ops that can return the very tensor that they were given, by the last part of their name."""
 MAY_RETURN_NONE = frozenset({"multi_head_attention_forward"})

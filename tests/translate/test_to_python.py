@@ -229,6 +229,16 @@ REQUESTS: dict[str, dict[str, Any]] = {
         ],
         "backward": [{"node": "d"}, {"node": "f"}],
     },
+    "a transpose that is its input": {
+        "leaves": [{"id": "x", "value": 1.5, "requires_grad": True}],
+        "ops": [
+            {"id": "m", "op": "mT", "inputs": ["x"], "retain_grad": True},
+            {"id": "h", "op": "H", "inputs": ["x"], "retain_grad": True},
+            {"id": "a", "op": "adjoint", "inputs": ["x"], "retain_grad": True},
+            {"id": "p", "op": "mul", "inputs": ["m", "h"]},
+            {"id": "y", "op": "mul", "inputs": ["p", "a"]},
+        ],
+    },
     "forward only": {
         "leaves": [{"id": "x", "value": 2.0, "requires_grad": True}],
         "ops": [{"id": "y", "op": "sin", "inputs": ["x"], "retain_grad": True}],
@@ -243,6 +253,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:.*deprecated on 0-D tensors:UserWarning")
 @pytest.mark.parametrize("name", REQUESTS)
 def test_requests_of_every_shape_print_what_the_service_answers(name: str) -> None:
     request = REQUESTS[name]
