@@ -36,6 +36,7 @@ LINGER_S = 2.0
 """How long a client that is refused may go on sending before its connection is closed."""
 SMALL = 64 * 1024
 """Bytes of an unread body that are read to the end rather than closing the connection."""
+CLOSES = (b"connection", b"close")
 
 CONTENT_POLICY = (
     b"content-security-policy",
@@ -102,8 +103,8 @@ class ObserveMiddleware:
                     headers += SECURITY_HEADERS
                     if not own_policy:
                         headers.append(CONTENT_POLICY)
-                if lifecycle.draining:
-                    headers.append((b"connection", b"close"))
+                if lifecycle.draining and CLOSES not in headers:
+                    headers.append(CLOSES)
                 message["headers"] = headers
             else:
                 exchange.sent_bytes += len(message.get("body", b""))
@@ -195,7 +196,8 @@ class UnreadMiddleware:
             nonlocal closing
             if message["type"] == "http.response.start" and unread and message["status"] >= 400:
                 closing = True
-                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+                others = [header for header in message.get("headers", ()) if header != CLOSES]
+                message["headers"] = [*others, CLOSES]
             elif closing and not message.get("more_body", False):
                 await send({**message, "more_body": True})
                 if unread:

@@ -66,6 +66,8 @@ def problem_response(
         extra["retry-after"] = str(error.retry_after_s)
     if error.status == contract.Unauthorized.status:
         extra["www-authenticate"] = 'Bearer realm="gradtrace"'
+    if error.status == contract.NotAcceptable.status:
+        extra["vary"] = "accept"
     if error.status == contract.BodyTimeout.status:
         extra["connection"] = "close"  # the rest of the body would be waited for again
     return Response(

@@ -234,6 +234,7 @@ async def test_a_client_that_stops_sending_is_told_so(path: str) -> None:
         kind = NDJSON if path == "/v1/traces" else JSON
         answer = await web.http.post(path, content=pieces(), headers=kind)
         problem(answer, 408, "body_timeout")
+        assert answer.headers.get_list("connection") == ["close"]
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/v1/traces"])
@@ -265,6 +266,7 @@ async def test_what_cannot_be_accepted_is_said_before_the_body_is_read(path: str
         kind = NDJSON if path == "/v1/traces" else JSON
         answer = await web.http.post(path, content=b"{", headers={**kind, "accept": "image/png"})
         problem(answer, 406, "not_acceptable")
+        assert answer.headers["vary"] == "accept"
 
 
 async def test_a_large_body_and_a_large_answer_come_through_whole() -> None:
