@@ -34,7 +34,7 @@ from service.engine.json_text import parse_json
 from service.engine.limits import Limits
 from service.engine.long_values import spell_out
 from service.engine.report import Wanted
-from service.picture import graphviz, svg
+from service.picture import MAX_NODES, graphviz, svg
 from service.translate.from_python import from_python
 from service.translate.to_python import to_python
 
@@ -43,8 +43,10 @@ Bytes = bytes | memoryview
 Handle = Callable[[Headers, Bytes], Answer]
 
 NDJSON = "application/x-ndjson"
-PICTURES = {"image/svg+xml": svg, "text/vnd.graphviz": graphviz}
-PICTURE_NEEDS = (Include.VALUE, Include.GRAD, Include.STATS, Include.NOTES)
+SVG = "image/svg+xml"
+PICTURES = {SVG: svg, "text/vnd.graphviz": graphviz}
+EACH_CARD_NEEDS = {Include.VALUE, Include.GRAD, Include.NOTES}
+EVERY_PICTURE_NEEDS = {Include.STATS}
 
 
 def create(config: Mapping[str, int | str]) -> Handle:
@@ -99,8 +101,12 @@ class Jobs:
         watch.lap("parse")
         plan = self._engine.plan(request)
         asked = request.get("include") or ()
-        wanted = Wanted(frozenset([*PICTURE_NEEDS, *asked]), Encoding.JSON)
+        include = frozenset([*EVERY_PICTURE_NEEDS, *EACH_CARD_NEEDS, *asked])
+        wanted = Wanted(include, Encoding.JSON)
         traced = self._engine.compute(request, plan, tensors, wanted, watch)
+        if accept == SVG and len(traced.nodes) > MAX_NODES:
+            # Printing what no card of a group shows would take longer than the computation.
+            wanted = Wanted(include - EACH_CARD_NEEDS, Encoding.JSON)
         response = orjson.loads(Answer(200, {}, write_json(traced, wanted)).body)
         text = PICTURES[accept](request, response, _output_names)
         watch.lap("encode")

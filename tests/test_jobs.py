@@ -11,6 +11,7 @@ import pytest
 
 from service.engine.catalogue import catalogue
 from service.jobs import create
+from service.picture import MAX_NODES, svg
 
 EXPORT = {"job": "export_python", "content-type": "application/json", "accept": "text/x-python"}
 
@@ -105,6 +106,22 @@ def test_no_op_has_two_sets_of_names_for_its_outputs() -> None:
         assert len({names for one in signatures if any(names := one.outputs)}) <= 1
 
 
+@pytest.mark.parametrize("count", [3, MAX_NODES - 1, MAX_NODES])
+def test_a_picture_is_that_of_the_whole_answer(count: int) -> None:
+    ops = [{"id": f"b{k % 3}.n{k}", "op": "mul", "inputs": ["x", "x"]} for k in range(count)]
+    request = {
+        "leaves": [{"id": "x", "value": [1.0, "NaN"], "requires_grad": True}],
+        "ops": [*ops, {"id": "y", "op": "sum", "inputs": [ops[-1]["id"]]}][-count:],
+        "retain_grad": True,
+    }
+    whole = request | {"include": ["value", "grad", "stats", "notes"]}
+    headers = {"job": "trace", "content-type": "application/json"}
+    handle = create({})
+    drawn = handle(headers | {"accept": "image/svg+xml"}, json.dumps(request).encode())
+    answer = handle(headers | {"accept": "application/json"}, json.dumps(whole).encode())
+    assert drawn.body.decode() == svg(request, json.loads(answer.body))
+
+
 @pytest.mark.parametrize("accept", ["image/svg+xml", "text/vnd.graphviz"])
 def test_a_picture_of_a_magnitude_beyond_float64_is_drawn(accept: str) -> None:
     """Statistics have a smallest magnitude then, and no largest."""
@@ -120,6 +137,7 @@ def test_a_worker_imports_nothing_at_the_first_gradient_that_it_is_given() -> No
     script = """
 import json, sys
 from service.jobs import create
+from service.picture import MAX_NODES, svg
 handle = create({"alone": 1})
 leaves = [{"id": "x", "value": [1, 2], "requires_grad": True}]
 outputs = {"grad_outputs": {"ref": "x"}}

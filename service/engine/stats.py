@@ -56,11 +56,21 @@ def tensor_stats(tensor: Tensor) -> dict[str, float | None]:
     """
     flat = in_memory(tensor.detach().reshape(-1))
     moments, counts = _of_few(flat) if flat.numel() <= SMALL else _of_many(flat)
-    told: dict[str, float | None] = {
-        name: value if value is not None and math.isfinite(value) else None
-        for name, value in zip(Moments._fields, moments, strict=True)
+    return {
+        "min": _finite(moments.min),
+        "max": _finite(moments.max),
+        "mean": _finite(moments.mean),
+        "std": _finite(moments.std),
+        "norm": _finite(moments.norm),
+        "numel": flat.numel(),
+        "nan_count": counts.nan_count,
+        "inf_count": counts.inf_count,
+        "zero_count": counts.zero_count,
     }
-    return told | {"numel": flat.numel()} | counts._asdict()
+
+
+def _finite(moment: float | None) -> float | None:
+    return moment if moment is not None and math.isfinite(moment) else None
 
 
 def _scale(largest: float) -> float:
@@ -83,6 +93,9 @@ def _of_few(flat: Tensor) -> tuple[Moments, Counts]:
     low, high = +min(numbers), +max(numbers)  # a bool becomes an int
     if math.isinf(high):
         return Moments(low), counts
+    if len(numbers) == 1:
+        mean = float(low) + 0.0  # of -0.0 it is 0.0, as a sum's
+        return Moments(low, high, mean, 0.0, abs(mean)), counts
     scale = _scale(max(-low, high))
     scaled = [number / scale for number in numbers]
     mean = math.fsum(scaled) / len(scaled)

@@ -11,5 +11,6 @@ A request and its answer, both as parsed JSON, become one drawing that depends o
 
 from service.picture.dot import graphviz
 from service.picture.draw import svg
+from service.picture.summary import MAX_NODES
 
-__all__ = ["graphviz", "svg"]
+__all__ = ["MAX_NODES", "graphviz", "svg"]
