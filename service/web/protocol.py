@@ -140,6 +140,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head = False
         self._in_request = False
         """Whether a request has begun to come and is not whole."""
+        self._pieces: list[bytes] = []
+        """What the read that is parsed has brought of a body."""
         self._advanced = False
         """Whether a read brought more than the middle of a head or of trailers."""
         self._bytes_since = 0
@@ -217,12 +219,12 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head = False
 
     def on_body(self, body: bytes) -> None:
-        """Pass on a piece of a body."""
-        self._advanced = True
-        super().on_body(body)
+        """Keep a piece of a body until the end of the read, which may bring very many."""
+        self._pieces.append(body)
 
     def on_message_complete(self) -> None:
         """Tell the app that the body is whole."""
+        self._pass_on()
         self._advanced = True
         self._in_request = False
         self._head_came()
@@ -270,10 +272,18 @@ class BoundedHttp(HttpToolsProtocol):
         """Refuse what cannot be read."""
         self._refuse(400, InvalidRequest(msg))
 
+    def _pass_on(self) -> None:
+        """Pass on what came of a body."""
+        if self._pieces:
+            self._advanced = True
+            super().on_body(b"".join(self._pieces))
+            self._pieces.clear()
+
     def _parse(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
+            self._pass_on()
         except httptools.HttpParserUpgrade as offer:
             if self._offered:
                 self._decline(data[offer.args[0] :])
