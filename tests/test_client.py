@@ -33,6 +33,7 @@ from service.contract.problem import (
     NotFound,
     Overloaded,
     UnknownOp,
+    error_from,
     problems,
 )
 from service.contract.request import Leaf, Op, TraceRequest
@@ -95,10 +96,8 @@ def test_a_problem_is_raised_as_the_class_that_the_service_raised(client: Client
 
 
 def test_every_problem_comes_back_as_its_own_class(url: str) -> None:
-    from service.client.calls import error_from
-
     for kind in problems():
-        raised = error_from(kind("why").problem(), "3")
+        raised = error_from(kind("why").problem(), 3)
         assert type(raised) is kind
         assert raised.retry_after_s == 3
         assert raised.errors == kind("why").errors

@@ -23,8 +23,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 
 from service.cli.source import Ask, source
 from service.client import UnexpectedAnswer
-from service.client.calls import NDJSON, OK, batches, error_from, joined, post
-from service.contract.problem import GradtraceError, Problem
+from service.client.calls import NDJSON, OK, batches, joined, post
+from service.contract.problem import GradtraceError, Problem, error_from
 
 INDEX = re.compile(rb'^\{(?:"index": *\d+, *)?')
 PROBLEM = re.compile(INDEX.pattern + rb'"problem"')

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
-from service.contract.problem import PROBLEM_MEDIA_TYPE, GradtraceError, Problem, problems
+from service.contract.problem import PROBLEM_MEDIA_TYPE, GradtraceError, Problem, error_from
 from service.contract.request import TraceRequest
 from service.contract.response import TraceResponse
 
@@ -29,7 +29,6 @@ BATCH_BYTES = 32 * 1024
 SECONDS = re.compile(r"[0-9]{1,9}")
 """A ``Retry-After`` that can be waited for; its other form is a date."""
 
-type_of_problem = {kind.code: kind for kind in problems()}
 
 Graph = TraceRequest | Mapping[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
@@ -130,13 +129,7 @@ def error_of(status: int, media_type: str, body: bytes, retry_after: str | None)
         problem = Problem.model_validate_json(body, extra="ignore")
     except ValidationError:
         return UnexpectedAnswer(status, body.decode(errors="replace"))
-    return error_from(problem, retry_after)
-
-
-def error_from(problem: Problem, retry_after: str | None = None) -> GradtraceError:
-    """Return the error class of the contract that ``problem`` came from, with all it says."""
-    kind = type_of_problem[problem.code]
-    return kind(problem.detail, errors=problem.errors, retry_after_s=seconds_of(retry_after))
+    return error_from(problem, seconds_of(retry_after))
 
 
 def seconds_of(retry_after: str | None) -> int | None:

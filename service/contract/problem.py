@@ -464,6 +464,12 @@ class TimeLimit(GradtraceError):
     )
 
 
+def error_from(problem: Problem, retry_after_s: int | None = None) -> GradtraceError:
+    """Return the error that ``problem`` came from, with all it says."""
+    kinds = {kind.code: kind for kind in problems()}
+    return kinds[problem.code](problem.detail, errors=problem.errors, retry_after_s=retry_after_s)
+
+
 def problems() -> Iterable[type[GradtraceError]]:
     """Return the class of every problem code, in the order of :class:`ProblemCode`."""
     by_code = {kind.code: kind for kind in GradtraceError.__subclasses__()}

@@ -73,6 +73,11 @@ class Answer(NamedTuple):
     """The body, in one piece or in several."""
 
     @property
+    def pieces(self) -> list[bytes | memoryview]:
+        """The body in several pieces, or in a list of one."""
+        return [self.data] if isinstance(self.data, bytes) else self.data
+
+    @property
     def body(self) -> bytes:
         """The body in one piece."""
         return self.data if isinstance(self.data, bytes) else b"".join(self.data)

@@ -7,7 +7,6 @@ refused as soon as it is too large, and given up when the client stops sending.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 from starlette.types import Receive
 
@@ -47,15 +46,6 @@ def add(body: Body, chunk: Buffer) -> None:
         body.append(chunk)
     except OSError:
         raise Overloaded("There is no memory for the body.", retry_after_s=1) from None
-
-
-async def chunks(receive: Receive, silence: Timers) -> AsyncIterator[bytes]:
-    """Yield the body as it comes; for what is raised see :func:`next_chunk`."""
-    more = True
-    while more:
-        chunk, more = await next_chunk(receive, silence)
-        if chunk:
-            yield chunk
 
 
 async def next_chunk(receive: Receive, silence: Timers) -> tuple[bytes, bool]:

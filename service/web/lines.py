@@ -12,6 +12,8 @@ from service.workers.body import Body
 
 PROBLEM_WORD = b',"problem":'
 """What follows the index of a line that is answered with a problem."""
+LINE_COST = 300
+"""Bytes of memory that a line takes beside its own, about: there may be very many short ones."""
 
 
 class Line(NamedTuple):
@@ -20,6 +22,11 @@ class Line(NamedTuple):
     number: int
     content: Body
     problem: GradtraceError | None = None
+
+    @property
+    def weight(self) -> int:
+        """Bytes of memory that the line takes, about."""
+        return len(self.content) + LINE_COST
 
 
 class LineSplitter:
@@ -39,22 +46,28 @@ class LineSplitter:
         """Bytes of the line that was begun."""
         return len(self._partial)
 
+    @property
+    def _begun(self) -> bool:
+        return self._too_long or len(self._partial) > 0
+
     def drop(self) -> None:
         """Forget the line that was begun."""
         self._partial.close()
 
     def feed(self, chunk: bytes) -> Iterator[Line]:
         """Yield the lines that end in ``chunk``; raise Overloaded where there is no memory."""
-        first, *rest = chunk.split(b"\n")
-        self._grow(first)
-        for piece in rest:
-            yield from self.finish()
+        *ended, begun = chunk.split(b"\n")
+        for piece in ended:
+            if not self._begun and len(piece) <= self._limit and (not piece or piece.isspace()):
+                continue  # at once: there may be very many
             self._grow(piece)
+            yield from self.finish()
+        self._grow(begun)
 
     def finish(self) -> Iterator[Line]:
         """Yield the line that was begun, where there is one."""
         partial, too_long = self._partial, self._too_long
-        if not too_long and (not len(partial) or _is_blank(partial)):
+        if not too_long and _is_blank(partial):
             partial.close()
             return
         self._partial, self._too_long = Body(), False
@@ -73,7 +86,7 @@ class LineSplitter:
 
 
 def _is_blank(line: Body) -> bool:
-    return not line.fds and bytes(line).isspace()
+    return all(chunk.isspace() for chunk in line.chunks())
 
 
 def joined(lines: Iterable[Line]) -> Body:

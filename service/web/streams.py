@@ -12,8 +12,10 @@ they are not, so that a line alone is quick and a flood of small ones is cheap.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from typing import NamedTuple
 
 from fastapi import FastAPI
@@ -25,13 +27,15 @@ from service.contract.problem import (
     GradtraceError,
     NotReady,
     Overloaded,
+    Problem,
+    error_from,
 )
 from service.settings import Settings
 from service.web import examples
-from service.web.body import check_encoding, chunks
+from service.web.body import check_encoding, next_chunk
 from service.web.compute import CLOSE, RawRoute
 from service.web.describe import SECURITY, STREAMED, answer, answers, body, ndjson_of
-from service.web.exchange import Exchange, exchange_of
+from service.web.exchange import GONE, Exchange, exchange_of
 from service.web.lines import (
     PROBLEM_WORD,
     Line,
@@ -53,7 +57,11 @@ MAX_LINES = 32
 MAX_BYTES = 256 * 1024
 """Bytes after which a batch takes no more lines."""
 MAX_WAITING = 1024 * 1024
-"""Bytes of lines that wait for a worker, after which no more are read."""
+"""Weight of the lines that wait for a worker, after which no more are read."""
+MANY_LINES = 512
+"""Lines that may be cut at once; the event loop goes on between more of them."""
+SLICE = 4096
+"""Bytes of many lines that are cut at once."""
 QUICK_S = 0.01
 """A batch that takes less than this makes the next one larger."""
 SLOW_S = 0.05
@@ -97,10 +105,10 @@ class TraceStream:
         self._answers_held: Share
         self.started = False
         self._waiting: deque[Line] = deque()
-        self._waiting_bytes = 0
+        self._waiting_weight = 0
         self._splitter = LineSplitter(settings.max_body_bytes)
-        self._open_bytes = 0
-        """Bytes of the lines that wait or are computed."""
+        self._open_weight = 0
+        """Weight of the lines that wait or are computed."""
         self._ended = False
         self._done = False
         self._end_problem: GradtraceError | None = None
@@ -113,6 +121,8 @@ class TraceStream:
         self._long_lines: set[Body] = set()
         """Contents of lines that are not answered yet, as far as they are in a memfd."""
         self._unsent: set[Body] = set()
+        self._answered_at = -math.inf
+        """When the last answer was sent, in the event loop's time."""
         self._batch_lines = 1
         self._lines = 0
 
@@ -142,13 +152,18 @@ class TraceStream:
     # From the client
 
     async def _read(self, receive: Receive) -> None:
+        more = True
         try:
-            async for chunk in chunks(receive, self.silence):
+            while more:
+                chunk, more = await self._next_chunk(receive)
                 self.exchange.body_bytes += len(chunk)
-                for line in self._splitter.feed(chunk):
-                    self._add(line)
-                await self._until_there_is_room()
-                await self._until_few_wait()
+                for piece in _slices(chunk):
+                    for line in self._splitter.feed(piece):
+                        self._add(line)
+                    await self._until_there_is_room()
+                    await self._until_few_wait()
+                    if piece is not chunk:
+                        await asyncio.sleep(0)
             for line in self._splitter.finish():
                 self._add(line)
         except (BodyTimeout, Overloaded) as error:
@@ -161,11 +176,22 @@ class TraceStream:
         if not self._done:
             raise ClientDisconnected
 
+    async def _next_chunk(self, receive: Receive) -> tuple[bytes, bool]:
+        """Return what comes next; a client may wait for answers before it sends the next line."""
+        while True:
+            try:
+                return await next_chunk(receive, self.silence)
+            except BodyTimeout:
+                silent_s = asyncio.get_running_loop().time() - self._answered_at
+                owed = self._open_weight or self._unsent or silent_s < self.silence.seconds
+                if self._splitter.held or not owed:
+                    raise
+
     def _add(self, line: Line) -> None:
         self._lines = line.number + 1
         self._waiting.append(line)
-        self._waiting_bytes += len(line.content)
-        self._open_bytes += len(line.content)
+        self._waiting_weight += line.weight
+        self._open_weight += line.weight
         if line.content.fds:
             self._long_lines.add(line.content)
         self._changed.set()
@@ -181,16 +207,16 @@ class TraceStream:
         """
         while True:
             try:
-                self._lines_held.hold(self._open_bytes + self._splitter.held)
+                self._lines_held.hold(self._open_weight + self._splitter.held)
                 return
             except Overloaded:
-                if not self._open_bytes and not self._unsent:
+                if not self._open_weight and not self._unsent:
                     raise
             self._taken.clear()
             await self._taken.wait()
 
     async def _until_few_wait(self) -> None:
-        while self._waiting_bytes > MAX_WAITING or len(self._waiting) > MAX_WAITING // 64:
+        while self._waiting_weight > MAX_WAITING:
             self._taken.clear()
             await self._taken.wait()
 
@@ -239,7 +265,7 @@ class TraceStream:
 
     def _take(self) -> Line:
         line = self._waiting.popleft()
-        self._waiting_bytes -= len(line.content)
+        self._waiting_weight -= line.weight
         self._taken.set()
         return line
 
@@ -249,10 +275,10 @@ class TraceStream:
         finally:
             self._computing.release()
             for line in batch:
-                self._open_bytes -= len(line.content)
+                self._open_weight -= line.weight
                 line.content.close()
                 self._long_lines.discard(line.content)
-            self._lines_held.shrink(self._open_bytes + self._splitter.held)
+            self._lines_held.shrink(self._open_weight + self._splitter.held)
             self._taken.set()
 
     async def _answer(self, batch: list[Line]) -> list[Part]:
@@ -291,9 +317,12 @@ class TraceStream:
         finally:
             if len(batch) > 1:
                 body.close()
+        self.exchange.answered(answered)
+        if answered.status >= 400:  # the worker could not answer the lines one by one
+            with closing(answered.body):
+                raise error_from(Problem.model_validate_json(bytes(answered.body)))
         self._unsent.add(answered.body)
         self._keep_answers()
-        self.exchange.answered(answered)
         seconds = loop.time() - began - answered.queue_s
         if seconds < QUICK_S and len(batch) == self._batch_lines:
             self._batch_lines = min(MAX_LINES, 2 * self._batch_lines)
@@ -314,6 +343,9 @@ class TraceStream:
                     tail = seen[1 - len(PROBLEM_WORD) :]
                     self.exchange.line_problems += seen.count(PROBLEM_WORD)
                     await send({"type": "http.response.body", "body": text, "more_body": True})
+                    if GONE in scope.get("extensions", ()):  # nobody may be reading, to be told so
+                        raise ClientDisconnected
+                self._answered_at = asyncio.get_running_loop().time()
                 if isinstance(part.answer, Body):
                     self._unsent.discard(part.answer)
                     part.answer.close()
@@ -338,6 +370,15 @@ class TraceStream:
             self.started = True
             headers = [(b"content-type", NDJSON.encode())]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+def _slices(chunk: bytes) -> Iterator[bytes]:
+    """Yield ``chunk`` itself, or pieces of it where it has many lines."""
+    if chunk.count(b"\n") <= MANY_LINES:
+        yield chunk
+        return
+    for start in range(0, len(chunk), SLICE):
+        yield chunk[start : start + SLICE]
 
 
 class StreamEndpoint:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.contract.problem import Overloaded
+from service.contract.problem import PROBLEM_MEDIA_TYPE, MemoryLimit, Overloaded
 from service.web import streams
-from service.web.lines import LineSplitter, joined, with_index
+from service.web.exchange import GONE
+from service.web.lines import LINE_COST, Line, LineSplitter, joined, with_index
 from service.workers.body import Body
 from service.workers.inprocess import InProcess
 from service.workers.seam import Answer
@@ -54,6 +56,7 @@ async def test_empty_lines_are_passed_over_and_have_no_index() -> None:
         assert [line["index"] for line in answered] == [0, 1]
         assert await stream(web, b"") == []
         assert await stream(web, b"\n \n") == []
+        assert await stream(web, b" " * 100_000 + b"\n{}\n") == await stream(web, b"{}")
 
 
 @pytest.mark.anyio
@@ -129,6 +132,127 @@ async def test_a_client_that_stops_reading_stops_the_reading_and_the_computing()
         assert taken < 200
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
+
+
+def asked_of(web: Web, receive: Any, send: Any, **more: Any) -> asyncio.Task[None]:
+    """Ask for a stream as a server does."""
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/traces",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/x-ndjson")],
+        **more,
+    }
+    return asyncio.ensure_future(web.app(scope, receive, send))
+
+
+@pytest.mark.anyio
+async def test_a_client_that_is_gone_is_noticed_while_no_more_lines_are_read() -> None:
+    extensions: dict[str, Any] = {}
+    received = answers = 0
+
+    async with running(workers=1) as web:
+
+        async def receive() -> dict[str, Any]:
+            nonlocal received
+            received += 1
+            line = b'{"do":"bytes","count":1}' + b" " * 100_000 + b"\n"
+            return {"type": "http.request", "body": line * 50, "more_body": True}
+
+        async def send(message: dict[str, Any]) -> None:
+            nonlocal answers
+            if message.get("body"):
+                answers += 1
+                extensions[GONE] = True  # the server drops what is sent from then on
+
+        await asyncio.wait_for(asked_of(web, receive, send, extensions=extensions), 20)
+    assert (received, answers) == (1, 1)
+    assert json.loads(web.log.getvalue().splitlines()[-1])["status"] == 499
+
+
+def lines_in_memory() -> int:
+    gc.collect()
+    return sum(isinstance(item, Line) for item in gc.get_objects())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("text", [b"1\n", b"\n", b" \n"])
+async def test_very_many_short_lines_keep_nobody_waiting_and_do_not_add_up(text: bytes) -> None:
+    async with running(workers=1) as web:
+        left = [text * 131_072]
+        turns = 0
+
+        async def receive() -> dict[str, Any]:
+            if not left:
+                await asyncio.Event().wait()
+            return {"type": "http.request", "body": left.pop(), "more_body": True}
+
+        async def send(_: dict[str, Any]) -> None:
+            await asyncio.Event().wait()
+
+        before = lines_in_memory()
+        asked = asked_of(web, receive, send)
+        while turns < 200:
+            await asyncio.sleep(0)
+            turns += not left
+        assert lines_in_memory() - before < streams.MAX_WAITING / LINE_COST + 3 * streams.SLICE
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+
+
+@pytest.mark.anyio
+async def test_a_client_may_wait_for_its_answers_before_it_sends_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compute = InProcess.compute
+
+    async def slowly(self: InProcess, headers: Any, body: Any) -> Answer:
+        await asyncio.sleep(0.5)
+        return await compute(self, headers, body)
+
+    monkeypatch.setattr(InProcess, "compute", slowly)
+    answered: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    async with running(body_timeout_s=0.2) as web:
+        to_send = [b'{"a":2}\n', b'{"a":1}\n']
+
+        async def receive() -> dict[str, Any]:
+            if len(to_send) == 1:
+                assert (await answered.get())["index"] == 0
+            if not to_send:
+                await asyncio.Event().wait()
+            return {"type": "http.request", "body": to_send.pop(), "more_body": True}
+
+        async def send(message: dict[str, Any]) -> None:
+            for line in lines_of(message.get("body", b"")):
+                answered.put_nowait(line)
+
+        await asyncio.wait_for(asked_of(web, receive, send), 20)
+        assert (await answered.get())["trace"]["got"] == {"a": 2}
+        assert (await answered.get())["problem"]["code"] == "body_timeout"
+
+
+@pytest.mark.anyio
+async def test_a_worker_that_answers_with_a_problem_is_asked_line_by_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compute = InProcess.compute
+
+    async def too_small(self: InProcess, headers: Any, body: Any) -> Answer:
+        text = bytes(body)
+        if text.count(b"\n") or b'"a":7' in text:
+            error = MemoryLimit("There is no memory for the answers.")
+            problem = error.problem().model_dump_json().encode()
+            kind = {"content-type": PROBLEM_MEDIA_TYPE}
+            return Answer(error.status, kind, Body(problem), 0.0)
+        return await compute(self, headers, body)
+
+    monkeypatch.setattr(InProcess, "compute", too_small)
+    async with running() as web:
+        answered = await stream(web, b"".join(b'{"a":%d}\n' % number for number in range(40)))
+        assert [line["index"] for line in answered] == list(range(40))
+        assert answered.pop(7)["problem"]["code"] == "memory_limit"
+        assert all("trace" in line for line in answered)
 
 
 @pytest.mark.anyio
