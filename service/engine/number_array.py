@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,10 @@ Text = bytes | mmap.mmap
 
 NUMBER_SIGNS = b"0123456789+-.eE \t\r\n"
 
+NEGATIVE_ZERO = re.compile(rb"-0(?=[\s,\]}])")
+"""A zero that is spelt as an integer and keeps its sign, as Go's encoding/json writes -0.0: both
+parsers would drop it."""
+
 
 @dataclass(frozen=True, slots=True)
 class NumberArray:
@@ -45,7 +50,7 @@ class NumberArray:
 
     def tolist(self) -> list[Any]:
         """Return the nested lists of plain Python numbers."""
-        lists: list[Any] = orjson.loads(self.text)
+        lists: list[Any] = orjson.loads(NEGATIVE_ZERO.sub(b"-0.0", self.text))
         return lists
 
 
@@ -82,13 +87,17 @@ def read_number_array(text: Text, start: int, stop: int) -> NumberArray | None:
 
 def _numbers(parser: simdjson.Parser, text: bytes) -> npt.NDArray[Any] | None:
     try:
-        numbers: Any = parser.parse(text)
+        read: Any = parser.parse(text)
         try:
-            return np.frombuffer(numbers.as_buffer(of_type="i"), np.int64)
+            numbers: npt.NDArray[Any] = np.frombuffer(read.as_buffer(of_type="i"), np.int64)
         except TypeError:
-            return np.frombuffer(numbers.as_buffer(of_type="d"), np.float64)
+            numbers = np.frombuffer(read.as_buffer(of_type="d"), np.float64)
+        if not numbers.all() and NEGATIVE_ZERO.search(text):
+            read = parser.parse(NEGATIVE_ZERO.sub(b"-0.0", text))
+            numbers = np.frombuffer(read.as_buffer(of_type="d"), np.float64)
     except (TypeError, ValueError, RuntimeError):
         return None
+    return numbers
 
 
 def _shape(structure: bytes, numel: int) -> tuple[int, ...] | None:

@@ -157,7 +157,9 @@ def _number(kind: Kind, value: Any) -> bool | int | float | complex:
     if isinstance(value, bool):
         return value
     if isinstance(value, int):
-        return _int(kind, value)
+        if not -(2**63) <= value < 2**64:  # a Scalar of PyTorch is an int64 or a uint64
+            raise Mismatch("must be an integer of 64 bits, signed or unsigned")
+        return value
     if isinstance(value, dict) and value.keys() == {"re", "im"}:
         return complex(_float(kind, value["re"]), _float(kind, value["im"]))
     return _float(kind, value)

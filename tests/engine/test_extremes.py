@@ -69,6 +69,57 @@ def test_where_pytorch_wants_a_float_it_takes_such_an_integer(number: int) -> No
     assert torch.equal(torch.tensor(y["value"]), expected)
 
 
+@pytest.mark.parametrize("number", [2**63, 2**64 - 1, 10**19, -(2**63)])
+@pytest.mark.parametrize("kind", ["add", "mul", "eq", "clamp", "masked_fill"])
+def test_a_number_of_pytorch_is_an_integer_of_64_bits_signed_or_unsigned(
+    kind: str, number: int
+) -> None:
+    """JavaScript and Go write 1e19 as 10000000000000000000."""
+    name = {"clamp": "max", "masked_fill": "value"}.get(kind, "other")
+    mask = {"mask": {"ref": "m"}} if kind == "masked_fill" else {}
+    tensors: list[dict[str, Any]] = [FLOATS, INTEGERS]
+    for tensor in tensors:
+        request = {
+            "leaves": [tensor, {"id": "m", "dtype": "bool", "value": True}],
+            "ops": [op("y", kind, tensor["id"], **{**mask, name: "N"})],
+            "backward": [],
+        }
+        answer = ENGINE.trace("application/json", "application/json", body(request, N=str(number)))
+        expected: torch.Tensor | str
+        try:
+            masks = {"mask": torch.tensor(True)} if mask else {}
+            dtype = getattr(torch, tensor.get("dtype", "float32"))
+            given = torch.tensor(tensor["value"], dtype=dtype)
+            expected = getattr(torch, kind)(given, **masks, **{name: number})
+        except RuntimeError as error:
+            expected = str(error)
+        told = json.loads(answer.body)
+        if isinstance(expected, str):
+            assert told["errors"][0]["message"] in expected
+        else:
+            value = torch.tensor(told["nodes"][-1]["value"], dtype=expected.dtype)
+            assert torch.equal(value, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("count", [1, 300, LONG_TEXT])
+def test_a_zero_that_is_spelt_as_an_integer_keeps_its_sign(dtype: str, count: int) -> None:
+    """Go's encoding/json writes -0.0 as -0."""
+    floats = leaf("x-0", "N", dtype=dtype, requires_grad=True)
+    request = {
+        "leaves": [floats, leaf("i", "I", dtype="int64", requires_grad=False)],
+        "ops": [op("y", "neg", "x-0")],
+        "backward": [{"node": "y", "gradient": "N"}],
+    }
+    numbers = f"[{', '.join(['[-0, -0.0, 0,-0 ]'] * count)}]"
+    text = body(request, N=numbers, I="[-0, 9007199254740993]")
+    answer = ENGINE.trace("application/json", "application/json", text)
+    x, i, _ = json.loads(answer.body)["nodes"]
+    assert str(x["value"]) == str([[-0.0, -0.0, 0.0, -0.0]] * count)
+    assert str(x["grad"]) == str([[0.0, 0.0, -0.0, 0.0]] * count)
+    assert i["value"] == [0, 9007199254740993]
+
+
 def test_a_float_that_is_as_large_stays_a_float() -> None:
     request = {"leaves": [FLOATS], "ops": [op("y", "mul", "f", other=2.0**64)], "backward": []}
     assert trace(request)["nodes"][1]["value"] == [1.8446744e19, 3.689349e19]
