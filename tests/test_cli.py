@@ -6,6 +6,7 @@ which saves the seconds that each process takes to import what it needs.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -668,6 +669,61 @@ def test_a_stopped_stream_goes_on_behind_its_last_whole_line(url: str, tmp_path:
     resumed = gradtrace("trace", str(file), "--output", str(output), "--resume", "--url", url)
     assert resumed.returncode == 0, resumed.stderr
     assert output.read_bytes() == answers
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"my precious notes", "the end of"),
+        (b"a note\n", "line 1 of"),
+        (b'{"index":0,"trace":{}}\n{"index":2,"trace":{}}\n', "line 2 of"),
+        (b'{"index":0,"trace":{}}\n{"index":2,"tr', "the end of"),
+        (b"".join(b'{"index":%d,"trace":{}}\n' % index for index in range(4)), "has 4 answers"),
+    ],
+)
+def test_a_file_that_holds_anything_but_answers_is_left_as_it_is(
+    tmp_path: Path, text: bytes, told: str
+) -> None:
+    file, output = tmp_path / "many.ndjson", tmp_path / "notes.txt"
+    lines_of(file, 3)
+    output.write_bytes(text)
+    done = gradtrace(
+        "trace", str(file), "--output", str(output), "--resume", "--url", "http://[::1]:1"
+    )
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert output.read_bytes() == text
+
+
+def test_a_stream_is_not_written_over_itself_nor_by_two_runs(tmp_path: Path) -> None:
+    file, output = tmp_path / "many.ndjson", tmp_path / "answers.ndjson"
+    lines_of(file, 3)
+    told = refusal(gradtrace("trace", str(file), "--output", str(file), "--resume"))
+    assert "the very file that is read" in told
+    with output.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        done = gradtrace("trace", str(file), "--output", str(output), "--resume")
+    assert done.returncode == 1
+    assert f"another run writes to {output}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"index":0,"problem":{"code":"of_tomorrow"}}',
+        b'{"index":0,"problem":{"ty',
+        b'{"index":0,"trace":{"no',
+        b"[]",
+    ],
+)
+def test_an_answer_of_a_stream_that_is_none_is_no_traceback(tmp_path: Path, answer: bytes) -> None:
+    lines_of(tmp_path / "one.ndjson", 1)
+    output = tmp_path / "answers"
+    with answering(200, "application/x-ndjson", answer + b"\n") as url:
+        done = gradtrace("trace", f"{tmp_path}/one.ndjson", "--output", str(output), "--url", url)
+    assert done.returncode == 1
+    assert done.stderr.startswith("gradtrace: no answer from a Gradtrace service: status 200")
+    assert output.read_bytes() == b""
 
 
 def test_a_line_that_was_refused_before_a_resume_counts(url: str, tmp_path: Path) -> None:

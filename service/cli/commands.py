@@ -128,6 +128,8 @@ def trace(
             _usage("--resume needs --output")
         if output is not None and output.exists() and not resume:
             _usage(f"{output} is there already: --resume goes on behind its last line")
+        if output is not None and output.exists() and output.samefile(file):
+            _usage("--output is the very file that is read")
         _run(trace_lines(file, output, url, key))
     streamed = {"--output": output is not None, "--resume": resume}
     _refuse(streamed, "is for .ndjson files; --json prints the answer to one graph")

@@ -7,6 +7,7 @@ on behind the last whole line.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import re
 import sys
@@ -28,6 +29,9 @@ from service.contract.problem import GradtraceError, Problem, error_from
 
 INDEX = re.compile(rb'^\{(?:"index": *\d+, *)?')
 PROBLEM = re.compile(INDEX.pattern + rb'"problem"')
+ANSWER = re.compile(INDEX.pattern + rb'"(?:trace|problem)"')
+OWN_ANSWER = re.compile(rb'\{"index":(\d+),"(?:trace|problem)":')
+"""A line as it is written here."""
 OF_A_LINE = frozenset({400, 413, 422, 500, 504})
 """Statuses that speak of a line. With any other one, such as a wrong key or a service that shuts
 down, the service refuses to be asked: the run stops there, and may be resumed."""
@@ -42,15 +46,16 @@ async def trace_lines(file: Path, output: Path | None, url: str | None, key: str
     from service.cli.environment import settings
 
     total = sum(1 for _ in _lines(file))
-    done, refused = (0, 0) if output is None else _answered(output)
     workers = settings().workers
-    with _progress(total, done) as progress, _sink(output) as sink:
-        async with source(url, key, workers) as ask:
-            async for answer in _answers(_lines(file, done), ask, workers):
-                sink.write(_numbered(done, answer))
-                done += 1
-                refused += PROBLEM.match(answer) is not None
-                progress.advance(progress.task_ids[0])
+    with _sink(output) as sink:
+        done, refused = (0, 0) if output is None else _answered(sink, output, total)
+        with _progress(total, done) as progress:
+            async with source(url, key, workers) as ask:
+                async for answer in _answers(_lines(file, done), ask, workers):
+                    sink.write(_numbered(done, answer))
+                    done += 1
+                    refused += PROBLEM.match(answer) is not None
+                    progress.advance(progress.task_ids[0])
     if refused:
         sys.stderr.write(f"gradtrace: {refused} of {total} lines were refused\n")
     return int(refused > 0)
@@ -81,7 +86,7 @@ async def _batch(batch: list[bytes], ask: Ask) -> list[bytes]:
 
     Raises:
         GradtraceError: what is wrong is no matter of any line.
-        UnexpectedAnswer: the answers are not as many as the lines.
+        UnexpectedAnswer: the answers are not as many as the lines, or are none.
     """
     try:
         answers = (await ask(post("/v1/traces", joined(batch), NDJSON, NDJSON))).splitlines()
@@ -90,9 +95,19 @@ async def _batch(batch: list[bytes], ask: Ask) -> list[bytes]:
         return [await _single(line, ask) for line in batch]
     if len(answers) != len(batch):
         raise UnexpectedAnswer(OK, f"{len(batch)} lines were sent, {len(answers)} came back")
-    for answer in filter(PROBLEM.match, answers):
-        _check(error_from(Problem.model_validate(json.loads(answer)["problem"], extra="ignore")))
+    for answer in answers:
+        if not (ANSWER.match(answer) and answer.endswith(b"}")):  # cut off, perhaps
+            raise UnexpectedAnswer(OK, answer.decode(errors="replace"))
+        if PROBLEM.match(answer):
+            _check(_error(answer))
     return answers
+
+
+def _error(answer: bytes) -> GradtraceError:
+    try:
+        return error_from(Problem.model_validate(json.loads(answer)["problem"], extra="ignore"))
+    except ValueError:
+        raise UnexpectedAnswer(OK, answer.decode(errors="replace")) from None
 
 
 async def _single(line: bytes, ask: Ask) -> bytes:
@@ -121,20 +136,28 @@ def _lines(file: Path, skipped: int = 0) -> Iterator[bytes]:
         yield from islice((line for line in text if line.strip()), skipped, None)
 
 
-def _answered(output: Path) -> tuple[int, int]:
+def _answered(text: BinaryIO, output: Path, total: int) -> tuple[int, int]:
     """Return how many whole lines ``output`` has, and how many of them are problems.
 
     What is behind the last of them is cut off.
+
+    Raises:
+        OSError: these are not the answers to the first lines of ``total``.
     """
-    if not output.exists():
-        return 0, 0
-    with output.open("r+b") as text:
-        lines = refused = end = 0
-        for line in text:
-            if line.endswith(b"\n"):
-                lines, end = lines + 1, end + len(line)
-                refused += PROBLEM.match(line) is not None
-        text.truncate(end)
+    lines = refused = end = 0
+    text.seek(0)
+    for line in text:
+        if line.endswith(b"\n"):
+            own = OWN_ANSWER.match(line)
+            if own is None or int(own[1]) != lines:
+                raise OSError(f"line {lines + 1} of {output} is no answer to such a line")
+            lines, end = lines + 1, end + len(line)
+            refused += PROBLEM.match(line) is not None
+        elif not line.startswith((b'{"index":%d,' % lines)[: len(line)]):
+            raise OSError(f"the end of {output} is no part of an answer")
+    if lines > total:
+        raise OSError(f"{output} has {lines} answers, and there are {total} lines")
+    text.truncate(end)
     return lines, refused
 
 
@@ -144,7 +167,11 @@ def _sink(output: Path | None) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    with output.open("ab") as text:
+    with output.open("a+b") as text:
+        try:
+            fcntl.flock(text, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(f"another run writes to {output}") from None
         yield text
 
 
