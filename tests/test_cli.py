@@ -287,6 +287,75 @@ def test_a_full_disk_is_told_in_one_line(url: str, tmp_path: Path, options: list
     assert done.returncode == 1
 
 
+@pytest.mark.parametrize(
+    ("closed", "where"), [("1>&-", "there"), ("2>&-", "here"), ("0<&- 1>&- 2>&-", "there")]
+)
+def test_a_closed_stream_is_no_reason_to_fail(
+    url: str, tmp_path: Path, closed: str, where: str
+) -> None:
+    written(tmp_path / "seed.json", SEED)
+    asked = ["--url", url] if where == "there" else []
+    command = [sys.executable, "-m", "service", "trace", "seed.json", *asked]
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *command],
+        cwd=tmp_path,
+        env=AS_A_USER,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_sign_that_the_output_has_no_spelling_for_is_escaped(url: str, tmp_path: Path) -> None:
+    written(tmp_path / "long.json", {"leaves": [{"id": "x", "value": [1.5] * 50}], "backward": []})
+    done = subprocess.run(
+        [sys.executable, "-m", "service", "trace", "long.json", "--url", url],
+        cwd=tmp_path,
+        env=AS_A_USER | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b" 1\\u2026 " in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [[b"\xff"], [b"-q", b"\xff"]])
+def test_words_that_are_no_text_are_wrong_usage(arguments: list[bytes]) -> None:
+    done = subprocess.run(
+        [sys.executable, b"-m", b"service", b"ops", *arguments],
+        env=AS_A_USER,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("HTTP_PROXY", "foo://x:1", "Unknown scheme for proxy URL"),
+        ("ALL_PROXY", "socks5://x:1", "socksio"),
+        ("GRADTRACE_KEY", "\udcff", "surrogates"),
+    ],
+)
+def test_what_no_client_can_be_made_with_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    done = gradtrace("ops", "add", "--url", "http://gradtrace.invalid")
+    assert done.returncode == 1
+    assert done.stderr.startswith("gradtrace: no client for http://gradtrace.invalid: ")
+    assert told in done.stderr
+
+
+def test_control_signs_of_an_answer_do_not_reach_the_terminal() -> None:
+    found = {"ops": [{"name": "add\x1b]0;title\x07", "summary": "\x9b2J\r\n"}]}
+    with answering(200, "application/json", json.dumps(found).encode()) as url:
+        done = gradtrace("ops", "--url", url)
+    assert done.stdout.splitlines()[1] == r"add\x1b]0;title\x07  \x9b2J\r\n"
+
+
 def test_a_port_that_cannot_be_is_no_traceback() -> None:
     done = gradtrace("ops", "--url", "http://127.0.0.1:80000")
     assert done.returncode == 1
@@ -546,6 +615,10 @@ def test_a_conforming_service_passes_the_golden_cases(url: str) -> None:
         ("float64", [1.0], [True]),
         ("int64", [1, 0], [True, False]),
         ("bool", [True, False], [1, 0]),
+        ("float32", ["Infinity"], [3.4028234663852886e38]),
+        ("float16", ["-Infinity"], [-70000]),
+        ("bfloat16", ["Infinity"], [3.3895313892515355e38]),
+        ("float64", [0.0], [-0.0]),
     ],
 )
 def test_a_number_that_is_said_in_another_way_does_not_conform(
@@ -554,6 +627,12 @@ def test_a_number_that_is_said_in_another_way_does_not_conform(
     node = {"id": "x", "dtype": dtype, "value": expected}
     assert list(differences([node], [node])) == []
     assert list(differences([node], [{**node, "value": got}])) != []
+
+
+def test_an_answer_without_what_is_null_does_not_conform() -> None:
+    node = {"id": "x", "dtype": "float32", "value": 1.0, "grad": None}
+    without = {name: value for name, value in node.items() if name != "grad"}
+    assert list(differences([node], [without])) == ["x.grad: None expected, and it is not there"]
 
 
 @contextmanager
@@ -589,6 +668,9 @@ def test_what_answers_something_else_is_no_traceback(tmp_path: Path) -> None:
         done = gradtrace("conform", url)
         assert done.returncode == 1
         assert "0 of" in done.stdout
+    for broken in (b"[" * 100_000, b'{"nodes": [{"id": %b}]}' % (b"9" * 400)):
+        with answering(200, "application/json", broken) as url:
+            assert "0 of" in gradtrace("conform", url).stdout
 
 
 def problem_of(error: GradtraceError) -> bytes:
@@ -629,9 +711,10 @@ def test_health_says_whether_the_service_is_ready(url: str) -> None:
     port = url.rpartition(":")[2]
     assert gradtrace("health", HOST="0.0.0.0", PORT=port).returncode == 0  # noqa: S104
     assert gradtrace("health", HOST="127.0.0.2", PORT=port).returncode == 1
-    gone = gradtrace("health", "--url", f"http://127.0.0.1:{free_port()}")
-    assert gone.returncode == 1
-    assert gone.stderr
+    for bad in (f"127.0.0.1:{free_port()}", "127.0.0.1:abc", "a b", ""):
+        gone = gradtrace("health", "--url", f"http://{bad}")
+        assert gone.returncode == 1
+        assert gone.stderr.startswith("gradtrace: ")
 
 
 def lines_of(path: Path, count: int) -> list[str]:

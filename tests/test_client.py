@@ -24,10 +24,12 @@ import torch
 
 from service.cli.conformity import differences
 from service.cli.demo import LESSON, free_port, running
+from service.cli.probe import ready
 from service.client import AsyncClient, Client, UnexpectedAnswer
 from service.client.calls import BATCH_BYTES, BATCH_LINES, batches, graph_json
 from service.contract.problem import (
     BadRoot,
+    BadValue,
     GradtraceError,
     InvalidRequest,
     NotFound,
@@ -122,6 +124,75 @@ def test_numpy_arrays_go_in_and_come_out(client: Client, dtype: str) -> None:
     np.testing.assert_array_equal(answer.grads["x"], 2 * x)
     assert answer.response.nodes[1].retains_grad
     assert "out" not in answer.grads
+
+
+@pytest.mark.parametrize("array", [np.array, torch.tensor])
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+def test_what_edges_contribute_comes_out(client: Client, array: Any, dtype: str) -> None:
+    x = array([1.0, 2.0], dtype=getattr(np if array is np.array else torch, dtype))
+    ops = [
+        {"id": "y", "op": "mul", "inputs": ["x", "x"]},
+        {"id": "s", "op": "sum", "inputs": ["y"]},
+        {"id": "out", "op": "abs", "inputs": ["s"]},
+    ]
+    graph = {"leaves": [{"id": "x", "requires_grad": True}, {"id": "c", "value": 1.0}], "ops": ops}
+    answer = client.trace_tensors({**graph, "include": ["grad", "edges"]}, {"x": x})
+    edges = answer.response.edges
+    assert edges is not None
+    assert [edge.from_ for edge in edges] == ["x", "x", "y", "s"]
+    assert answer.edges.keys() == set(range(4))
+    np.testing.assert_array_equal(answer.edges[0], x)
+    assert answer.edges[0].dtype == x.dtype
+    np.testing.assert_array_equal(answer.edges[0] + answer.edges[1], answer.grads["x"])
+
+
+@pytest.mark.parametrize(
+    ("array", "told"),
+    [
+        (np.ma.array([1.0, 2.0], mask=[False, True]), "without a value"),
+        (np.array(["a"]), "str"),
+        (np.array([1], np.longdouble), "longdouble|float128"),
+        (np.array([1], np.uint16), "uint16"),
+        (torch.zeros(1, dtype=torch.float8_e5m2), "float8"),
+    ],
+    ids=str,
+)
+def test_what_the_service_has_no_dtype_for_is_a_bad_value(
+    client: Client, array: Any, told: str
+) -> None:
+    with pytest.raises(BadValue, match=told):
+        client.trace_tensors({"backward": []}, {"x": array})
+
+
+def test_an_array_that_could_have_masked_elements_and_has_none_is_taken(client: Client) -> None:
+    answer = client.trace_tensors({"backward": []}, {"x": np.ma.array([1.0, 2.0])})
+    np.testing.assert_array_equal(answer.values["x"], [1.0, 2.0])
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:-1", "http://127.0.0.1:70000", "http://xn--/"])
+def test_an_address_that_is_none_is_an_invalid_url(url: str) -> None:
+    with pytest.raises(httpx.InvalidURL):
+        Client(url)
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_this_machine_is_asked_without_a_proxy(
+    url: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv(
+        name, "socks5://proxy.invalid:1" if name == "ALL_PROXY" else "http://[::1]:1"
+    )
+    with Client(url) as direct:
+        assert direct.op("add").name == "add"
+    assert ready(url, quiet=True) == 0
+
+
+def test_a_graph_is_sent_without_spaces() -> None:
+    assert graph_json({"leaves": [{"id": "x", "value": [1, math.inf]}]}) == (
+        b'{"leaves":[{"id":"x","value":[1,"Infinity"]}]}'
+    )
 
 
 @pytest.mark.parametrize("kind", [np.complex64, np.complex128])

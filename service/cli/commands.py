@@ -148,6 +148,9 @@ def ops(
     """List the ops of the catalogue, or describe one with its signatures."""
     from service.cli.catalogue import describe_op, list_ops
 
+    for words in (name or "", search):
+        if not words.isprintable():  # bytes that are no UTF-8 among them
+            _usage(f"{words!r} cannot be looked for")
     if name is not None:
         _refuse({"--search": bool(search)}, "looks through all ops, not in one")
     _run(list_ops(search, url, key) if name is None else describe_op(name, url, key))

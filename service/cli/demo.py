@@ -44,8 +44,15 @@ def running() -> Iterator[str]:
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "service", "serve", "--port", str(port), "--workers", "1"]
-    alone = {**os.environ, "GRADTRACE_HOST": "127.0.0.1"}
+    serve = ["service", "serve", "--port", str(port), "--workers", "1"]
+    # Not the package of that name that the caller may have in this directory.
+    command = [sys.executable, "-P", "-m", *serve]
+    alone = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "GRADTRACE_HOST": "127.0.0.1",
+        "GRADTRACE_API_KEYS": "",
+    }
     with TemporaryFile("w+") as log, subprocess.Popen(command, env=alone, stderr=log) as process:
         try:
             if not _started(url, process):

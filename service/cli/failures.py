@@ -13,6 +13,15 @@ import typer
 from service.client import UnexpectedAnswer
 from service.contract.problem import GradtraceError
 
+REASONS: dict[type[Exception], str] = {
+    httpx.ReadTimeout: "it was silent for too long",
+    httpx.WriteTimeout: "it did not take the request in time",
+    httpx.ConnectTimeout: "it could not be reached in time",
+    httpx.ReadError: "the connection was lost before the answer was there",
+    httpx.WriteError: "the connection was lost before the request was sent",
+}
+"""What httpx has no words for."""
+
 
 @contextmanager
 def shown() -> Iterator[None]:
@@ -31,7 +40,8 @@ def shown() -> Iterator[None]:
     except GradtraceError as error:
         sys.stderr.write(readable(error))
     except (UnexpectedAnswer, httpx.HTTPError, httpx.InvalidURL) as error:
-        sys.stderr.write(f"gradtrace: no answer from a Gradtrace service: {error}\n")
+        said = str(error) or REASONS.get(type(error)) or type(error).__name__
+        sys.stderr.write(f"gradtrace: no answer from a Gradtrace service: {said}\n")
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -111,7 +111,7 @@ def _request(graph: bytes, view: View) -> bytes:
             parse_constant=_refuse,
             parse_float=_finite,
         )
-        return json.dumps(_completed(data, view)).encode()
+        return json.dumps(_completed(data, view), separators=(",", ":")).encode()
     except (ValueError, RecursionError):
         return graph  # the answer says what is wrong with it
 

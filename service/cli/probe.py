@@ -5,25 +5,39 @@ from __future__ import annotations
 import sys
 import urllib.error
 import urllib.request
+from http.client import HTTPException
+from urllib.parse import urlsplit
 
 PATIENCE_S = 5.0
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not listened on
 """How this machine is reached where the service listens on all its addresses."""
+THIS_MACHINE = {"localhost", "127.0.0.1", "::1"}
+"""Asked directly: a proxy that the environment names is for what lies beyond it."""
 
 
 def ready(url: str | None = None, quiet: bool = False) -> int:
     """Return 0 where ``/readyz`` of the service at ``url`` says so, else 1 and say why."""
     address = f"{(url or _own_url()).rstrip('/')}/readyz"
     try:
-        with urllib.request.urlopen(address, timeout=PATIENCE_S):  # noqa: S310 - the caller's own
-            return 0
-    except urllib.error.HTTPError as error:
-        reason = error.read().decode(errors="replace")
-    except (OSError, ValueError) as error:
-        reason = f"gradtrace: {error}"
+        reason = _refusal(address)
+    except (OSError, ValueError, HTTPException) as error:
+        reason = f"gradtrace: {error or type(error).__name__}"
+    if reason is None:
+        return 0
     if not quiet:
         sys.stderr.write(f"{reason}\n")
     return 1
+
+
+def _refusal(address: str) -> str | None:
+    """Return None where ``address`` answers with a status below 400, else the answer's body."""
+    direct = urlsplit(address).hostname in THIS_MACHINE
+    opener = urllib.request.build_opener(*[urllib.request.ProxyHandler({})] * direct)
+    try:
+        with opener.open(address, timeout=PATIENCE_S):
+            return None
+    except urllib.error.HTTPError as error:
+        return error.read().decode(errors="replace")
 
 
 def _own_url() -> str:

@@ -35,7 +35,11 @@ JOBS = {
 async def source(url: str | None, key: str | None, workers: int = 1) -> AsyncIterator[Ask]:
     """Yield what answers calls: the service at ``url``, or ``workers`` processes of our own."""
     if url is not None:
-        async with AsyncClient(url, key) as client:
+        try:
+            client = AsyncClient(url, key)
+        except (ImportError, ValueError) as error:  # a proxy of the environment, or the key
+            raise OSError(f"no client for {url}: {error}") from None
+        async with client:
             yield client.send
         return
     from service.cli.environment import settings

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +22,9 @@ from service.contract.response import (
 )
 
 CELL = 48
-PLAIN_WIDTH = 10_000
+NARROWEST = 40
+"""Columns of a terminal below which a table in boxes shows nothing."""
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 STYLES = {
     GradStatus.ACCUMULATED: "green",
@@ -45,7 +49,7 @@ def show_trace(answer: TraceResponse, notes: bool = False) -> None:
     rows = [_row(node)[: len(headings)] for node in answer.nodes]
     show_table(headings, rows)
     for warning in answer.warnings:
-        console().print(f"warning: {warning}", markup=False, soft_wrap=True)
+        _print(f"warning: {warning}")
 
 
 def show_health(health: Health) -> None:
@@ -61,25 +65,28 @@ def show_health(health: Health) -> None:
     ratio = "" if flow.ratio is None else f", far from the root {flow.ratio:.3g} times those near"
     lines.append(f"gradients along the depth: {flow.verdict.replace('_', ' ')}{ratio}")
     for line in ("", "health", *(f"  {line}" for line in lines)):
-        console().print(line, markup=False, soft_wrap=True)
+        _print(line)
 
 
 def show_table(headings: list[str], rows: list[list[Text]]) -> None:
     """Print ``rows`` under ``headings``."""
     out = console()
-    if out.is_terminal:
-        out.print(_table(headings, rows, box=True))
+    if out.is_terminal and out.width >= NARROWEST:
+        out.print(_table(headings, rows))
         return
-    wide = Console(width=PLAIN_WIDTH, color_system=None)
-    with wide.capture() as captured:
-        wide.print(_table(headings, rows, box=False))
-    for line in captured.get().splitlines():
-        sys.stdout.write(line.rstrip() + "\n")
+    # Not by rich, which takes a millisecond for a row.
+    cells = [headings, *([cell.plain for cell in row] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        padded = (
+            cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
+        )
+        sys.stdout.write("  ".join(padded).rstrip() + "\n")
 
 
 def show_ops(found: OpList) -> None:
     """Print a row for every op."""
-    rows = [[Text(op.name, "bold"), Text(op.summary)] for op in found.ops]
+    rows = [[Text(printable(op.name), "bold"), Text(printable(op.summary))] for op in found.ops]
     show_table(["op", "summary"], rows)
 
 
@@ -90,7 +97,16 @@ def show_op(op: OpDescription) -> None:
         f"{op.name}({_parameters(s.parameters)}) -> {_outputs(s.outputs)}" for s in op.signatures
     ]
     for line in lines:
-        console().print(line, markup=False, soft_wrap=True)
+        _print(line)
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with its control signs escaped: they could do anything to a terminal."""
+    return CONTROL.sub(lambda sign: repr(sign[0])[1:-1], text)
+
+
+def _print(line: str) -> None:
+    console().print(printable(line), markup=False, soft_wrap=True)
 
 
 def short(value: Any) -> str:
@@ -99,8 +115,8 @@ def short(value: Any) -> str:
     return text if len(text) <= CELL else text[: CELL - 1] + "…"
 
 
-def _table(headings: list[str], rows: list[list[Text]], box: bool) -> Table:
-    table = Table(header_style="bold") if box else Table(box=None, pad_edge=False)
+def _table(headings: list[str], rows: list[list[Text]]) -> Table:
+    table = Table(header_style="bold")
     for heading in headings:
         table.add_column(heading, overflow="fold")
     for row in rows:
@@ -111,13 +127,13 @@ def _table(headings: list[str], rows: list[list[Text]], box: bool) -> Table:
 def _row(node: NodeTrace) -> list[Text]:
     style = STYLES[node.grad_status]
     return [
-        Text(node.id, "bold"),
-        Text(node.op or "leaf"),
+        Text(printable(node.id), "bold"),
+        Text(printable(node.op or "leaf")),
         Text("x".join(map(str, node.shape)) or "scalar"),
         _tensor(node.value),
         _tensor(node.grad) if node.grad is not None else Text("None", style),
         Text(node.grad_status, style),
-        Text(node.note or ""),
+        Text(printable(node.note or "")),
     ]
 
 

@@ -83,9 +83,14 @@ def graph_json(graph: Graph) -> bytes:
     """
     data = graph.model_dump(exclude_unset=True) if isinstance(graph, BaseModel) else graph
     try:
-        return json.dumps(data, allow_nan=False).encode()
+        return _json(data)
     except ValueError:
-        return json.dumps(_spelled(data), allow_nan=False).encode()
+        return _json(_spelled(data))
+
+
+def _json(data: Any) -> bytes:
+    """Return JSON without spaces: a service bounds the bytes of a body."""
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _spelled(value: Any) -> Any:

@@ -25,18 +25,26 @@ RETRIED = frozenset({429, 503})
 LONGEST_PAUSE_S = 30.0
 LAST_PORT = 65535
 DEFAULT_URL = "http://127.0.0.1:8000"
+THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Asked directly: a proxy that the environment names is for what lies beyond it."""
 
 
 class _Settings:
     """What both clients are made of: where the service is, and how patient to be with it."""
 
     def __init__(self, url: str, key: str | None, timeout_s: float, retries: int) -> None:
-        port = httpx.URL(url).port
-        if port is not None and port > LAST_PORT:  # httpx finds out too late, and not in words
+        # What is wrong with a URL httpx finds out too late, or not in words.
+        try:
+            parsed = httpx.URL(url)
+            host, port = parsed.host, parsed.port
+        except UnicodeError as error:
+            raise httpx.InvalidURL(f"Invalid host: {error}") from None
+        if port is not None and not 0 <= port <= LAST_PORT:
             raise httpx.InvalidURL(f"Invalid port: '{port}'")
         self.options: dict[str, Any] = {
             "base_url": url.rstrip("/"),
             "timeout": httpx.Timeout(timeout_s, pool=None),
+            "trust_env": host not in THIS_MACHINE,
             "headers": {"authorization": f"Bearer {key.strip()}".encode()} if key else {},
         }
         self.retries = retries

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ import safetensors
 import safetensors.numpy
 
 from service.client.calls import OK, Graph, UnexpectedAnswer, graph_json
+from service.contract.problem import BadValue
+from service.contract.request import DType
 from service.contract.response import TraceResponse
 
 _NUMPY_OF = {
@@ -41,11 +43,14 @@ class TensorTrace:
         response: everything but the tensors.
         values: each node's value by the node's id.
         grads: each node's gradient by the node's id; nodes without one are not there.
+        edges: what each edge contributes, by its place in ``response.edges``; edges that contribute
+            nothing are not there.
     """
 
     response: TraceResponse
     values: Mapping[str, Any]
     grads: Mapping[str, Any]
+    edges: Mapping[int, Any] = field(default_factory=dict)
 
 
 def pack(graph: Graph, tensors: Mapping[str, Any]) -> bytes:
@@ -84,13 +89,17 @@ def _unpacked(body: bytes, as_torch: bool) -> TensorTrace:
     header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
     response = TraceResponse.model_validate_json(header["__metadata__"]["response"])
     arrays = _torch_arrays(body) if as_torch else _numpy_arrays(body)
-    dtypes = {node.id: node.dtype for node in response.nodes}
-    found: dict[str, dict[str, Any]] = {"value": {}, "grad": {}}
+    nodes = {node.id: node for node in response.nodes}
+    found: dict[str, dict[str, Any]] = {"value": {}, "grad": {}, "edge": {}}
     for name, array in arrays.items():
-        kind, _, node = name.partition("/")
-        pairs = dtypes.get(node) == "complex128"
-        found.setdefault(kind, {})[node] = _complex128(array) if pairs else array
-    return TensorTrace(response, found["value"], found["grad"])
+        kind, _, key = name.partition("/")
+        if kind not in found:
+            continue
+        used = (response.edges or [])[int(key)].from_ if kind == "edge" else key
+        pairs = nodes[used].dtype == "complex128"
+        found[kind][key] = _complex128(array) if pairs else array
+    edges = {int(place): array for place, array in found["edge"].items()}
+    return TensorTrace(response, found["value"], found["grad"], edges)
 
 
 def uses_torch(tensors: Mapping[str, Any]) -> bool:
@@ -109,9 +118,11 @@ def _leaf(name: str, tensor: Any) -> dict[str, Any]:
 
 
 def _dtype(tensor: Any) -> str:
-    if _is_torch(tensor):
-        return str(tensor.dtype).removeprefix("torch.")
-    return np.asarray(tensor).dtype.name
+    dtype = tensor.dtype if _is_torch(tensor) else np.asarray(tensor).dtype.name
+    name = str(dtype).removeprefix("torch.")
+    if name not in set(DType):
+        raise BadValue(f"{name} is not among the dtypes: {', '.join(DType)}.")
+    return name
 
 
 def _plain(array: Any) -> np.ndarray[Any, Any]:
@@ -122,6 +133,8 @@ def _plain(array: Any) -> np.ndarray[Any, Any]:
 
 def _native(array: Any) -> np.ndarray[Any, Any]:
     """Return a copy of ``array``, row-major and in this machine's byte order."""
+    if np.ma.is_masked(array):
+        raise BadValue("A masked array has elements without a value; fill them first.")
     given = np.asarray(array)
     return np.array(given, given.dtype.newbyteorder("="), order="C")
 

@@ -38,8 +38,9 @@ says of every node: its value, its gradient, and why a gradient is not there.
 
 With `application/x-safetensors` the body is a safetensors file: the request as JSON text in
 `__metadata__["request"]`, its leaves without value, and each leaf's tensor under its id. The answer
-holds the tensors `value/<id>` and `grad/<id>`, and the rest of the TraceResponse as JSON text in
-`__metadata__["response"]`. complex128 travels as float64 with a last axis of two.
+holds the tensors `value/<id>` and `grad/<id>`, `edge/<k>` for what edge number k contributes, and
+the rest of the TraceResponse as JSON text in `__metadata__["response"]`. complex128 travels as
+float64 with a last axis of two.
 """
 
 
