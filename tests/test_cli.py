@@ -356,6 +356,12 @@ def test_control_signs_of_an_answer_do_not_reach_the_terminal() -> None:
     assert done.stdout.splitlines()[1] == r"add\x1b]0;title\x07  \x9b2J\r\n"
 
 
+def test_a_zero_keeps_its_sign_on_its_way_to_a_service(url: str, tmp_path: Path) -> None:
+    (tmp_path / "zero.json").write_text('{"leaves":[{"id":"x","value":[-0,-0.0,0]}],"backward":[]}')
+    done = gradtrace("trace", str(tmp_path / "zero.json"), "--url", url)
+    assert "[-0.0, -0.0, 0.0]" in done.stdout
+
+
 def test_a_port_that_cannot_be_is_no_traceback() -> None:
     done = gradtrace("ops", "--url", "http://127.0.0.1:80000")
     assert done.returncode == 1

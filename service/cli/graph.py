@@ -15,6 +15,7 @@ from zipfile import is_zipfile
 from service.cli.source import Ask, source
 from service.client import calls
 from service.client.calls import post
+from service.contract.negative_zero import keep_signs
 from service.contract.problem import InvalidRequest
 from service.contract.response import TraceResponse
 
@@ -111,6 +112,7 @@ def _request(graph: bytes, view: View) -> bytes:
             parse_constant=_refuse,
             parse_float=_finite,
         )
+        keep_signs(data, graph)
         return json.dumps(_completed(data, view), separators=(",", ":")).encode()
     except (ValueError, RecursionError):
         return graph  # the answer says what is wrong with it

@@ -24,9 +24,9 @@ from typing import Any, NoReturn
 
 import orjson
 
+from service.contract.negative_zero import keep_signs
 from service.contract.problem import BadValue, InvalidJson, InvalidRequest, pointer, quote
 from service.engine.long_values import cut_long_values, restore, text_of
-from service.engine.number_array import NEGATIVE_ZERO
 
 MAX_DEPTH = 254
 """How deep lists and objects may be nested; orjson's own bound for writing."""
@@ -75,7 +75,7 @@ def parse_json(body: bytes | memoryview) -> Any:
             document["ops"] = exact["ops"]
     elif not _has_each_key_once(text, written):
         _exact(text)
-    _keep_signs(document, text)
+    keep_signs(document, text)
     return document
 
 
@@ -88,30 +88,8 @@ def _if_valid(text: bytes) -> Any:
         return None
     if not _has_each_key_once(text, written) or _has_long_integer(text):
         return None
-    _keep_signs(document, text)
+    keep_signs(document, text)
     return document
-
-
-def _keep_signs(document: Any, text: bytes) -> None:
-    """Give the numbers of leaves and roots that are spelt -0 the sign that orjson drops.
-
-    To an op -0 is an integer, as in Python.
-    """
-    if b"-0" not in text or NEGATIVE_ZERO.search(text) is None or not isinstance(document, dict):
-        return
-    signed = json.loads(text, parse_int=_signed)
-    for part, tensor in (("leaves", "value"), ("backward", "gradient")):
-        nodes = document.get(part)
-        for place, node in enumerate(nodes if isinstance(nodes, list) else ()):
-            if isinstance(node, dict) and tensor in node:
-                node[tensor] = signed[part][place][tensor]
-
-
-def _signed(text: str) -> float:
-    number = int(text)
-    if not number and text.startswith("-"):
-        return -0.0
-    return number if -(2**63) <= number < 2**64 else float(number)
 
 
 def _has_long_integer(text: bytes) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 import simdjson
+
+from service.contract.negative_zero import NEGATIVE_ZERO
 
 CHUNK = 1 << 18
 """Bytes that simdjson reads at once: more fall out of the cache, and memory grows by 13 a byte."""
@@ -30,10 +31,6 @@ Text = bytes | mmap.mmap
 """What can be searched and sliced."""
 
 NUMBER_SIGNS = b"0123456789+-.eE \t\r\n"
-
-NEGATIVE_ZERO = re.compile(rb"-0(?=[\s,\]}])")
-"""A zero that is spelt as an integer and keeps its sign, as Go's encoding/json writes -0.0: both
-parsers would drop it."""
 
 
 @dataclass(frozen=True, slots=True)
