@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from service.engine.signature import (
@@ -124,6 +125,6 @@ def _outputs_of_schema(schema: Any) -> tuple[tuple[str | None, ...], bool, bool]
     returns = [(str(result.type), result.name or None) for result in schema.returns]
     if not returns or any(kind not in ("Tensor", "List[Tensor]") for kind, _ in returns):
         raise NoSignature("it does not return tensors")
-    if returns[0][0] == "List[Tensor]":
-        return (), True, True
-    return tuple(name for _, name in returns), len(returns) > 1, False
+    before_list = [name for _, name in takewhile(lambda result: result[0] == "Tensor", returns)]
+    variable = len(before_list) < len(returns)
+    return tuple(before_list), variable or len(returns) > 1, variable

@@ -139,6 +139,8 @@ def call_helper(reading: Reading, name: str, values: Sequence[Any]) -> Any:
         return add(reading, to)  # `x.to()` is read as x itself
     if name == "own" and values and isinstance(values[0], Tensor):
         values[0].node.is_own = True
+    if name == "own" and values and isinstance(values[0], Several):
+        values[0].flat = True
     if name == "own_copy" and len(values) == 1 and isinstance(values[0], Tensor):
         return Tensor(replace(values[0].ref, is_copy=True))
     if name in ("own", "own_storage") and values:

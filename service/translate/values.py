@@ -149,12 +149,16 @@ class Several:
     names: tuple[str | None, ...]
     count: int | None
     tensors: dict[int, Tensor] = field(default_factory=dict)
+    flat: bool = False
+    """Whether tensors of a list among the outputs stand in one row with the others, as here."""
 
     def __post_init__(self) -> None:
         self.node.holders.append(weakref.ref(self))
 
     def output(self, k: int) -> Tensor:
         """Return output ``k``, the same tensor every time."""
+        if k and self.names and self.count is None and not self.flat:
+            raise Unreadable("a list within a tuple is not read; take the first output alone")
         return self.tensors.setdefault(k, Tensor(Ref(self.node, k)))
 
 

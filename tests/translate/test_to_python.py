@@ -229,6 +229,17 @@ REQUESTS: dict[str, dict[str, Any]] = {
         ],
         "backward": [{"node": "d"}, {"node": "f"}],
     },
+    "a list of outputs behind another output": {
+        "leaves": [{"id": "x", "value": [[1.0, 2.0], [3.0, 4.0], [2.0, 2.0]]}],
+        "ops": [
+            {"id": "h", "op": "histogramdd", "inputs": ["x"], "attrs": {"bins": 2}},
+            {"id": "i", "op": "histogramdd", "inputs": ["x"], "attrs": {"bins": [2, 3]}},
+            {"id": "w", "op": "sum", "inputs": ["h:hist"]},
+            {"id": "y", "op": "sum", "inputs": ["h:2"]},
+            {"id": "z", "op": "sum", "inputs": ["i:1"]},
+        ],
+        "backward": [],
+    },
     "a transpose that is its input": {
         "leaves": [{"id": "x", "value": 1.5, "requires_grad": True}],
         "ops": [
