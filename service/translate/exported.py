@@ -36,7 +36,7 @@ def numbers(tensor):
     if tensor._is_zerotensor():
         tensor = torch.zeros(tensor.shape, dtype=tensor.dtype)
     if tensor.is_complex():
-        tensor = torch.view_as_real(tensor.resolve_conj())
+        tensor = torch.view_as_real(tensor.resolve_conj().resolve_neg())
     return plain(tensor.tolist())
 '''
 
@@ -95,7 +95,8 @@ def gradient(node, values):
         return torch.zeros_like(node)
     if isinstance(values, str):
         raw = bytearray(base64.b64decode(values))
-        return torch.frombuffer(raw, dtype=node.dtype).reshape(node.shape).clone()
+        flat = torch.frombuffer(raw, dtype=node.dtype)
+        return flat.reshape(node.shape).to(node.device, copy=True)
     if node.is_complex():
         return torch.view_as_complex(torch.tensor(values, dtype=node.real.dtype))
     return torch.tensor(values, dtype=node.dtype).reshape(node.shape)

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from service.translate.arguments import PYTHON_DTYPES, describe, dtype_name, literal
+from service.translate.arguments import PYTHON_DTYPES, UNKNOWN_DTYPE, describe, dtype_name, literal
 from service.translate.attributes import RETURN_ITSELF
 from service.translate.element_types import kind_of, last_part
 from service.translate.folding import attempt, check_items, is_number
@@ -71,6 +71,8 @@ def _dtype(value: Any) -> str | None:
     name = dtype_name(value)
     if name is None:
         raise Unreadable(f"{describe(value)} is no dtype")
+    if not name:
+        raise Unreadable(UNKNOWN_DTYPE)
     return name
 
 

@@ -24,15 +24,19 @@ def _ascii(sign: str) -> str:
     return word if word.isascii() and word.isalnum() else f"u{ord(sign):x}"
 
 
-def variable_of(node_id: str, taken: Collection[str]) -> str:
-    """Return a variable's name for an id, other than those ``taken`` and Python's own words."""
+def variable_of(node_id: str, taken: Collection[str], counts: dict[str, int]) -> str:
+    """Return a variable's name for an id, other than those ``taken`` and Python's own words.
+
+    ``counts`` notes how far each stem has been counted, so that many of one name take no longer.
+    """
     stem = _FOREIGN.sub("_", node_id)
-    if stem[0].isdigit():
+    if stem[0].isdigit() or stem.startswith("__"):  # such as __warningregistry__
         stem = "n" + stem
-    name, count = stem, 0
+    name, count = stem, counts.get(stem, 0)
     while name in taken or keyword.iskeyword(name) or hasattr(builtins, name) or name == "_":
         count += 1
         name = f"{stem}_{count}"
+    counts[stem] = count
     return name
 
 

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from service.contract.problem import Cycle, GradtraceError, UnknownReference, quote
 from service.engine.bind import bind
 from service.engine.catalogue import Operation, catalogue
@@ -63,7 +65,6 @@ HELPERS = (
     OWN_COPY, OWN_STORAGE, OWN, TRACK, RETAIN, FROM_BASE64, GRADIENT, SHOW, NUMBERS, PLAIN,
 )  # fmt: skip
 """What a script may bring along, in the order in which it stands there."""
-COMPLEX_WORDS = ("complex", "cfloat", "cdouble", "fft", "eig", "polar", "stft", '"re"')
 
 
 @dataclass
@@ -75,13 +76,15 @@ class Script:
     variables: dict[str, str] = field(default_factory=dict)
     taken: set[str] = field(default_factory=lambda: set(RESERVED))
     """Names that no other variable may have."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """How far the variables of each stem are counted."""
     outputs: dict[str, Sequence[str | None]] = field(default_factory=dict)
     """Of every op with several outputs, PyTorch's names for them."""
 
     def variable(self, node_id: str) -> str:
         """Return the variable that holds a node; the first call makes it."""
         if node_id not in self.variables:
-            self.variables[node_id] = variable_of(node_id, self.taken)
+            self.variables[node_id] = variable_of(node_id, self.taken, self.counts)
             self.taken.add(self.variables[node_id])
         return self.variables[node_id]
 
@@ -198,7 +201,7 @@ def _head(script: Script) -> str:
 
 
 def _write_settings(script: Script, request: Mapping[str, Any]) -> None:
-    script.lines.append("torch.set_num_threads(1)")
+    script.lines.append(f"torch.set_num_threads({torch.get_num_threads()})")
     device = request.get("device")
     if device not in (None, "cpu"):
         script.lines.append(f'torch.set_default_device("{device}")')
@@ -329,11 +332,10 @@ def _write_backward(script: Script, request: Mapping[str, Any], bound: Sequence[
     if not roots:
         return
     script.lines.append("")
-    may_be_complex = any(word in str(request).replace("'", '"') for word in COMPLEX_WORDS)
     starts = []
     for index, root in enumerate(roots):
         try:
-            starts.append(_gradient(script, root, may_be_complex))
+            starts.append(_gradient(script, root))
         except GradtraceError as error:
             raise error.at(f"/backward/{index}", root["node"].partition(":")[0]) from None
     tensors = [script.reference(root["node"]) for root in roots]
@@ -363,20 +365,11 @@ def _roots(request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [{"node": last["id"]}]
 
 
-def _gradient(script: Script, root: Mapping[str, Any], may_be_complex: bool) -> str:
+def _gradient(script: Script, root: Mapping[str, Any]) -> str:
     """Return the source of a root's gradient, empty where it is the implicit 1."""
     node = script.reference(root["node"])
     text, value = root.get("gradient_base64"), root.get("gradient")
     if text is None and value is None:
         return ""
-    if text is None and not may_be_complex and not _is_empty(value):
-        return f"torch.tensor({json_source(value)}, dtype={node}.dtype)"
     script.helpers.add(GRADIENT)
     return f"gradient({node}, {repr(text) if text is not None else json_source(value)})"
-
-
-def _is_empty(value: Any) -> bool:
-    """Return whether the first number of nested lists is missing, as in a tensor without any."""
-    while isinstance(value, list) and value:
-        value = value[0]
-    return isinstance(value, list)

@@ -229,6 +229,21 @@ REQUESTS: dict[str, dict[str, Any]] = {
         ],
         "backward": [{"node": "d"}, {"node": "f"}],
     },
+    "a gradient that another dtype would round": {
+        "dtype": "float64",
+        "leaves": [{"id": "x", "value": [0.5, 2.0], "requires_grad": True}],
+        "ops": [{"id": "y", "op": "special.i1e", "inputs": ["x"]}],
+        "backward": [{"node": "y", "gradient": [0.1, 2.0]}],
+    },
+    "an id that means something to Python": {
+        "leaves": [{"id": "__warningregistry__", "value": [1.0], "requires_grad": True}],
+        "ops": [{"id": "__y__", "op": "T", "inputs": ["__warningregistry__"]}],
+    },
+    "signs of zeros behind a negative view": {
+        "leaves": [{"id": "z", "dtype": "complex64", "value": [[0, 7], [7, 1], [0, 0]] * 4}],
+        "ops": [{"id": "y", "op": "aten._neg_view.default", "inputs": ["z"]}],
+        "backward": [],
+    },
     "a list of outputs behind another output": {
         "leaves": [{"id": "x", "value": [[1.0, 2.0], [3.0, 4.0], [2.0, 2.0]]}],
         "ops": [
@@ -264,7 +279,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore:.*deprecated on 0-D tensors:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*deprecated:UserWarning")
 @pytest.mark.parametrize("name", REQUESTS)
 def test_requests_of_every_shape_print_what_the_service_answers(name: str) -> None:
     request = REQUESTS[name]

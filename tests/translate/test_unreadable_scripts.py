@@ -23,6 +23,10 @@ CASES: list[tuple[str, int, int, str, ProblemCode]] = [
     ("x = torch.ones(2)\nx.add_(1)", 3, 1, "in place", INVALID),
     ("x = torch.ones(2)\nF = torch.relu_(x)", 3, 5, "in place", INVALID),
     ("x = torch.ones(3, 2)\nh, e = torch.histogramdd(x, 2)", 3, 1, "within a tuple", INVALID),
+    (
+        "y = torch.special.i1e(torch.ones(1))\nw = torch.tensor([0.1], dtype=y.dtype)",
+        3, 5, "dtype is known only", INVALID,
+    ),
     ("x = torch.ones(2)\nx[0] = 5", 3, 1, "in place", INVALID),
     ("x = torch.ones(1)\ny = x.item() * 2 * x", 3, 5, "only when the graph runs", INVALID),
     ("x = torch.ones(1)\nif x.item() > 0:\n    y = 1", 3, 4, "only when the graph runs", INVALID),
