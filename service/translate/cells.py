@@ -41,6 +41,8 @@ class View:
     shape: Sequence[int]
     name: str
     seen: int = field(default=0)
+    opaque: bool = False
+    """Whether it cannot be looked through, nor even be told that it looks at ``base``."""
 
 
 SCATTERS: Mapping[str, str] = {
@@ -103,8 +105,11 @@ def read(cell: Cell, add: Add) -> str:
         return cell.reference
     base = read(view.base, add)
     if view.base.version != view.seen:
-        if view.op.startswith("getitem"):
-            raise InvalidRequest(f"{view.name}: an output of a view is read after a write into it")
+        if view.opaque:
+            raise InvalidRequest(
+                f"{view.name}: the result of {view.op}, which may share memory, is read after a "
+                "write into that memory"
+            )
         cell.reference = add(view.name, view.op, [base, *view.arguments])
         cell.tracked = view.base.tracked
         cell.version += 1
@@ -133,6 +138,8 @@ def write(cell: Cell, reference: str, tracked: bool, add: Add) -> None:
 def _put_back(view: View, part: str, add: Add) -> str:
     """Return what ``view.base`` is after ``part`` was written where the view looks."""
     name, op, arguments = f"{view.name}.put", view.op, view.arguments
+    if view.opaque:
+        raise InvalidRequest(f"{view.name}: a write into the result of {op} is not read")
     if op in SCATTERS:
         return add(name, SCATTERS[op], [read(view.base, add), part, *arguments])
     if op in RESHAPES:

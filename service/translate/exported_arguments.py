@@ -131,6 +131,29 @@ def can_be_tracked(value: Any) -> bool:
     return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
 
 
+RETURN_THEIR_INPUT = frozenset(
+    "alpha_dropout atleast_1d atleast_2d atleast_3d broadcast_tensors dropout "
+    "feature_alpha_dropout feature_dropout meshgrid rrelu type_as".split()
+)
+"""Ops that may return the tensor itself, which their schemas do not say."""
+CONVERSIONS = frozenset({"to", "type_as"})
+
+
+def may_share_memory(target: OpOverload, before: Any, after: Any) -> bool:
+    """Whether a result may share memory with the first argument, by the schema or by name.
+
+    Args:
+        target: the op.
+        before: what is known of its first argument, a tensor or a list of them.
+        after: what is known of its result.
+    """
+    packet = target._schema.name.removeprefix("aten::")
+    if packet in CONVERSIONS and before.dtype != after.dtype:
+        return False
+    aliases = [result.alias_info is not None for result in target._schema.returns]
+    return packet in RETURN_THEIR_INPUT or any(aliases)
+
+
 def shares_memory(name: str, before: Tensor, after: Tensor, arguments: Mapping[str, Any]) -> bool:
     """Whether the result of an op that may be a view is one."""
     if name == "aten.dropout.default":

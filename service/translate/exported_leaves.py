@@ -57,6 +57,7 @@ def placeholders(program: ExportedProgram, inputs: Inputs | None) -> Iterator[tu
         InvalidRequest: there are no inputs, or not those that the program takes.
     """
     given = iter(_flat_inputs(program, inputs))
+    known = {node.name: node.meta.get("val") for node in program.graph.find_nodes(op="placeholder")}
     names: dict[tuple[Any, ...], str] = {}
     for name, tensor in program.state_dict.items():
         names.setdefault(identity(tensor), name)
@@ -64,13 +65,31 @@ def placeholders(program: ExportedProgram, inputs: Inputs | None) -> Iterator[tu
         if spec.kind is InputKind.USER_INPUT:
             value = next(given)
             if isinstance(spec.arg, ConstantArgument):
+                if inputs is not None and value != spec.arg.value:
+                    raise InvalidRequest(
+                        f"{spec.arg.name}: the program was exported for {spec.arg.value!r}"
+                    )
                 value = spec.arg.value
+            elif inputs is not None:
+                _check_given(spec.arg.name, value, known[spec.arg.name])
             yield spec.arg.name, spec.arg.name, value
         elif spec.kind is InputKind.TOKEN or not isinstance(spec.arg, TensorArgument):
             raise InvalidRequest(f"{spec.arg.name}: an input of kind {spec.kind.name} is no tensor")
         else:
             tensor = _state(program, str(spec.target))
             yield spec.arg.name, names.get(identity(tensor), str(spec.target)), tensor
+
+
+def _check_given(name: str, value: Any, known: Any) -> None:
+    """Refuse an input of another dtype or size than the program takes."""
+    if not isinstance(known, Tensor):
+        return
+    fits = isinstance(value, Tensor) and value.dtype == known.dtype and value.ndim == known.ndim
+    sizes = zip(value.shape, known.shape, strict=True) if fits else ()
+    if not fits or any(isinstance(size, int) and size != given for given, size in sizes):
+        raise InvalidRequest(
+            f"{name}: the program takes {known.dtype} of sizes {list(map(str, known.shape))}"
+        )
 
 
 def _state(program: ExportedProgram, target: str) -> Tensor:

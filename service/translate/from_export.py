@@ -33,6 +33,7 @@ from service.translate.exported_arguments import (
     any_tracked,
     by_name,
     can_be_tracked,
+    may_share_memory,
     overload_of,
     references_in,
     renamed,
@@ -50,6 +51,14 @@ DROPPED = frozenset(
 
 NO_GRAD_BLOCK = "wrap_with_set_grad_enabled"
 AUTOCAST_BLOCK = "wrap_with_autocast"
+OTHER_BACKWARD = frozenset({"elu_", "selu_", "celu_"})
+"""Ops in place whose backward starts from the result, where that of the others does from the input:
+equal up to rounding."""
+IN_PLACE_OF: Mapping[str, str] = {
+    "aten.pow.Scalar": "aten.pow.Tensor_Scalar",
+    "aten.pow.Tensor": "aten.pow.Tensor_Tensor",
+}
+"""Overloads that have another name than the one in place."""
 RENAMED: Mapping[str, str] = {
     "aten.zero.default": "aten.zeros_like.default",
     "aten._to_copy.default": "aten.to.dtype_layout",
@@ -169,6 +178,8 @@ class Reader:
         self._modules: dict[fx.Node, fx.GraphModule] = {}
         self._inputs: dict[str, Any] = {}
         self._written: set[str] = set()
+        self._kept: set[int] = set()
+        """Ids of the cells from outside of the no_grad blocks that are read."""
 
     def read_inputs(self, program: ExportedProgram, inputs: Inputs | None) -> None:
         """Make leaves of all that the program's graph starts from."""
@@ -237,21 +248,21 @@ class Reader:
     def _op(self, node: fx.Node, target: OpOverload, arguments: Mapping[str, Any]) -> Any:
         name = f"aten.{target._schema.name.removeprefix('aten::')}.{target._overloadname}"
         reference = self._append(node.name, target, name, arguments)
-        tracked = any_tracked(arguments) and name != "aten.detach.default"
+        tracked = any_tracked(arguments) and not _cuts(name)
         value = value_of(node)
+        first: Any = next(iter(arguments.values()), None)
         if isinstance(value, list | tuple):
             parts = [
                 Cell(f"{reference}:{k}", tracked=tracked and can_be_tracked(v))
                 for k, v in enumerate(value)
             ]
-            base = next(iter(arguments.values()), None)
-            if name in VIEWS and isinstance(base, Cell):
-                for cell in parts:
-                    cell.view = View(base, "getitem", [], [], node.name, base.version)
+            for k, cell in enumerate(parts):
+                many = isinstance(first, list) and len(first) == len(parts)
+                cell.view = _opaque(node, target, first[k] if many else first)
             return parts
         cell = Cell(reference, tracked=tracked and can_be_tracked(value))
-        if name in VIEWS:
-            cell.view = self._view(node, name, arguments)
+        known = name in VIEWS
+        cell.view = self._view(node, name, arguments) if known else _opaque(node, target, first)
         return cell
 
     def _view(self, node: fx.Node, name: str, arguments: Mapping[str, Any]) -> View | None:
@@ -271,16 +282,42 @@ class Reader:
         if not packet.endswith("_") or packet.startswith("_") or not isinstance(cell, Cell):
             raise InvalidRequest(f"{node.name}: {packet} writes into its arguments")
         assert isinstance(node.args[0], fx.Node)
+        if id(root_of(cell)) in self._kept and root_of(cell).tracked:
+            raise InvalidRequest(
+                f"{node.name}: {packet} writes under no_grad into a tensor that autograd tracks"
+            )
+        if packet in OTHER_BACKWARD and any_tracked(arguments):
+            raise InvalidRequest(
+                f"{node.name}: the gradient of {packet} has other bits than that of "
+                f"{packet[:-1]}; export the model with inplace=False"
+            )
         if packet == "copy_":
             reference, tracked = self._copied(node, arguments["src"])
+        elif packet == "zero_" and cell.tracked:  # its gradient is zeros, and not none
+            reference, tracked = self.add(node.name, "aten.fill.Scalar", [cell, 0]), True
         else:
             name = f"aten.{packet[:-1]}.{target._overloadname}"
+            name = IN_PLACE_OF.get(name, name)
             reference = self._append(node.name, target, name, arguments)
+            reference = self._as_written(node, name, reference)
             tracked = any_tracked(arguments) and packet not in ("detach_", "zero_")
             if torch.Tag.nondeterministic_seeded not in target.tags:
                 self._written.add(reference)
         write(cell, reference, tracked, self.add)
         return cell
+
+    def _as_written(self, node: fx.Node, name: str, reference: str) -> str:
+        """Return the result of ``name`` in the dtype of the tensor that it is written into."""
+        made = overload_of(RENAMED.get(name, name))
+        given = fx.map_arg((node.args, dict(node.kwargs)), value_of)
+        try:
+            result = made(*given[0], **given[1])
+        except (RuntimeError, TypeError):  # of other arguments, such as dtypes, or of no fake kind
+            return reference
+        dtype = value_of(node).dtype
+        if not isinstance(result, Tensor) or result.dtype == dtype:
+            return reference
+        return self.add(f"{node.name}.to", "aten.to.dtype", [reference, dtype])
 
     def _copied(self, node: fx.Node, source: Any) -> tuple[str, bool]:
         """Return what ``copy_(source)`` leaves in the tensor that is written."""
@@ -315,8 +352,14 @@ class Reader:
         holders = [part for part in module.graph.nodes if part.op == "placeholder"]
         for holder, value in zip(holders, given, strict=True):
             self._values[holder] = self._argument(value)
+        no_grad = name == NO_GRAD_BLOCK and flags[0] is False
+        outside, self._kept = self._kept, set(self._kept)
+        if no_grad:
+            values = [self._values[holder] for holder in holders]
+            self._kept.update(id(root_of(value)) for value in values if isinstance(value, Cell))
         results = self.read_block(module, module.graph)
-        if name == NO_GRAD_BLOCK and flags[0] is False:
+        self._kept = outside
+        if no_grad:
             return [self._cut(node, result) for result in results]
         return results
 
@@ -376,6 +419,29 @@ class Reader:
         self._ids.add(node_id)
         self.ops.append(op)
         return node_id
+
+
+def root_of(cell: Cell) -> Cell:
+    """Return the cell that holds the memory of ``cell``."""
+    while cell.view is not None:
+        cell = cell.view.base
+    return cell
+
+
+def _opaque(node: fx.Node, target: OpOverload, base: Any) -> View | None:
+    """Return the view of a result that may share memory with ``base``."""
+    if not isinstance(base, Cell) or not node.args:
+        return None
+    if not may_share_memory(target, fx.map_arg(node.args[0], value_of), value_of(node)):
+        return None
+    name = target._schema.name.removeprefix("aten::")
+    return View(base, name, [], [], node.name, base.version, opaque=True)
+
+
+def _cuts(name: str) -> bool:
+    """Whether the result of an op does not depend on its inputs' values, to autograd."""
+    packet = name.split(".")[1]
+    return packet == "detach" or packet.startswith("new_") or packet.endswith("_like")
 
 
 def _split_block(node: fx.Node) -> tuple[list[Any], Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +203,112 @@ class WritesIntoAnOutput(nn.Module):
         part = h.chunk(2)[0]
         part.add_(1)
         return h.sum()
+
+
+class WritesThrough(nn.Module):
+    """Writes into what ``look`` makes of a tensor, or into the tensor that it looks at."""
+
+    def __init__(self, look: Callable[[Tensor], Tensor], *, back: bool) -> None:
+        super().__init__()
+        self.look, self.back = look, back
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x * 1
+        part = self.look(h)
+        (h if self.back else part).mul_(2)
+        return (part if self.back else h).sum()
+
+
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda h: h.T,
+        lambda h: h.swapaxes(0, 1),
+        lambda h: h.ravel(),
+        lambda h: h.broadcast_to(2, 3),
+        lambda h: h.hsplit(3)[1],
+        lambda h: torch.atleast_3d(h[0]),  # type: ignore[no-untyped-call]
+        lambda h: torch.feature_dropout(h, 0.5, False),
+    ],
+)
+def test_memory_that_is_shared_in_a_way_that_is_not_known_is_refused(
+    look: Callable[[Tensor], Tensor], back: bool
+) -> None:
+    program = torch.export.export(WritesThrough(look, back=back), (torch.randn(2, 3),))
+    with pytest.raises(InvalidRequest, match="a write into"):
+        from_export(program)
+
+
+class WritesUnderNoGrad(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        h = x * 1
+        with torch.no_grad():
+            h[0].mul_(2)
+        return h.sum()
+
+
+class WritesElu(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.elu(x * 1, inplace=True).sum()
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [(WritesUnderNoGrad(), "writes under no_grad"), (WritesElu(), "inplace=False")],
+)
+def test_what_is_written_in_place_with_another_gradient_is_refused(
+    module: nn.Module, words: str
+) -> None:
+    program = torch.export.export(module, (torch.randn(2, 3, requires_grad=True),))
+    with pytest.raises(InvalidRequest, match=words):
+        from_export(program)
+
+
+class KeepsItsDtype(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        half = (x * 1.001).bfloat16()
+        half.add_(x)
+        half.pow_(2)
+        counts = torch.full([2, 3], 250, dtype=torch.uint8)
+        counts.add_(torch.full([2, 3], 10))
+        return (half.float() * counts).sum()
+
+
+class IsEmptied(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        h = x * 2
+        h.zero_()
+        return (h * x.detach()).sum()
+
+
+class HasAnUntrackedOutput(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return torch.zeros_like(x).sum(), x.new_zeros(()), (x * x).sum()
+
+
+@pytest.mark.parametrize("module", [KeepsItsDtype(), IsEmptied(), HasAnUntrackedOutput()])
+def test_what_pytorch_keeps_in_place_is_kept(module: nn.Module) -> None:
+    x = torch.tensor([[1.0, 2.0, 3.0], [0.1, 0.7, 1e-3]], requires_grad=True)
+    nodes = trace_of(from_export(torch.export.export(module, (x,))))
+    out = module(x)
+    (out[-1] if isinstance(out, tuple) else out).backward()
+    assert x.grad is not None
+    assert torch.equal(torch.tensor(nodes["x"]["grad"]), x.grad)
+
+
+@pytest.mark.parametrize(
+    "inputs", [(torch.ones(3), 2.0), (torch.ones(2), 3.0), (torch.ones(2).double(), 2.0)]
+)
+def test_inputs_that_the_program_was_not_exported_for_are_refused(inputs: Inputs) -> None:
+    class Scaled(nn.Module):
+        def forward(self, x: Tensor, scale: float) -> Tensor:
+            return x * scale + x.shape[0]
+
+    program = torch.export.export(Scaled(), (torch.ones(2), 2.0))
+    assert from_export(program, (torch.zeros(2), 2.0))
+    with pytest.raises(InvalidRequest, match="the program"):
+        from_export(program, inputs)
 
 
 @pytest.mark.parametrize(
