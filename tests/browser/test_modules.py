@@ -56,6 +56,43 @@ def test_a_pointer_leads_to_its_line(call: Any, pointer: str, line: int) -> None
     assert call("jsontext", "lineOf", TEXT, pointer) == line
 
 
+def test_a_very_long_string_is_read(call: Any) -> None:
+    """A regular expression that tries each sign apart has no stack for it."""
+    text = '{\n"value": "' + "A" * 9_000_000 + '\\n",\n]'
+    assert call("jsontext", "syntaxLine", text) == 3
+    assert call("jsontext", "lineOf", text.replace("]", '"ops": 1}'), "/ops") == 3
+
+
+TRACE: dict[str, Any] = {
+    "nodes": [
+        {"id": "x", "grad": None, "shape": [2]},
+        {"id": "t:0", "grad": None, "shape": [2]},
+        {"id": "t:1", "grad": None, "shape": [2]},
+    ],
+    "edges": [{"from": "x", "to": "t", "input": "self", "grad": [5, 7]}],
+}
+
+
+@pytest.mark.parametrize(
+    ("root", "own", "total"),
+    [
+        ({"node": "t:0", "gradient": [5, 7]}, [[5, 7]], [5, 7]),
+        ({"node": "t:0"}, [[1, 1]], [1, 1]),
+        ({"node": "t:0", "gradient_base64": "AAAA"}, [None], None),
+        ({"node": "t:values", "gradient": [5, 7]}, [], None),
+    ],
+)
+def test_a_start_that_the_page_cannot_read_is_no_gradient_of_ones(
+    call: Any, root: dict[str, Any], own: list[Any], total: Any
+) -> None:
+    request = {"leaves": [{"id": "x"}], "ops": [{"id": "t", "op": "sort"}], "backward": [root]}
+    rule = call("chain", "chainRule", TRACE, request, TRACE["nodes"][1])
+    assert (rule["own"], rule.get("total")) == (own, total)
+    assert (rule["named"] is not None) == (root["node"] == "t:values")
+    upstream = call("chain", "chainRule", TRACE, request, TRACE["nodes"][0])["uses"][0]["outputs"]
+    assert upstream[0].get("gradient") == total
+
+
 def test_short_json_stands_on_one_line(call: Any) -> None:
     value = {"leaves": [{"id": "a", "value": [[1, 1], [1, 1]]}, {"id": "bbbbbbbbbbbb", "value": 1}]}
     assert call("jsontext", "pretty", value) == (

@@ -145,7 +145,8 @@ const picture = new Picture(byId("picture"), {
   },
 });
 
-store.on(["picture"], ({ picture: text, selected }) => {
+// With the response too: another trace may have the same picture, and what is said of it changes.
+store.on(["picture", "response"], ({ picture: text, selected }) => {
   if (!text) return;
   picture.show(text);
   picture.select(selected);
@@ -302,6 +303,11 @@ async function openLink() {
   }
   return true;
 }
+
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address may hold a graph
+  byId("picture-panel").focus();
+});
 
 chooser.addEventListener("change", () => {
   history.replaceState(null, "", location.pathname + location.search);

@@ -21,26 +21,41 @@ export function roots(request) {
   return last ? [{ node: last.id }] : [];
 }
 
-/** Return the gradients that backward starts a node with: ones where the request gives none. */
+/**
+ * Return the gradients that backward starts a node with: ones where the request gives none, and
+ * undefined where what it gives is not read here.
+ */
 function ownGradients(request, node) {
   return roots(request)
     .filter((root) => root.node === node.id)
-    .map((root) => root.gradient ?? ones(node.shape));
+    .map((root) => (root.gradient_base64 == null ? root.gradient ?? ones(node.shape) : undefined));
+}
+
+/** Return the root that may mean this output, as `t:values` does: only PyTorch knows its number. */
+function namedRoot(request, node) {
+  const ofOp = (root) => root.node.includes(":") && owner(root.node) === owner(node.id);
+  return roots(request).find((root) => ofOp(root) && !/:\d+$/.test(root.node)) ?? null;
 }
 
 const ones = ([size, ...rest]) =>
   size === undefined ? 1 : Array.from({ length: size }, () => ones(rest));
 
-/** Return a node's gradient: as PyTorch kept it, else as its contributions add up to it. */
+/**
+ * Return a node's gradient: as PyTorch kept it, else as its contributions add up to it; undefined
+ * where one of them is not read here.
+ */
 function gradient(trace, request, node) {
   if (node.grad != null) return node.grad;
+  const own = ownGradients(request, node);
+  if (own.includes(undefined) || namedRoot(request, node)) return undefined;
   const uses = (trace.edges ?? []).filter((edge) => edge.from === node.id);
-  return sum([...uses.map((edge) => edge.grad), ...ownGradients(request, node)]);
+  return sum([...uses.map((edge) => edge.grad), ...own]);
 }
 
 /**
- * Return the chain rule of a node: `own` gradients where it is a root, `uses` with the op, the
- * parameter, the upstream gradient of each output of that op and the contribution, and their sum.
+ * Return the chain rule of a node: `own` gradients where it is a root, `named` the root that may
+ * mean it, `uses` with the op, the parameter, the upstream gradient of each output of that op and
+ * the contribution, and their sum, undefined where one of them is not read here.
  */
 export function chainRule(trace, request, node) {
   const uses = (trace.edges ?? [])
@@ -54,5 +69,8 @@ export function chainRule(trace, request, node) {
         .map((other) => ({ node: other, gradient: gradient(trace, request, other) })),
     }));
   const own = ownGradients(request, node);
-  return { own, uses, total: sum([...own, ...uses.map((use) => use.contribution)]) };
+  const named = namedRoot(request, node);
+  const read = !named && !own.includes(undefined);
+  const total = read ? sum([...own, ...uses.map((use) => use.contribution)]) : node.grad ?? undefined;
+  return { own, named, uses, total };
 }

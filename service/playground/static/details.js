@@ -90,17 +90,22 @@ function chain(request, response, node, select) {
   if (!node.requires_grad) {
     return [title, h("p", { class: "soft" }, `Nothing flows back to ${node.id}: it does not require grad.`)];
   }
-  const { own, uses, total } = chainRule(response, request, node);
-  if (!own.length && !uses.length) {
+  const { own, named, uses, total } = chainRule(response, request, node);
+  if (!own.length && !uses.length && !named) {
     return [title, h("p", { class: "soft" }, `Nothing uses ${node.id}, and backward does not start from it.`)];
   }
   const steps = [
     ...own.map((gradient) =>
       h("li", { class: "use" },
         h("p", {}, h("strong", {}, node.id), " is a root: backward starts here with"),
-        heatmap(gradient, node.shape, node.dtype, `Starting gradient of ${node.id}`),
+        gradient === undefined
+          ? h("span", { class: "null" }, "a gradient in base64, which is not shown here")
+          : heatmap(gradient, node.shape, node.dtype, `Starting gradient of ${node.id}`),
       ),
     ),
+    named
+      ? h("li", { class: "use" }, h("p", {}, "Backward starts from ", h("strong", {}, named.node), ", which may be this output."))
+      : null,
     ...uses.map((use) => useStep(node, use, select)),
   ];
   const kept = node.grad == null && total != null;
@@ -112,7 +117,7 @@ function chain(request, response, node, select) {
     h("ol", { class: "uses" }, steps),
     h("p", { class: "sum-title" }, h("strong", {}, "Sum"), ` = d root / d ${node.id}`),
     total == null
-      ? h("p", { class: "null" }, "no use contributes")
+      ? h("p", { class: "null" }, total === undefined ? "not added up here" : "no use contributes")
       : heatmap(total, node.shape, node.dtype, `Sum of the contributions to ${node.id}`),
     kept ? h("p", { class: "soft" }, `This passed through ${node.id}, and was not kept.`) : null,
   ];
@@ -123,7 +128,7 @@ function useStep(node, use, select) {
     h("div", { class: "flow" },
       h("span", { class: "flow-label" }, "upstream: gradient of ", nodeLink(output.id, select)),
       gradient == null
-        ? h("span", { class: "null" }, "none")
+        ? h("span", { class: "null" }, gradient === undefined ? "not added up here" : "none")
         : heatmap(gradient, output.shape, output.dtype, `Upstream gradient of ${output.id}`),
     ),
   );

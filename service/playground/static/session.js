@@ -259,7 +259,8 @@ export class Session {
   #fail(error, clicked = null) {
     if (error.name === "AbortError") return;
     if (!(error instanceof ProblemError)) {
-      this.#store.set({ busy: false });
+      const problem = { code: "page", title: "The page cannot show this", detail: error.message, errors: [] };
+      this.#store.set({ busy: false, message: null, problem: { ...problem, line: 0, clicked } });
       throw error;
     }
     const { problem } = error;
