@@ -18,7 +18,7 @@ import torch
 
 import service
 from service.contract.problem import BUG_HEADER, InvalidRequest, NotFound, UnknownOp
-from service.contract.request import DType, Encoding, Include
+from service.contract.request import DType, Include
 from service.engine.catalogue import catalogue
 from service.engine.check import count_nodes
 from service.engine.job import (
@@ -33,7 +33,7 @@ from service.engine.job import (
 from service.engine.json_text import parse_json
 from service.engine.limits import Limits
 from service.engine.long_values import spell_out
-from service.engine.report import Wanted
+from service.engine.report import SHOWN, Wanted
 from service.picture import MAX_NODES, graphviz, svg
 from service.translate.from_python import from_python
 from service.translate.to_python import to_python
@@ -102,11 +102,11 @@ class Jobs:
         plan = self._engine.plan(request)
         asked = request.get("include") or ()
         include = frozenset([*EVERY_PICTURE_NEEDS, *EACH_CARD_NEEDS, *asked])
-        wanted = Wanted(include, Encoding.JSON)
+        wanted = Wanted(include, SHOWN)
         traced = self._engine.compute(request, plan, tensors, wanted, watch)
         if accept == SVG and len(traced.nodes) > MAX_NODES:
             # Printing what no card of a group shows would take longer than the computation.
-            wanted = Wanted(include - EACH_CARD_NEEDS, Encoding.JSON)
+            wanted = Wanted(include - EACH_CARD_NEEDS, SHOWN)
         response = orjson.loads(Answer(200, {}, write_json(traced, wanted)).body)
         text = PICTURES[accept](request, response, _output_names)
         watch.lap("encode")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -120,6 +121,124 @@ def test_a_picture_is_that_of_the_whole_answer(count: int) -> None:
     drawn = handle(headers | {"accept": "image/svg+xml"}, json.dumps(request).encode())
     answer = handle(headers | {"accept": "application/json"}, json.dumps(whole).encode())
     assert drawn.body.decode() == svg(request, json.loads(answer.body))
+
+
+PICTURES = ["image/svg+xml", "text/vnd.graphviz"]
+
+
+def picture(request: dict[str, Any], accept: str) -> str:
+    headers = {"job": "trace", "content-type": "application/json", "accept": accept}
+    answer = create({})(headers, json.dumps(request).encode())
+    assert answer.status == 200, answer.body
+    return answer.body.decode()
+
+
+@pytest.mark.parametrize("shape", [[601], [3, 700], [700, 3], [40, 1, 40], [2, 0, 900], [5000, 0]])
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_a_picture_shows_a_large_tensor_as_one_made_of_all_its_elements(
+    shape: list[int], dtype: str
+) -> None:
+    value = [0.5, -2.0] if dtype == "complex64" else 0.5
+    request = {
+        "leaves": [{"id": "s", "value": value, "requires_grad": True, "dtype": dtype}],
+        "ops": [
+            {"id": "r", "op": "randn", "attrs": {"size": shape, "dtype": dtype}},
+            {"id": "y", "op": "mul", "inputs": ["r", "s"], "retain_grad": True},
+            {"id": "z", "op": "sum", "inputs": ["y"]},
+            {"id": "a", "op": "abs", "inputs": ["z"]},
+        ],
+        "include": ["value", "grad", "stats", "notes", "edges"],
+    }
+    headers = {"job": "trace", "content-type": "application/json", "accept": "application/json"}
+    whole = json.loads(create({})(headers, json.dumps(request).encode()).body)
+    assert picture(request, PICTURES[0]) == svg(request, whole)
+
+
+@pytest.mark.parametrize("accept", PICTURES)
+def test_a_picture_of_a_graph_of_large_tensors_needs_no_room_for_their_text(accept: str) -> None:
+    request = {
+        "ops": [
+            {"id": "a", "op": "zeros", "attrs": {"size": [3000, 3000]}, "requires_grad": True},
+            {"id": "s", "op": "sum", "inputs": ["a"]},
+        ],
+        "include": ["edges"],
+    }
+    assert "contributes [[1, 1, 1" in picture(request, accept)
+    assert "size 3000" in picture(request, accept)
+
+
+@pytest.mark.parametrize("accept", PICTURES)
+def test_a_picture_of_a_tensor_of_very_many_axes_is_drawn(accept: str) -> None:
+    request = {
+        "ops": [
+            {"id": "v", "op": "ones", "attrs": {"size": [1] * 1100}, "requires_grad": True},
+            {"id": "s", "op": "sum", "inputs": ["v"]},
+        ],
+        "include": ["edges"],
+    }
+    drawn = picture(request, accept)
+    assert "value 1 to 1" in drawn
+    assert "v → s (self) contributes size 1" in drawn
+
+
+def test_a_picture_shows_a_contribution_at_the_output_through_which_it_came() -> None:
+    request = {
+        "leaves": [{"id": "x", "value": [[0.0, 1.0], [2.0, 3.0]], "requires_grad": True}],
+        "ops": [
+            {"id": "t", "op": "unbind", "inputs": ["x"]},
+            {"id": "s", "op": "sum", "inputs": ["t:1"]},
+        ],
+        "include": ["edges"],
+    }
+    drawn = picture(request, PICTURES[1])
+    assert '"x" -> "t:0" [label="",' in drawn
+    assert '"x" -> "t:1" [label="[[0, 0], [1, 1]]",' in drawn
+
+
+def test_a_picture_and_health_agree_on_where_a_nan_of_gradients_starts() -> None:
+    leaves = [{"id": i, "value": [v], "requires_grad": True} for i, v in (("x", 0.0), ("w", 1.0))]
+    two = [("p", "p0", "x"), ("r", "r0", "m")]
+    request = {
+        "leaves": leaves,
+        "ops": [
+            {"id": "d", "op": "detach", "inputs": ["x"]},
+            {"id": "m", "op": "mul", "inputs": ["d", "w"], "retain_grad": True},
+            *({"id": root, "op": "sqrt", "inputs": [of]} for root, _, of in two),
+            *({"id": no, "op": "mul", "inputs": [of], "attrs": {"other": 0}} for of, no, _ in two),
+            {"id": "o", "op": "add", "inputs": ["p0", "r0"]},
+            {"id": "out", "op": "sum", "inputs": ["o"]},
+        ],
+    }
+    drawn = picture(request, PICTURES[1])
+    starts = re.findall(r'"(\w+)" \[label="[^"]*NaN in grad starts here', drawn)
+    assert sorted(starts) == ["m", "x"]
+
+
+def test_a_picture_of_very_many_nodes_counts_a_use_of_several_outputs_once() -> None:
+    ops = [{"id": f"b.n{k}", "op": "neg", "inputs": ["b.u:0"]} for k in range(MAX_NODES)]
+    request = {
+        "leaves": [{"id": "a.x", "value": [[1.0]] * 10, "requires_grad": True}],
+        "ops": [{"id": "b.u", "op": "unbind", "inputs": ["a.x"]}, *ops],
+        "backward": [],
+    }
+    drawn = picture(request, PICTURES[0])
+    assert "a → b: 1 use<" in drawn
+
+
+def test_a_line_over_which_no_gradient_comes_is_thin() -> None:
+    request = {
+        "leaves": [{"id": "x", "value": [1.0, 2.0], "requires_grad": True}],
+        "ops": [
+            {"id": "p", "op": "softmax", "inputs": ["x"], "attrs": {"dim": 0}},
+            {"id": "s", "op": "sum", "inputs": ["x"]},
+        ],
+    }
+    drawn = picture(request, PICTURES[0])
+    width = {
+        way: float(re.search(rf"<title>{way}</title><path[^>]*stroke-width=.([0-9.]+)", drawn)[1])  # type: ignore[index]
+        for way in ("x → p", "x → s")
+    }
+    assert width["x → p"] < width["x → s"]
 
 
 @pytest.mark.parametrize("accept", ["image/svg+xml", "text/vnd.graphviz"])

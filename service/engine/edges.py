@@ -17,8 +17,9 @@ from torch import Tensor
 
 from service.engine.limits import Limits
 from service.engine.plan import Plan, Step
-from service.engine.report import Trace, Wanted
+from service.engine.report import SHOWN, Trace, Wanted, fill
 from service.engine.run import Run, run_backward, run_forward
+from service.engine.stats import tensor_stats
 
 
 class Use(NamedTuple):
@@ -95,5 +96,9 @@ def grad_of(use: Use) -> Tensor | None:
 def write_edges(uses: Sequence[Use], wanted: Wanted) -> list[Trace]:
     """Return the Edge of every use, for orjson."""
     edges: list[Trace] = [{"from": use.node, "to": use.op, "input": use.parameter} for use in uses]
-    wanted.put(edges, {"grad": [grad_of(use) for use in uses]})
+    grads = [grad_of(use) for use in uses]
+    wanted.put(edges, {"grad": grads})
+    if wanted.encoding == SHOWN:  # a picture needs to know how large all of it is
+        norms = (None if grad is None else tensor_stats(grad)["norm"] for grad in grads)
+        fill(edges, "norm", norms)
     return edges

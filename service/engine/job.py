@@ -37,6 +37,7 @@ from service.engine.known_graphs import KnownGraphs, key_of
 from service.engine.limits import Limits, allocation_failed, memory_limit
 from service.engine.plan import Plan, make_plan
 from service.engine.report import (
+    SHOWN,
     Node,
     Wanted,
     check_size,
@@ -299,7 +300,7 @@ def write_json(traced: Traced, wanted: Wanted) -> bytes | list[bytes | memoryvie
     Raises:
         RuntimeError: there is no room for the text; orjson would end the process instead.
     """
-    if traced.elements > MANY:
+    if traced.elements > MANY and wanted.encoding != SHOWN:
         # Taken and given back at once, and never written to.
         torch.empty(traced.elements * TEXT_BYTES, dtype=torch.uint8)
     large: list[Tensor] = []

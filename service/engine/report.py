@@ -24,11 +24,16 @@ from service.engine.run import Run
 from service.engine.small_tensors import json_fragments
 from service.engine.stats import tensor_stats
 from service.engine.tensors import DTYPE_NAMES, base64_text
+from service.engine.write_tensor import in_memory
 
 Trace = dict[str, Any]
 """A NodeTrace or an Edge on its way to orjson."""
 
 BESIDE = "beside"
+SHOWN = "shown"
+SHOWN_ELEMENTS = 600
+"""As many as fill the longest text in a picture, of 600 signs, three times."""
+MAX_AXES_SHOWN = 64
 """The encoding in which tensors are no part of the JSON, as in a safetensors answer."""
 LARGE = 4096
 """Elements from which on a tensor's base64 is not copied into the JSON around it."""
@@ -71,7 +76,7 @@ class Wanted(NamedTuple):
 
     include: frozenset[str]
     encoding: str
-    """How tensors stand in the JSON: an Encoding, or BESIDE it."""
+    """How tensors stand in the JSON: an Encoding, or BESIDE it, or only as much as is SHOWN."""
 
     @classmethod
     def of(cls, request: dict[str, Any], *, beside: bool = False) -> Wanted:
@@ -96,13 +101,30 @@ class Wanted(NamedTuple):
 
     def put(self, traces: list[Trace], columns: Mapping[str, list[Tensor | None]]) -> None:
         """Put tensors into the traces, a column of them for each field, as they were asked for."""
-        if self.encoding == JSON:
+        if self.encoding == SHOWN:
+            columns = {field: list(map(_beginning, tensors)) for field, tensors in columns.items()}
+        if self.encoding in (JSON, SHOWN):
             texts = iter(json_fragments(list(chain(*columns.values()))))
             for field in columns:
                 fill(traces, field, islice(texts, len(traces)))
         elif self.encoding == BASE64:
             for field, tensors in columns.items():
                 fill(traces, f"{field}_base64", map(_coded, tensors))
+
+
+def _beginning(tensor: Tensor | None) -> Tensor | None:
+    """Return a tensor whose nested lists begin as those of ``tensor``, and are not much longer.
+
+    None where they would be nested deeper than JSON may be.
+    """
+    if tensor is None or tensor.dim() > MAX_AXES_SHOWN:
+        return None
+    inner = 1
+    tensor = in_memory(tensor.detach())
+    for axis in reversed(range(tensor.dim())):
+        tensor = tensor.narrow(axis, 0, min(tensor.shape[axis], -(-SHOWN_ELEMENTS // inner)))
+        inner = inner * tensor.shape[axis] or 1  # what lies behind a 0 is not printed
+    return tensor
 
 
 def _coded(tensor: Tensor | None) -> str | Tensor | None:

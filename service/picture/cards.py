@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.picture import text
-from service.picture.graph import REASONS, Graph, Use, contribution_norm, gradient_norm
+from service.picture.graph import REASONS, Graph, Use, gradient_norm, leads_to_root
 
 VALUE_LIMIT = 21
 NAME_LIMIT = 26
@@ -64,7 +64,7 @@ def card(graph: Graph, index: int) -> Card:
     kinds += ["grad" if has_grad else "null"]
     marks = graph.marks.get(index, [])
     rows = [
-        Row("soft", f"{text.shape(node['shape'])} {node['dtype']}"),
+        Row("soft", f"{text.cut_middle(text.shape(node['shape']), NAME_LIMIT)} {node['dtype']}"),
         Row("", f"value {short(node, 'value')}"),
         _gradient_row(node, has_grad),
         *(Row("bad", f"▲ {mark}") for mark in marks if not mark.first),
@@ -142,17 +142,19 @@ def line(graph: Graph, use: Use) -> Line:
     if not use.has_grad:
         tooltip = way if tracked else f"{way}: not tracked"
         # With edges asked for, a use without one (autograd.grad's) adds nothing to the gradient.
-        size = gradient_norm(source) if tracked and not graph.has_edges else None
+        known = tracked and not graph.has_edges and leads_to_root(target)
+        size = gradient_norm(source) if known else None
         return Line(use.source, use.target, tracked, size, "", tooltip, use.input)
     is_complex = source["dtype"].startswith("complex")
-    size = contribution_norm(use.grad)
-    label = text.tensor(use.grad, LABEL_LIMIT, is_complex=is_complex)
-    if label.endswith("…") and size is not None:
+    size = use.norm
+    label = whole = ""
+    if use.grad is not None:
+        label = text.tensor(use.grad, LABEL_LIMIT, is_complex=is_complex)
+        whole = text.tensor(use.grad, TOOLTIP_LIMIT, is_complex=is_complex)
+    if size is not None and (not label or label.endswith("…")):
         label = f"size {text.number(size)}"
-    whole = text.tensor(use.grad, TOOLTIP_LIMIT, is_complex=is_complex)
-    return Line(
-        use.source, use.target, tracked, size, label, f"{way} contributes {whole}", use.input
-    )
+    tooltip = f"{way} contributes {whole or label}"
+    return Line(use.source, use.target, tracked, size, label, tooltip, use.input)
 
 
 def cards(graph: Graph) -> tuple[list[Card], list[Line]]:

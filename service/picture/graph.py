@@ -25,13 +25,18 @@ REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One use of a node by an op. ``grad`` is what it contributes, where edges were asked for."""
+    """One use of a node by an op.
+
+    ``grad`` is what it contributes, where edges were asked for, and ``norm`` its 2-norm over the
+    finite elements.
+    """
 
     source: int
     target: int
     input: str = ""
     has_grad: bool = False
     grad: Any = None
+    norm: float | None = None
 
 
 @dataclass(slots=True)
@@ -132,15 +137,24 @@ class _Finder:
                 continue
             grad = edge.get("grad")
             targets = self.outputs[edge["to"]]
-            tracked = [target for target in targets if self.nodes[target]["requires_grad"]]
+            size = edge["norm"] if "norm" in edge else contribution_norm(grad)
+            has_grad = grad is not None or size is not None
             for target in targets:
                 # An op of several outputs uses its input once, so one of them tells of it.
-                tells = grad is not None and target in tracked[:1]
+                tells = has_grad and target == self._teller(targets)
                 told.append(
-                    Use(source, target, edge["input"], tells, grad if tells else None),
+                    Use(source, target, edge["input"], tells, grad, size)
+                    if tells
+                    else Use(source, target, edge["input"]),
                 )
         known = {(use.source, use.target) for use in told}
         return told + [use for use in self.uses() if (use.source, use.target) not in known]
+
+    def _teller(self, targets: Sequence[int]) -> int | None:
+        """Return the first output of an op through which a gradient comes back to its inputs."""
+        tracked = [target for target in targets if self.nodes[target]["requires_grad"]]
+        on_path = [target for target in tracked if leads_to_root(self.nodes[target])]
+        return next(iter(on_path or tracked), None)
 
     def roots(self) -> set[int]:
         """Return the nodes that backward starts from."""
@@ -150,6 +164,11 @@ class _Finder:
             backward = [{"node": node["id"]} for node in last]
         found = (self.node(root["node"]) for root in backward)
         return {index for index in found if index is not None}
+
+
+def leads_to_root(node: Mapping[str, Any]) -> bool:
+    """Return whether a root depends on a tracked node, so that its gradient is not nothing."""
+    return node["grad_status"] not in (GradStatus.NOT_ON_PATH, GradStatus.NO_BACKWARD)
 
 
 def _references(op: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -227,9 +246,11 @@ def _marks(graph: Graph) -> dict[int, list[Mark]]:
     """Return the non-finite marks of the nodes that have any, values before gradients."""
     before: list[list[int]] = [[] for _ in graph.nodes]
     after: list[list[int]] = [[] for _ in graph.nodes]
+    tracked = [node["requires_grad"] for node in graph.nodes]
     for use in graph.uses:
         before[use.target].append(use.source)
-        after[use.source].append(use.target)
+        if tracked[use.source] and tracked[use.target]:
+            after[use.source].append(use.target)
     marks: dict[int, list[Mark]] = defaultdict(list)
     for what, order, towards in (
         ("value", graph.order, before),

@@ -158,10 +158,15 @@ def _lines(graph: Graph, groups: Sequence[Group], owner: Sequence[int]) -> list[
     """Return an edge for each pair of groups, as thick as the gradients that cross together."""
     crossing: dict[tuple[int, int], list[int]] = defaultdict(list)
     tracked: Counter[tuple[int, int]] = Counter()
+    counts: Counter[tuple[int, int]] = Counter()
+    counted: dict[tuple[int, int, str], int] = {}
     for use in graph.uses:
         pair = owner[use.source], owner[use.target]
         if pair[0] != pair[1]:
             crossing[pair].append(use.source)
+            # An op of several outputs uses its input once.
+            op = graph.nodes[use.target]["id"].partition(":")[0]
+            counts[pair] += counted.setdefault((*pair, op), use.target) == use.target
             both = (graph.nodes[use.source], graph.nodes[use.target])
             tracked[pair] += all(node["requires_grad"] for node in both)
     lines = []
@@ -170,6 +175,7 @@ def _lines(graph: Graph, groups: Sequence[Group], owner: Sequence[int]) -> list[
         size = math.hypot(*(norm for norm in norms if norm is not None))
         known = any(norm is not None for norm in norms)
         way = f"{groups[source].name} → {groups[target].name}"
+        uses = counts[source, target]
         is_tracked = tracked[source, target] > 0
         lines.append(
             Line(
@@ -177,8 +183,8 @@ def _lines(graph: Graph, groups: Sequence[Group], owner: Sequence[int]) -> list[
                 target=target,
                 tracked=is_tracked,
                 size=size if known and is_tracked else None,
-                label=text.plural(len(sources), "use") if len(sources) > 1 else "",
-                tooltip=f"{way}: {text.plural(len(sources), 'use')}",
+                label=text.plural(uses, "use") if uses > 1 else "",
+                tooltip=f"{way}: {text.plural(uses, 'use')}",
             )
         )
     return lines
