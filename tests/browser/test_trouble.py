@@ -202,6 +202,27 @@ def test_a_broken_link_says_so_and_back_leads_to_the_example(open_page: OpenPage
     other.wait_for_function("() => document.querySelector('#example').value === 'leaf_only'")
 
 
+def test_a_picture_that_comes_again_is_no_longer_stale(open_page: OpenPage) -> None:
+    page = open_page(refusals=True)
+    until_status(page, "c", "not_retained")
+    text = source(page)
+    write(page, BROKEN)
+    page.wait_for_selector("#picture.stale")
+    write(page, text)
+    page.wait_for_selector("#picture:not(.stale) svg")
+
+
+def test_the_skip_link_leads_to_the_picture_and_keeps_the_address(open_page: OpenPage) -> None:
+    page = open_page()
+    page.click("text=Link")
+    page.wait_for_function("() => location.hash.startsWith('#graph=')")
+    fragment = page.evaluate("location.hash")
+    page.focus(".skip")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "picture-panel"
+    assert page.evaluate("location.hash") == fragment
+
+
 def test_a_graph_too_large_for_a_link_says_so(open_page: OpenPage) -> None:
     page = open_page()
     until_status(page, "c", "not_retained")
