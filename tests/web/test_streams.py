@@ -31,6 +31,19 @@ async def stream(web: Web, content: bytes) -> list[dict[str, Any]]:
     return lines_of(answer.content)
 
 
+def asked_of(web: Web, receive: Any, send: Any, **more: Any) -> asyncio.Task[None]:
+    """Ask for a stream as a server does."""
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/traces",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/x-ndjson")],
+        **more,
+    }
+    return asyncio.ensure_future(web.app(scope, receive, send))
+
+
 @pytest.mark.anyio
 async def test_every_line_is_answered_in_order_with_its_index() -> None:
     async with running() as web:
@@ -90,14 +103,7 @@ async def test_lines_are_answered_while_others_are_still_to_come() -> None:
                 answered.extend(lines_of(body))
                 received.put_nowait(body)
 
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": "/v1/traces",
-            "query_string": b"",
-            "headers": [(b"content-type", b"application/x-ndjson")],
-        }
-        await asyncio.wait_for(web.app(scope, receive, send), 20)  # type: ignore[arg-type]
+        await asyncio.wait_for(asked_of(web, receive, send), 20)
     assert [line["index"] for line in answered] == [0, 1, 2]
 
 
@@ -117,14 +123,7 @@ async def test_a_client_that_stops_reading_stops_the_reading_and_the_computing()
         async def send(message: dict[str, Any]) -> None:
             await asyncio.Event().wait()
 
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": "/v1/traces",
-            "query_string": b"",
-            "headers": [(b"content-type", b"application/x-ndjson")],
-        }
-        asked = asyncio.create_task(web.app(scope, receive, send))  # type: ignore[arg-type]
+        asked = asked_of(web, receive, send)
         before = -1
         while taken != before:
             before = taken
@@ -132,19 +131,6 @@ async def test_a_client_that_stops_reading_stops_the_reading_and_the_computing()
         assert taken < 200
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
-
-
-def asked_of(web: Web, receive: Any, send: Any, **more: Any) -> asyncio.Task[None]:
-    """Ask for a stream as a server does."""
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/v1/traces",
-        "query_string": b"",
-        "headers": [(b"content-type", b"application/x-ndjson")],
-        **more,
-    }
-    return asyncio.ensure_future(web.app(scope, receive, send))
 
 
 @pytest.mark.anyio
