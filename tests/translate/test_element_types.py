@@ -74,6 +74,7 @@ class Script:
             raise NotRead from unreadable
         result = self._made[calls[-1].id]
         if isinstance(result, Several):
+            result.flat = True  # as the outputs of the node
             return [type_at(result.output(k).ref) for k in range(count)]
         return [type_at(result.ref)]
 

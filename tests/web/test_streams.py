@@ -159,7 +159,7 @@ async def test_a_client_that_is_gone_is_noticed_while_no_more_lines_are_read() -
 
 def lines_in_memory() -> int:
     gc.collect()
-    return sum(isinstance(item, Line) for item in gc.get_objects())
+    return sum(type(item) is Line for item in gc.get_objects())
 
 
 @pytest.mark.anyio
