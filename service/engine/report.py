@@ -30,11 +30,12 @@ Trace = dict[str, Any]
 """A NodeTrace or an Edge on its way to orjson."""
 
 BESIDE = "beside"
+"""The encoding in which tensors are no part of the JSON, as in a safetensors answer."""
 SHOWN = "shown"
+"""The encoding in which as much of a tensor stands in the JSON as a picture shows."""
 SHOWN_ELEMENTS = 600
 """As many as fill the longest text in a picture, of 600 signs, three times."""
 MAX_AXES_SHOWN = 64
-"""The encoding in which tensors are no part of the JSON, as in a safetensors answer."""
 LARGE = 4096
 """Elements from which on a tensor's base64 is not copied into the JSON around it."""
 DEFAULT: frozenset[str] = frozenset(DEFAULT_INCLUDE)

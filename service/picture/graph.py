@@ -138,15 +138,14 @@ class _Finder:
             grad = edge.get("grad")
             targets = self.outputs[edge["to"]]
             size = edge["norm"] if "norm" in edge else contribution_norm(grad)
-            has_grad = grad is not None or size is not None
-            for target in targets:
-                # An op of several outputs uses its input once, so one of them tells of it.
-                tells = has_grad and target == self._teller(targets)
-                told.append(
-                    Use(source, target, edge["input"], tells, grad, size)
-                    if tells
-                    else Use(source, target, edge["input"]),
-                )
+            # An op of several outputs uses its input once, so one of them tells of it.
+            teller = None if grad is None and size is None else self._teller(targets)
+            told += [
+                Use(source, target, edge["input"], True, grad, size)
+                if target == teller
+                else Use(source, target, edge["input"])
+                for target in targets
+            ]
         known = {(use.source, use.target) for use in told}
         return told + [use for use in self.uses() if (use.source, use.target) not in known]
 

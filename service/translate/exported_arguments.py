@@ -132,7 +132,7 @@ def can_be_tracked(value: Any) -> bool:
 
 
 RETURN_THEIR_INPUT = frozenset(
-    "alpha_dropout atleast_1d atleast_2d atleast_3d broadcast_tensors dropout "
+    "alpha_dropout atleast_1d atleast_2d atleast_3d broadcast_tensors "
     "feature_alpha_dropout feature_dropout meshgrid rrelu type_as".split()
 )
 """Ops that may return the tensor itself, which their schemas do not say."""
