@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
+
+CLOCK_TICK: Final = 0.001
+"""Seconds from one value of uvloop's clock to the next.  It waits for whole ticks, rounded, so that
+it may wake before a time that lies less than one ahead, and would again and again until then."""
 
 
 class Timer:
@@ -50,7 +55,7 @@ class Timers:
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while (timer := self._first()) and timer.due <= loop.time():
+            while (timer := self._first()) and timer.due < loop.time() + CLOCK_TICK:
                 timer.stop()
                 timer.callback()  # may start one: it is armed below, with those that are left
         finally:

@@ -59,6 +59,22 @@ async def test_one_look_is_due_at_a_time_also_where_what_goes_off_starts_another
     assert armed.call_count <= gone_off + 2
 
 
+async def test_a_timer_goes_off_where_the_clock_is_behind_by_less_than_its_tick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As uvloop's is, which counts milliseconds: 38390.008 + 0.01 is a little above 38390.018."""
+    loop, gone_off = Mock(), Mock()
+    timers = Timers(0.01)
+    loop.time.return_value = 38390.008
+    timers.start(loop, gone_off)
+    loop.time.return_value = 38390.018
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
+    timers._look()
+    monkeypatch.undo()
+    gone_off.assert_called_once_with()
+    loop.call_at.assert_not_called()
+
+
 async def test_a_callback_that_fails_keeps_no_other_from_going_off() -> None:
     loop = asyncio.get_running_loop()
     told: list[object] = []
