@@ -56,7 +56,8 @@ def _span(name: str) -> Span:
 SPANS: Final = {name: _span(name) for name in DTYPES}
 """Of every dtype. Beyond the largest float a number may still round to it; rounding decides."""
 
-EXACT_FLOATS = 2**53
+EXACT_FLOATS: Final = 2**53
+"""From here on a number that is spelt as a float may be another than the float that was read."""
 SMALL = 32
 """Up to so many elements Python's own functions are quicker than NumPy's."""
 
@@ -285,9 +286,15 @@ def _integer(item: Any, index: int, dtype: str, refuse: Refuse) -> int:
     if type(item) is not int and type(item) is not float:
         refuse(index, _no_number(item, dtype))
     _, low, high = SPANS[dtype]
-    # A float at the very edge may have been an integer beyond it.
-    if not (low <= item <= high) or (type(item) is float and abs(item) >= 2**63):
+    if not (low <= item <= high):
         refuse(index, f"{_spelt(item)} is out of range for {dtype}: {low} to {high}")
+    # Integers beyond 64 bits are read as floats, too.
+    if type(item) is float and abs(item) >= EXACT_FLOATS:
+        refuse(
+            index,
+            f"{_spelt(item)} is what a float keeps of a number that may be out of range: {dtype} "
+            f"takes {low} to {high}, from 2^53 on with all digits, no point and no exponent",
+        )
     if item != int(item):
         refuse(index, f"{_spelt(item)} is no integer, as {dtype} needs")
     return int(item)

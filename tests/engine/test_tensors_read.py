@@ -173,7 +173,9 @@ def test_a_complex_value_has_pairs_and_its_shape_does_not_count_them(dtype: str)
         (1.5, "int8", "/value", "no integer"),
         ([2**63], "int64", "/value/0", "out of range"),
         ([1e20], "int64", "/value/0", "out of range"),
-        ([-9.223372036854776e18], "int64", "/value/0", "out of range"),
+        ([-9.3e18], "int64", "/value/0", "out of range"),
+        ([0, 9007199254740993.0], "int64", "/value/1", "all digits"),
+        ([-9.223372036854776e18], "int64", "/value/0", "all digits"),
         (["NaN"], "int64", "/value/0", "no number"),
         ([[0, 1], [2, 70000]], "float16", "/value/1/1", "infinite"),
         ([65520], "float16", "/value/0", "infinite"),
@@ -215,7 +217,8 @@ def test_what_does_not_fit_is_named(value: Any, dtype: str, pointer: str, words:
     [
         ([0, 300], "uint8", "/value/1"),
         ([0.5, 1.5], "int64", "/value/0"),
-        ([1, 2.0**53 + 2, 2.5], "int64", "/value/2"),
+        ([1, 2.0**52 + 2, 2.5], "int64", "/value/2"),
+        ([1, 2.0**53, 2.5], "int64", "/value/1"),
         ([0, 2**64 - 1], "int64", "/value/1"),
         ([0.0, 7e4], "float16", "/value/1"),
         ([0, 1], "bool", "/value/0"),
@@ -233,6 +236,7 @@ def test_an_integer_of_a_mixed_array_is_not_rounded_by_the_floats_beside_it() ->
 
 def test_integers_spelt_as_floats_are_integers() -> None:
     assert leaf_tensor([1.0, -0.0, 2e3], None, "int16", MANY).tolist() == [1, 0, 2000]
+    assert leaf_tensor([1 - 2.0**53], None, "int64", MANY).tolist() == [1 - 2**53]
 
 
 @pytest.mark.parametrize("value", [[1, 2, 3], as_array([1, 2, 3])])
