@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from service.settings import Settings
-from tests.conftest import missing
+from tests.conftest import long, missing
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "ray"
 CHECK = """
@@ -64,7 +64,11 @@ def test_every_argument_has_a_row_in_the_guide() -> None:
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("GRADTRACE_API_KEYS", "sesame,öpen"), ("GRADTRACE_QUEUE", "many"), ("GRADTRACE_LOG", "loud")],
+    [
+        ("GRADTRACE_API_KEYS", "sesame,öpen"),
+        pytest.param("GRADTRACE_QUEUE", "many", marks=long),
+        pytest.param("GRADTRACE_LOG", "loud", marks=long),
+    ],
 )
 def test_a_variable_that_makes_no_sense_is_named_and_never_its_value(
     variable: str, value: str

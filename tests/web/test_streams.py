@@ -17,6 +17,7 @@ from service.web.lines import LINE_COST, Line, LineSplitter, joined, with_index
 from service.workers.body import Body
 from service.workers.inprocess import InProcess
 from service.workers.seam import Answer
+from tests.conftest import long
 from tests.web.harness import NDJSON, Web, problem, running
 
 
@@ -163,7 +164,9 @@ def lines_in_memory() -> int:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("text", [b"1\n", b"\n", b" \n"])
+@pytest.mark.parametrize(
+    "text", [b"1\n", pytest.param(b"\n", marks=long), pytest.param(b" \n", marks=long)]
+)
 async def test_very_many_short_lines_keep_nobody_waiting_and_do_not_add_up(text: bytes) -> None:
     async with running(workers=1) as web:
         left = [text * 131_072]
