@@ -40,10 +40,56 @@ def leaf(name: str, tensor: Tensor) -> dict[str, Any]:
     return made
 
 
-def identity(tensor: Tensor) -> tuple[Any, ...]:
+def overlap(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have memory in common."""
+    if one.untyped_storage().data_ptr() != other.untyped_storage().data_ptr():
+        return False
+    if one.is_contiguous() and other.is_contiguous():
+        starts = one.data_ptr(), other.data_ptr()
+        return max(starts) < min(starts[0] + one.nbytes, starts[1] + other.nbytes)
+    return bool(torch.isin(_places(one), _places(other)).any())
+
+
+def _places(tensor: Tensor) -> Tensor:
+    """Return the place of each of a tensor's bytes in its storage."""
+    sizes = [*tensor.shape, tensor.element_size()]
+    strides = [*(n * tensor.element_size() for n in tensor.stride()), 1]
+    places = torch.tensor(tensor.storage_offset() * tensor.element_size())
+    for size, stride in zip(sizes, strides, strict=True):
+        places = places.unsqueeze(-1) + stride * torch.arange(size)
+    return places.flatten()
+
+
+def tie_again(program: ExportedProgram) -> None:
+    """Make tied weights of a loaded program one tensor again, as they were before it was saved.
+
+    A file only says which tensors lie in the same memory. Of tied ones a program uses the last
+    alone, or gets no other; whatever is used beside it, or stands behind it, was a tensor of its
+    own.
+    """
+    names = {spec.arg.name: str(spec.target) for spec in program.graph_signature.input_specs}
+    holders = {names[node.name]: node for node in program.graph.find_nodes(op="placeholder")}
+    state = program.state_dict
+    alike: dict[tuple[Any, ...], list[str]] = {}
+    for name, tensor in state.items():
+        alike.setdefault(_identity(tensor), []).append(name)
+    for group in alike.values():
+        used = [name for name in group if name in holders and holders[name].users]
+        behind: Tensor | None = None
+        for name in reversed(group):
+            if name in used:
+                behind = state[name]
+            elif name not in holders and used:
+                state[name] = state[used[0]]
+            elif behind is not None:
+                state[name] = behind
+
+
+def _identity(tensor: Tensor) -> tuple[Any, ...]:
     """Return what two names of one tensor, tied weights, have in common."""
     place = tensor.untyped_storage().data_ptr() if tensor.numel() else id(tensor)
-    return place, tensor.storage_offset(), tensor.dtype, tuple(tensor.shape), tuple(tensor.stride())
+    kind = isinstance(tensor, torch.nn.Parameter), tensor.requires_grad, tensor.dtype
+    return place, tensor.storage_offset(), *kind, tuple(tensor.shape), tuple(tensor.stride())
 
 
 def placeholders(program: ExportedProgram, inputs: Inputs | None) -> Iterator[tuple[str, str, Any]]:
@@ -58,9 +104,9 @@ def placeholders(program: ExportedProgram, inputs: Inputs | None) -> Iterator[tu
     """
     given = iter(_flat_inputs(program, inputs))
     known = {node.name: node.meta.get("val") for node in program.graph.find_nodes(op="placeholder")}
-    names: dict[tuple[Any, ...], str] = {}
+    names: dict[int, str] = {}
     for name, tensor in program.state_dict.items():
-        names.setdefault(identity(tensor), name)
+        names.setdefault(id(tensor), name)
     for spec in program.graph_signature.input_specs:
         if spec.kind is InputKind.USER_INPUT:
             value = next(given)
@@ -77,7 +123,7 @@ def placeholders(program: ExportedProgram, inputs: Inputs | None) -> Iterator[tu
             raise InvalidRequest(f"{spec.arg.name}: an input of kind {spec.kind.name} is no tensor")
         else:
             tensor = _state(program, str(spec.target))
-            yield spec.arg.name, names.get(identity(tensor), str(spec.target)), tensor
+            yield spec.arg.name, names.get(id(tensor), str(spec.target)), tensor
 
 
 def _check_given(name: str, value: Any, known: Any) -> None:

@@ -7,6 +7,10 @@ inputs become leaves too. In-place ops become ops that make a new node (:mod:`ce
 dropped, blocks under ``torch.no_grad()`` are detached where they end. What needs the values of
 tensors while it runs, and shapes that are known only then, are refused.
 
+A program that writes in place is run once, and refused where PyTorch refuses it
+(:mod:`exported_run`). One whose writes ``run_decompositions`` took out no longer has them: what
+PyTorch computes for it, from there on, is what its graph says.
+
 Only for the command line: loading a ``.pt2`` file may unpickle what is in it, so load files that
 you trust, and never one that came over the network.
 """
@@ -16,7 +20,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
@@ -40,7 +44,8 @@ from service.translate.exported_arguments import (
     request_form,
     shares_memory,
 )
-from service.translate.exported_leaves import Inputs, identity, leaf, placeholders
+from service.translate.exported_leaves import Inputs, leaf, overlap, placeholders, tie_again
+from service.translate.exported_run import AUTOCAST_BLOCK, NO_GRAD_BLOCK, Run, writes_in_place
 from service.translate.names import unique
 
 DROPPED = frozenset(
@@ -49,8 +54,6 @@ DROPPED = frozenset(
 )
 """Checks without a result."""
 
-NO_GRAD_BLOCK = "wrap_with_set_grad_enabled"
-AUTOCAST_BLOCK = "wrap_with_autocast"
 OTHER_BACKWARD = frozenset({"elu_", "selu_", "celu_"})
 """Ops in place whose backward starts from the result, where that of the others does from the input:
 equal up to rounding."""
@@ -72,10 +75,20 @@ RENAMED: Mapping[str, str] = {
 
 Uninitialised memory is zero here: a program that means something writes into it before it reads.
 """
+STATISTICS: Mapping[str, str] = {
+    "aten.batch_norm.default": "training",
+    "aten.native_batch_norm.default": "training",
+    "aten.instance_norm.default": "use_input_stats",
+}
+"""Ops that write into their ``running_mean`` and ``running_var``, which their schemas do not say,
+and the flag that makes them do so. What they return does not depend on those two then."""
 
 
 def from_export_file(path: Path | str) -> dict[str, Any]:
     """Return the TraceRequest of a ``.pt2`` file, with its example inputs.
+
+    A file does not tell tied weights from parameters that lie in the same memory. Where the program
+    uses the last of them alone, they are taken for tied ones.
 
     Loading may unpickle: only for files that you trust.
 
@@ -87,6 +100,7 @@ def from_export_file(path: Path | str) -> dict[str, Any]:
     except Exception as error:
         kind = type(error).__name__
         raise InvalidRequest(f"{path} cannot be loaded: {kind}: {error}") from error
+    tie_again(program)
     return from_export(program)
 
 
@@ -114,17 +128,28 @@ def from_export(
     inputs: Inputs | None = None
     if args is not None or kwargs is not None:
         inputs = tuple(args or ()), dict(kwargs or {})
-    reader = Reader()
-    reader.read_inputs(program, inputs)
+    given = list(placeholders(program, inputs))
+    writes = writes_in_place(program.graph_module)
+    run = Run(program, [value for _, _, value in given]) if writes or inputs is not None else None
+    reader = Reader({} if run is None else run.seen)
+    reader.read_inputs(program.graph, given)
     outputs = reader.read_block(program.graph_module, program.graph)
     returned = [
-        (cell, node)
-        for spec, cell, node in zip(
-            program.graph_signature.output_specs, outputs, _output_nodes(program.graph), strict=True
+        Returned(number, cell, reader.seen(node))
+        for number, (spec, cell, node) in enumerate(
+            zip(
+                program.graph_signature.output_specs,
+                outputs,
+                _output_nodes(program.graph),
+                strict=True,
+            )
         )
         if spec.kind in (OutputKind.USER_OUTPUT, OutputKind.LOSS_OUTPUT) and isinstance(cell, Cell)
     ]
-    backward = _backward(reader, returned, roots)
+    chosen = _roots(returned, roots)
+    backward = [_root(reader.look(root.cell), root.value) for root in chosen]
+    if run is not None and writes:
+        run.check_backward([root.number for root in chosen])
     reader.drop_unread([root["node"] for root in backward])
     if not reader.ops:
         raise InvalidRequest("the program has no ops")
@@ -135,24 +160,24 @@ def from_export(
     }
 
 
+class Returned(NamedTuple):
+    """An output of the program: its number, and a tensor like it, without values."""
+
+    number: int
+    cell: Cell
+    value: Tensor
+
+
 def _output_nodes(graph: fx.Graph) -> list[Any]:
     return list(graph.output_node().args[0])  # type: ignore[arg-type]
 
 
-def _backward(
-    reader: Reader, returned: Sequence[tuple[Cell, fx.Node]], roots: Sequence[int] | None
-) -> list[dict[str, Any]]:
+def _roots(returned: Sequence[Returned], roots: Sequence[int] | None) -> list[Returned]:
     if roots is not None:
-        chosen = [returned[number] for number in roots]
-    else:
-        tracked = [(cell, node) for cell, node in returned if cell.tracked and _is_float(node)]
-        losses = [(cell, node) for cell, node in tracked if value_of(node).numel() == 1]
-        chosen = losses[:1] or tracked
-    return [_root(read(cell, reader.add), value_of(node)) for cell, node in chosen]
-
-
-def _is_float(node: fx.Node) -> bool:
-    return bool(value_of(node).is_floating_point())
+        return [returned[number] for number in roots]
+    tracked = [one for one in returned if one.cell.tracked and one.value.is_floating_point()]
+    losses = [one for one in tracked if one.value.numel() == 1]
+    return losses[:1] or tracked
 
 
 def _root(reference: str, value: Tensor) -> dict[str, Any]:
@@ -168,11 +193,16 @@ def value_of(node: fx.Node) -> Any:
 
 
 class Reader:
-    """Goes over a program's graph; ``leaves`` and ``ops`` are what it has become so far."""
+    """Goes over a program's graph; ``leaves`` and ``ops`` are what it has become so far.
 
-    def __init__(self) -> None:
+    Args:
+        measured: what nodes' results look like, where the export need not know.
+    """
+
+    def __init__(self, measured: Mapping[fx.Node, Tensor]) -> None:
         self.leaves: list[dict[str, Any]] = []
         self.ops: list[dict[str, Any]] = []
+        self._measured = measured
         self._ids: set[str] = set()
         self._values: dict[fx.Node, Any] = {}
         self._modules: dict[fx.Node, fx.GraphModule] = {}
@@ -180,21 +210,27 @@ class Reader:
         self._written: set[str] = set()
         self._kept: set[int] = set()
         """Ids of the cells from outside of the no_grad blocks that are read."""
+        self._used: dict[Cell, tuple[str, Tensor]] = {}
+        """Leaves that the program does something with, and their tensors."""
+        self._updated: dict[Cell, str] = {}
+        """Cells of running statistics, and what wrote into them without making a node."""
 
-    def read_inputs(self, program: ExportedProgram, inputs: Inputs | None) -> None:
-        """Make leaves of all that the program's graph starts from."""
-        cells: dict[Any, Cell] = {}
-        for placeholder, name, value in placeholders(program, inputs):
+    def read_inputs(self, graph: fx.Graph, given: Sequence[tuple[str, str, Any]]) -> None:
+        """Make leaves of all that the program's graph starts from, one of each tensor."""
+        cells: dict[int, Cell] = {}
+        used = {node.name for node in graph.find_nodes(op="placeholder") if node.users}
+        for placeholder, name, value in given:
             if not isinstance(value, Tensor):
                 self._inputs[placeholder] = value
                 continue
-            key = identity(value) if name in program.state_dict else placeholder
-            if key not in cells:
+            if id(value) not in cells:
                 node_id = unique(name, self._ids)
                 self._ids.add(node_id)
                 self.leaves.append(leaf(node_id, value))
-                cells[key] = Cell(node_id, tracked=value.requires_grad)
-            self._inputs[placeholder] = cells[key]
+                cells[id(value)] = Cell(node_id, tracked=value.requires_grad)
+            self._inputs[placeholder] = cells[id(value)]
+            if placeholder in used:
+                self._used[cells[id(value)]] = cells[id(value)].reference, value
 
     def read_block(self, module: fx.GraphModule, graph: fx.Graph) -> list[Any]:
         """Read a graph's nodes, its placeholders being known; return its outputs."""
@@ -243,10 +279,15 @@ class Reader:
             return self._in_place(node, target, packet, arguments)
         return self._op(node, target, arguments)
 
+    def seen(self, node: fx.Node) -> Any:
+        """Return what a node's result looks like on the inputs that are read."""
+        return self._measured.get(node, value_of(node))
+
     # --- calls ----------------------------------------------------------------------------------
 
     def _op(self, node: fx.Node, target: OpOverload, arguments: Mapping[str, Any]) -> Any:
         name = f"aten.{target._schema.name.removeprefix('aten::')}.{target._overloadname}"
+        arguments = self._statistics(node, name, arguments)
         reference = self._append(node.name, target, name, arguments)
         tracked = any_tracked(arguments) and not _cuts(name)
         value = value_of(node)
@@ -265,11 +306,37 @@ class Reader:
         cell.view = self._view(node, name, arguments) if known else _opaque(node, target, first)
         return cell
 
+    def _statistics(
+        self, node: fx.Node, name: str, arguments: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Note which running statistics an op writes into; it takes what they were before."""
+        if not arguments.get(STATISTICS.get(name, "")):
+            return arguments
+        before = dict(arguments)
+        for key in ("running_mean", "running_var"):
+            cell = arguments.get(key)
+            if isinstance(cell, Cell):
+                self._check_alone(node, name, cell)
+                before[key] = Cell(read(cell, self.add))
+                self._updated[root_of(cell)] = node.name
+        return before
+
+    def _check_alone(self, node: fx.Node, op: str, cell: Cell) -> None:
+        """Refuse a write into an input that shares memory with another one."""
+        if (root := root_of(cell)) not in self._used:
+            return
+        name, written = self._used[root]
+        for other, tensor in self._used.values():
+            if tensor is not written and overlap(tensor, written):
+                raise InvalidRequest(
+                    f"{node.name}: {op} writes into memory that {name} and {other} share"
+                )
+
     def _view(self, node: fx.Node, name: str, arguments: Mapping[str, Any]) -> View | None:
         base, *rest = arguments.values()
         if not isinstance(base, Cell) or not isinstance(node.args[0], fx.Node):
             return None
-        before, after = value_of(node.args[0]), value_of(node)
+        before, after = self.seen(node.args[0]), self.seen(node)
         if not shares_memory(name, before, after, arguments):
             return None
         return View(base, name, rest, [int(n) for n in before.shape], node.name, base.version)
@@ -282,6 +349,7 @@ class Reader:
         if not packet.endswith("_") or packet.startswith("_") or not isinstance(cell, Cell):
             raise InvalidRequest(f"{node.name}: {packet} writes into its arguments")
         assert isinstance(node.args[0], fx.Node)
+        self._check_alone(node, packet, cell)
         if id(root_of(cell)) in self._kept and root_of(cell).tracked:
             raise InvalidRequest(
                 f"{node.name}: {packet} writes under no_grad into a tensor that autograd tracks"
@@ -323,8 +391,8 @@ class Reader:
         """Return what ``copy_(source)`` leaves in the tensor that is written."""
         if not isinstance(source, Cell):
             raise InvalidRequest(f"{node.name}: copy_ of something that is no tensor")
-        reference = read(source, self.add)
-        to, given = value_of(node), value_of(node.args[1])  # type: ignore[arg-type]
+        reference = self.look(source)
+        to, given = self.seen(node), self.seen(node.args[1])  # type: ignore[arg-type]
         if given.dtype != to.dtype:
             reference = self.add(f"{node.name}.to", "aten.to.dtype", [reference, to.dtype])
         if given.shape != to.shape:
@@ -366,7 +434,7 @@ class Reader:
     def _cut(self, node: fx.Node, result: Any) -> Any:
         if not isinstance(result, Cell) or not result.tracked:
             return result
-        reference = read(result, self.add)
+        reference = self.look(result)
         return Cell(self.add(f"{node.name}.detach", "aten.detach.default", [reference]))
 
     def drop_unread(self, kept: Sequence[str]) -> None:
@@ -387,7 +455,15 @@ class Reader:
         cells = [Cell(part) if isinstance(part, str) else part for part in arguments]
         return self._append(name, target, overload, by_name(target, cells, {}))
 
-    def _look(self, cell: Cell) -> str:
+    def look(self, cell: Cell) -> str:
+        """Return the reference to what a cell is now.
+
+        Raises:
+            InvalidRequest: that is no node of the graph.
+        """
+        writer = self._updated.get(root_of(cell))
+        if writer is not None:
+            raise InvalidRequest(f"{writer} writes into running statistics that are read after it")
         return read(cell, self.add)
 
     def _append(
@@ -405,7 +481,7 @@ class Reader:
             made = overload_of(name)
             arguments = renamed(arguments, target, made)
             target = made
-        inputs, attrs = request_form(node, target, arguments, self._look)
+        inputs, attrs = request_form(node, target, arguments, self.look)
         node_id = unique(node, self._ids)
         op: dict[str, Any] = {"id": node_id, "op": name}
         if inputs:
