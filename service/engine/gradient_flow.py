@@ -1,43 +1,68 @@
-"""Whether gradients vanish or explode: those near the root held against those far from it."""
+"""Whether gradients vanish or explode: those near the root held against those far from it.
+
+What says nothing about it is left out: a gradient of NaN, and one that is infinite because backward
+was started with an Infinity. Where no other is left there is no ratio, and neither is seen: steady.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from service.engine.linked import Linked
+from service.engine.nonfinite import is_finite
 
 SHRINKS = 1e-3
 """Gradients vanish where they are this many times smaller deep down than near the root."""
 GROWS = 1e3
 MIN_DEPTH = 5
 """Below this depth a large ratio says nothing about vanishing or exploding."""
+THIRDS = 3
+"""The levels are taken in a near, a middle and a far third."""
 
 
-def gradient_flow(linked: Linked) -> dict[str, Any]:
-    """Return the GradientFlow of a run in which every node has its gradient."""
+def gradient_flow(linked: Linked, bad_roots: Collection[str]) -> dict[str, Any]:
+    """Return the GradientFlow of a run in which every node has its gradient.
+
+    Args:
+        linked: the nodes of the run.
+        bad_roots: ids of the roots that backward started from with a NaN or an Infinity.
+    """
     depth = _depths(linked)
     levels: dict[int, list[int]] = defaultdict(list)
     sizes: dict[int, float | None] = {}
+    started_so = _reached_from(linked, bad_roots)
     for place, node in enumerate(linked.nodes):
         if node.grad is not None:
             levels[depth[place]].append(place)
-            sizes[place] = _rms(node.grad)
-    told = _medians(levels, sizes)
-    deep = bool(told) and max(told) >= MIN_DEPTH
-    compared = _medians(_comparable(linked, levels), sizes)
-    verdict, ratio = _verdict([*compared.values()] if deep else [])
+            size = _rms(node.grad)
+            sizes[place] = None if size == math.inf and place in started_so else size
+    compared = _comparable(linked, levels)
+    verdict, ratio = "too_shallow", None
+    if max(levels, default=0) >= MIN_DEPTH and len(compared) >= THIRDS:
+        verdict, ratio = _verdict([*_medians(compared, sizes).values()])
     shown = [
         {"depth": level, "nodes": len(levels[level]), "grad_rms": size}
-        for level, size in told.items()
+        for level, size in _medians(levels, sizes).items()
         if math.isfinite(size)
     ]
     return {"verdict": verdict, "ratio": ratio, "levels": _thinned(shown)}
+
+
+def _reached_from(linked: Linked, bad_roots: Collection[str]) -> set[int]:
+    """Return the nodes whose gradient is not finite and comes from that of such a root."""
+    if not bad_roots:
+        return set()
+    reached = {place for place, node in enumerate(linked.nodes) if node.id in bad_roots}
+    for op in reversed(linked.ops):
+        if not reached.isdisjoint(op.outputs):
+            reached.update(place for place in op.reads if not is_finite(linked.nodes[place].grad))
+    return reached
 
 
 def _depths(linked: Linked) -> list[int]:
@@ -89,9 +114,9 @@ def _median(sizes: Iterable[float | None]) -> float | None:
 
 def _verdict(sizes: Sequence[float]) -> tuple[str, float | None]:
     """Hold the largest of the far third against that of the near; return verdict and ratio."""
-    third = len(sizes) // 3
+    third = len(sizes) // THIRDS
     if not third:
-        return "too_shallow", None
+        return "steady", None
     near = max(filter(math.isfinite, sizes[:third]), default=math.inf)
     far = max(sizes[-third:])
     ratio = far / near if near else math.inf if far else 1.0

@@ -25,7 +25,7 @@ from service.engine.edges import run_split
 from service.engine.gradient_flow import gradient_flow
 from service.engine.limits import Limits
 from service.engine.linked import MAX_NAMED, Linked, link
-from service.engine.nonfinite import flat, nonfinite_grad, nonfinite_value
+from service.engine.nonfinite import bad_roots, flat, nonfinite_grad, nonfinite_value
 from service.engine.plan import Plan
 from service.engine.report import Node, describe
 
@@ -54,7 +54,7 @@ def diagnose(plan: Plan, leaves: Sequence[Tensor], limits: Limits, seed: int) ->
     return {
         "nonfinite_value": nonfinite_value(linked),
         "nonfinite_grad": nonfinite_grad(linked, uses, run, limits),
-        "gradient_flow": gradient_flow(linked),
+        "gradient_flow": gradient_flow(linked, bad_roots(run, limits)),
         "dead_relus": _dead_relus(linked.nodes),
         "leaves_without_grad": _leaves_without_grad(plan, linked),
     }

@@ -24,7 +24,8 @@ def flat(tensor: Tensor) -> Tensor:
     return tensor if tensor.dim() <= MAX_AXES else tensor.reshape(-1)
 
 
-def _is_finite(tensor: Tensor | None) -> bool:
+def is_finite(tensor: Tensor | None) -> bool:
+    """Return whether all elements of ``tensor`` are, and of nothing none is not."""
     return tensor is None or bool(torch.isfinite(flat(tensor)).all())
 
 
@@ -35,7 +36,7 @@ def _kind(tensor: Tensor) -> str:
 def nonfinite_value(linked: Linked) -> dict[str, Any] | None:
     """Return the NonFiniteValue of a run, None where all values are finite."""
     nodes = linked.nodes
-    bad = [place for place in linked.in_order() if not _is_finite(nodes[place].tensor)]
+    bad = [place for place in linked.in_order() if not is_finite(nodes[place].tensor)]
     if not bad:
         return None
     all_bad = set(bad)
@@ -85,11 +86,11 @@ def nonfinite_grad(
         limits: those it ran under.
     """
     nodes = linked.nodes
-    bad = [place for place in reversed(linked.in_order()) if not _is_finite(nodes[place].grad)]
+    bad = [place for place in reversed(linked.in_order()) if not is_finite(nodes[place].grad)]
     if not bad:
         return None
     passing_on = {linked.maker[place] for place in bad}
-    bad_roots = _bad_roots(run, limits)
+    started_so = bad_roots(run, limits)
     given = _given(linked, uses)
     # What passes through autograd.grad has no edges: where nothing else gave a node its NaN, the
     # last of those that are computed from it did.
@@ -104,13 +105,13 @@ def nonfinite_grad(
         name = nodes[place].id
         if name in given:
             return passing_on.isdisjoint(given[name])
-        return name in bad_roots or last_bad_double[place] < 0
+        return name in started_so or last_bad_double[place] < 0
 
     first = nodes[bad[0]]
     assert first.grad is not None
     kind = _kind(first.grad)
-    blamed = -1 if first.id in bad_roots else last_double[bad[0]]
-    if first.id in given and first.id not in bad_roots:
+    blamed = -1 if first.id in started_so else last_double[bad[0]]
+    if first.id in given and first.id not in started_so:
         kinds = given[first.id]
         blamed = max([op for op in kinds if kind in kinds[op]] or kinds)
     behind = [last_double[place] for place in linked.ops[blamed].outputs] if blamed >= 0 else ()
@@ -128,7 +129,7 @@ def nonfinite_grad(
         culprit = None
         how = (
             "it is the gradient that backward started from"
-            if first.id in bad_roots
+            if first.id in started_so
             else "its parts are finite, but not their sum"
         )
     producers = list(filter(makes, bad))
@@ -143,13 +144,13 @@ def nonfinite_grad(
     }
 
 
-def _bad_roots(run: Run, limits: Limits) -> set[str]:
+def bad_roots(run: Run, limits: Limits) -> set[str]:
     """Return the roots that were given a gradient that is not finite."""
     given = [
         (root, root_gradient(root.spec, tensor, limits.max_elements))
         for root, tensor in zip(run.plan.roots, run.roots, strict=True)
     ]
-    return {root.node for root, gradient in given if not _is_finite(gradient)}
+    return {root.node for root, gradient in given if not is_finite(gradient)}
 
 
 def _given(linked: Linked, uses: Sequence[Use]) -> dict[str, dict[int, set[str]]]:
@@ -163,7 +164,7 @@ def _given(linked: Linked, uses: Sequence[Use]) -> dict[str, dict[int, set[str]]
     given: dict[str, dict[int, set[str]]] = {}
     for use in uses:
         grad = grad_of(use)
-        if grad is not None and use.op in with_grad and not _is_finite(grad):
+        if grad is not None and use.op in with_grad and not is_finite(grad):
             given.setdefault(use.node, {}).setdefault(with_grad[use.op], set()).add(_kind(grad))
     return given
 

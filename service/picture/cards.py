@@ -134,16 +134,34 @@ def _tooltip(node: Mapping[str, Any], kind: str, is_root: bool, marks: Sequence[
     return "\n".join(line for line in lines if line)
 
 
+def joint(graph: Graph, place: int) -> Card:
+    """Return the card of the point in which the uses of one op meet; it is no node."""
+    point = graph.points[place]
+    uses, outputs = text.plural(point["uses"], "use"), text.plural(point["outputs"], "output")
+    kind = point["op"].removeprefix("nn.functional.")
+    return Card(
+        id=point["id"],
+        name=text.cut_middle(point["id"], NAME_LIMIT),
+        kind=text.cut_middle(kind, NAME_LIMIT),
+        kinds=("joint",),
+        status=point["grad_status"],
+        rows=(Row("soft", f"{uses}, {outputs}"),),
+        badges=(),
+        tooltip=f"{point['id']}: {point['op']}\n{uses} of its inputs meet here, for {outputs}",
+    )
+
+
 def line(graph: Graph, use: Use) -> Line:
     """Return the edge of one use, with its contribution where the answer has it."""
-    source, target = graph.nodes[use.source], graph.nodes[use.target]
+    source, target = graph.points[use.source], graph.points[use.target]
     tracked = source["requires_grad"] and target["requires_grad"]
     way = f"{source['id']} → {target['id']}" + (f" ({use.input})" if use.input else "")
     if not use.has_grad:
         tooltip = way if tracked else f"{way}: not tracked"
+        from_joint = use.source >= len(graph.nodes)  # all of the output's gradient comes this way
         # With edges asked for, a use without one (autograd.grad's) adds nothing to the gradient.
-        known = tracked and not graph.has_edges and leads_to_root(target)
-        size = gradient_norm(source) if known else None
+        known = tracked and (from_joint or not graph.has_edges) and leads_to_root(target)
+        size = gradient_norm(target if from_joint else source) if known else None
         return Line(use.source, use.target, tracked, size, "", tooltip, use.input)
     is_complex = source["dtype"].startswith("complex")
     size = use.norm
@@ -158,8 +176,12 @@ def line(graph: Graph, use: Use) -> Line:
 
 
 def cards(graph: Graph) -> tuple[list[Card], list[Line]]:
-    """Return a card for every node and an edge for every use."""
+    """Return a card for every node, one for every joint, and an edge for every line."""
+    nodes = len(graph.nodes)
     return (
-        [card(graph, index) for index in range(len(graph.nodes))],
+        [
+            card(graph, place) if place < nodes else joint(graph, place)
+            for place in range(len(graph.points))
+        ],
         [line(graph, use) for use in graph.uses],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from service.picture.cards import card, line
+from service.picture.cards import Card, cards
 from service.picture.graph import OutputNames, read
 from service.picture.palette import FLOW, LEAF, LEAF_LINE, LINE, OP, OP_LINE, ROOT, ROOT_LINE
 
@@ -22,27 +22,33 @@ def graphviz(
         '  node [fontname="monospace", fontsize=11, shape=box, style=filled];',
         '  edge [fontname="monospace", fontsize=9];',
     ]
-    for index in range(len(graph.nodes)):
-        box = card(graph, index)
-        label = "\n".join([f"{box.id}  {box.kind}", *(row.text for row in box.rows), *box.badges])
-        fill, stroke = _colours(box.kinds)
-        style = ["filled"]
-        style += ["rounded"] * ("leaf" in box.kinds) + ["dashed"] * ("null" in box.kinds)
-        rings = 2 if "root" in box.kinds else 1
-        parts.append(
-            f"  {_quoted(box.id)} [label={_quoted(label)}, tooltip={_quoted(box.tooltip)}, "
-            f'style="{",".join(style)}", peripheries={rings}, '
-            f'fillcolor="{fill}", color="{stroke}"];'
-        )
-    for use in graph.uses:
-        edge = line(graph, use)
-        source, target = (_quoted(graph.nodes[end]["id"]) for end in (use.source, use.target))
-        colour, style_ = (FLOW.light, "solid") if edge.tracked else (LINE.light, "dashed")
+    boxes, lines = cards(graph)
+    parts += map(_node, boxes)
+    for edge in lines:
+        source, target = (_quoted(boxes[end].id) for end in (edge.source, edge.target))
+        colour, style = (FLOW.light, "solid") if edge.tracked else (LINE.light, "dashed")
         parts.append(
             f"  {source} -> {target} [label={_quoted(edge.label)}, "
-            f'tooltip={_quoted(edge.tooltip)}, color="{colour}", style="{style_}"];'
+            f'tooltip={_quoted(edge.tooltip)}, color="{colour}", style="{style}"];'
         )
     return "\n".join([*parts, "}"]) + "\n"
+
+
+def _node(box: Card) -> str:
+    label = "\n".join([f"{box.id}  {box.kind}", *(row.text for row in box.rows), *box.badges])
+    if "joint" in box.kinds:
+        return (
+            f"  {_quoted(box.id)} [label={_quoted(label)}, tooltip={_quoted(box.tooltip)}, "
+            f'shape=plain, style="", color="{LINE.light}"];'
+        )
+    fill, stroke = _colours(box.kinds)
+    style = ["filled"]
+    style += ["rounded"] * ("leaf" in box.kinds) + ["dashed"] * ("null" in box.kinds)
+    rings = 2 if "root" in box.kinds else 1
+    return (
+        f"  {_quoted(box.id)} [label={_quoted(label)}, tooltip={_quoted(box.tooltip)}, "
+        f'style="{",".join(style)}", peripheries={rings}, fillcolor="{fill}", color="{stroke}"];'
+    )
 
 
 def _colours(kinds: tuple[str, ...]) -> tuple[str, str]:

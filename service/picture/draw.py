@@ -52,7 +52,8 @@ def svg(
 
     Every node is ``<g class="node ..." data-node="id" data-status="grad_status">``; above
     :data:`~service.picture.summary.MAX_NODES` nodes a group of them is
-    ``<g class="node group ..." data-group="name">``.
+    ``<g class="node group ..." data-group="name">``. Where the uses of an op of many outputs meet
+    in one point, that is ``<g class="joint" data-joint="op">``.
     """
     graph = read(request, response, output_names)
     many = len(graph.nodes) > MAX_NODES
@@ -161,12 +162,8 @@ def _card(card: Card, size: Point, centre: Point) -> str:
     width, height = size
     left, top = centre[0] - width / 2, centre[1] - height / 2
     radius = "16" if "leaf" in card.kinds else "3"
-    kind = "data-group" if "group" in card.kinds else "data-node"
     parts = [
-        (
-            f'<g class="node {" ".join(card.kinds)}" {kind}={_attribute(card.id)}'
-            f' data-status="{card.status}" transform="translate({_n(left)} {_n(top)})">'
-        ),
+        f'<g {_class_and_data(card)} transform="translate({_n(left)} {_n(top)})">',
         f"<title>{_safe(card.tooltip)}</title>",
     ]
     if "root" in card.kinds:
@@ -195,6 +192,14 @@ def _card(card: Card, size: Point, centre: Point) -> str:
         )
         y += BADGE
     return "".join([*parts, "</g>"])
+
+
+def _class_and_data(card: Card) -> str:
+    if "joint" in card.kinds:
+        return f'class="joint" data-joint={_attribute(card.id)}'
+    kind = "data-group" if "group" in card.kinds else "data-node"
+    classes = " ".join(card.kinds)
+    return f'class="node {classes}" {kind}={_attribute(card.id)} data-status="{card.status}"'
 
 
 def _lines(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.contract.response import GradStatus
+from service.picture.marks import Mark, find_marks
 
 OutputNames = Callable[[str], Sequence[str | None]]
 """From an op's name to PyTorch's names of its outputs, to read references such as ``t:values``."""
@@ -21,11 +22,13 @@ REASONS = {
     GradStatus.NO_BACKWARD: "no backward",
 }
 """The short form of every reason for a null; a card has no room for a sentence."""
+CROWDED = 4
+"""An op has a joint where lines from its uses to its outputs were this many times both of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One use of a node by an op.
+    """One use of a node by an op: a line to one of its outputs, or to its joint.
 
     ``grad`` is what it contributes, where edges were asked for, and ``norm`` its 2-norm over the
     finite elements.
@@ -41,9 +44,15 @@ class Use:
 
 @dataclass(slots=True)
 class Graph:
-    """Nodes as the answer has them, and the uses between them by position in ``nodes``."""
+    """Nodes as the answer has them, joints, and the lines between them by position in ``points``.
+
+    A thousand inputs with a line each to a thousand outputs were a million lines. All of such an
+    op's uses meet in its joint, and from there a line goes to each output.
+    """
 
     nodes: Sequence[Mapping[str, Any]]
+    points: Sequence[Mapping[str, Any]]
+    """The nodes, then the joints: ``id`` is the op's, and shape, value and gradient they lack."""
     uses: list[Use]
     roots: set[int]
     warnings: list[str]
@@ -52,20 +61,20 @@ class Graph:
     marks: dict[int, list[Mark]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Non-finite elements in a node: of which kind, in value or gradient, and if they begin here.
+class _Tie(NamedTuple):
+    """A use of a node by an op, with what it contributes where that is known."""
 
-    A value's NaN begins where no input has one; a gradient's where, looking back from the roots,
-    no known gradient before it has one.
-    """
+    source: int
+    op: str
+    input: str
+    grad: Any = None
+    norm: float | None = None
 
-    what: str
-    kind: str
-    first: bool
-
-    def __str__(self) -> str:
-        return f"{self.kind} in {self.what}" + (" starts here" if self.first else "")
+    def to(self, target: int, *, tells: bool) -> Use:
+        """Return the line of this use to a point; ``tells`` if it is the one that says so."""
+        if tells and not (self.grad is None and self.norm is None):
+            return Use(self.source, target, self.input, True, self.grad, self.norm)
+        return Use(self.source, target, self.input)
 
 
 def read(
@@ -77,12 +86,13 @@ def read(
     nodes = response["nodes"]
     finder = _Finder(request, nodes, output_names)
     edges = response.get("edges")
-    uses = finder.uses() if edges is None else finder.uses_of(edges)
-    graph = Graph(
-        nodes, uses, finder.roots(), list(response.get("warnings") or []), edges is not None
-    )
-    graph.order = topological(len(nodes), [(use.source, use.target) for use in uses])
-    graph.marks = _marks(graph)
+    ties = finder.ties() if edges is None else finder.ties_of(edges)
+    uses, joints = finder.lines(ties)
+    warnings = list(response.get("warnings") or [])
+    graph = Graph(nodes, [*nodes, *joints], uses, finder.roots(), warnings, edges is not None)
+    ends = [(use.source, use.target) for use in uses]
+    graph.order = topological(len(graph.points), ends)
+    graph.marks = find_marks(graph.points, ends, graph.order)
     return graph
 
 
@@ -118,17 +128,16 @@ class _Finder:
         outputs = self.outputs.get(owner)
         return outputs[0] if outputs else None
 
-    def uses(self) -> list[Use]:
+    def ties(self) -> list[_Tie]:
         """Return every use that the request's ops say."""
         return [
-            Use(source, target, name)
+            _Tie(source, op["id"], name)
             for op in self.ops
             for reference, name in _references(op)
             if (source := self.node(reference)) is not None
-            for target in self.outputs[op["id"]]
         ]
 
-    def uses_of(self, edges: Sequence[Mapping[str, Any]]) -> list[Use]:
+    def ties_of(self, edges: Sequence[Mapping[str, Any]]) -> list[_Tie]:
         """Return the uses of an answer's edges, with those that have no edge (autograd.grad)."""
         told = []
         for edge in edges:
@@ -136,18 +145,41 @@ class _Finder:
             if source is None:
                 continue
             grad = edge.get("grad")
-            targets = self.outputs[edge["to"]]
             size = edge["norm"] if "norm" in edge else contribution_norm(grad)
+            told.append(_Tie(source, edge["to"], edge["input"], grad, size))
+        known = {(tie.source, tie.op) for tie in told}
+        return told + [tie for tie in self.ties() if (tie.source, tie.op) not in known]
+
+    def lines(self, ties: Sequence[_Tie]) -> tuple[list[Use], list[Mapping[str, Any]]]:
+        """Return the lines that all uses take, and the joints that some of them run through."""
+        lines: list[Use] = []
+        joints: list[Mapping[str, Any]] = []
+        ways: dict[str, tuple[list[int], int | None]] = {}
+        for op, count in Counter(tie.op for tie in ties).items():
+            outputs = self.outputs[op]
             # An op of several outputs uses its input once, so one of them tells of it.
-            teller = None if grad is None and size is None else self._teller(targets)
-            told += [
-                Use(source, target, edge["input"], True, grad, size)
-                if target == teller
-                else Use(source, target, edge["input"])
-                for target in targets
-            ]
-        known = {(use.source, use.target) for use in told}
-        return told + [use for use in self.uses() if (use.source, use.target) not in known]
+            ways[op] = outputs, self._teller(outputs)
+            if count * len(outputs) > CROWDED * (count + len(outputs)):
+                place = len(self.nodes) + len(joints)
+                joints.append(self._joint(op, count))
+                lines += [Use(place, output) for output in outputs]
+                ways[op] = [place], place
+        for tie in ties:
+            targets, teller = ways[tie.op]
+            lines += [tie.to(target, tells=target == teller) for target in targets]
+        return lines, joints
+
+    def _joint(self, op: str, uses: int) -> Mapping[str, Any]:
+        outputs = self.outputs[op]
+        teller = self._teller(outputs)
+        return {
+            "id": op,
+            "op": self.op_names[op],
+            "uses": uses,
+            "outputs": len(outputs),
+            "requires_grad": teller is not None,
+            "grad_status": self.nodes[outputs[0] if teller is None else teller]["grad_status"],
+        }
 
     def _teller(self, targets: Sequence[int]) -> int | None:
         """Return the first output of an op through which a gradient comes back to its inputs."""
@@ -236,44 +268,3 @@ def contribution_norm(grad: Any) -> float | None:
             elements.append(float(item))
     # Not a sum of squares: that of 1e200 is infinite.
     return math.hypot(*elements) if elements else None
-
-
-COUNTS = (("NaN", "nan_count"), ("inf", "inf_count"))
-
-
-def _marks(graph: Graph) -> dict[int, list[Mark]]:
-    """Return the non-finite marks of the nodes that have any, values before gradients."""
-    before: list[list[int]] = [[] for _ in graph.nodes]
-    after: list[list[int]] = [[] for _ in graph.nodes]
-    tracked = [node["requires_grad"] for node in graph.nodes]
-    for use in graph.uses:
-        before[use.target].append(use.source)
-        if tracked[use.source] and tracked[use.target]:
-            after[use.source].append(use.target)
-    marks: dict[int, list[Mark]] = defaultdict(list)
-    for what, order, towards in (
-        ("value", graph.order, before),
-        ("grad", graph.order[::-1], after),
-    ):
-        all_stats = [(node.get("stats") or {}).get(what) for node in graph.nodes]
-        for kind, count in COUNTS:
-            counts = [None if stats is None else stats[count] for stats in all_stats]
-            if any(counts):
-                for index, first in _spread(counts, order, towards):
-                    marks[index].append(Mark(what, kind, first))
-    return dict(marks)
-
-
-def _spread(
-    counts: Sequence[int | None], order: Sequence[int], towards: Sequence[Sequence[int]]
-) -> Iterator[tuple[int, bool]]:
-    """Yield the nodes that have some, in the order in which they spread, and if they begin there.
-
-    A gradient that was not kept (None) tells nothing, so what came before it is passed on.
-    """
-    reached = [False] * len(counts)
-    for index in order:
-        inherited = any(reached[other] for other in towards[index])
-        if counts[index]:
-            yield index, not inherited
-        reached[index] = bool(counts[index]) or (inherited and counts[index] is None)

@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from service.picture import text
@@ -154,37 +154,75 @@ def _census(leaves: int, ops: int) -> str:
     return " and ".join(parts + [text.plural(ops, "op")] * bool(ops))
 
 
+@dataclass(slots=True)
+class _Crossing:
+    """What runs from one group to another: the nodes that are used, how often, if tracked."""
+
+    sources: list[int] = field(default_factory=list)
+    uses: int = 0
+    tracked: bool = False
+
+
 def _lines(graph: Graph, groups: Sequence[Group], owner: Sequence[int]) -> list[Line]:
     """Return an edge for each pair of groups, as thick as the gradients that cross together."""
-    crossing: dict[tuple[int, int], list[int]] = defaultdict(list)
-    tracked: Counter[tuple[int, int]] = Counter()
-    counts: Counter[tuple[int, int]] = Counter()
-    counted: dict[tuple[int, int, str], int] = {}
-    for use in graph.uses:
-        pair = owner[use.source], owner[use.target]
-        if pair[0] != pair[1]:
-            crossing[pair].append(use.source)
-            # An op of several outputs uses its input once.
-            op = graph.nodes[use.target]["id"].partition(":")[0]
-            counts[pair] += counted.setdefault((*pair, op), use.target) == use.target
-            both = (graph.nodes[use.source], graph.nodes[use.target])
-            tracked[pair] += all(node["requires_grad"] for node in both)
     lines = []
-    for (source, target), sources in crossing.items():
-        norms = [gradient_norm(graph.nodes[index]) for index in dict.fromkeys(sources)]
+    for (source, target), crossing in _crossings(graph, owner).items():
+        norms = [gradient_norm(graph.nodes[index]) for index in dict.fromkeys(crossing.sources)]
         size = math.hypot(*(norm for norm in norms if norm is not None))
         known = any(norm is not None for norm in norms)
-        way = f"{groups[source].name} → {groups[target].name}"
-        uses = counts[source, target]
-        is_tracked = tracked[source, target] > 0
+        uses = text.plural(crossing.uses, "use")
         lines.append(
             Line(
                 source=source,
                 target=target,
-                tracked=is_tracked,
-                size=size if known and is_tracked else None,
-                label=text.plural(uses, "use") if uses > 1 else "",
-                tooltip=f"{way}: {text.plural(uses, 'use')}",
+                tracked=crossing.tracked,
+                size=size if known and crossing.tracked else None,
+                label=uses if crossing.uses > 1 else "",
+                tooltip=f"{groups[source].name} → {groups[target].name}: {uses}",
             )
         )
     return lines
+
+
+def _crossings(graph: Graph, owner: Sequence[int]) -> dict[tuple[int, int], _Crossing]:
+    """Return what crosses between groups, by the pair of them."""
+    nodes = len(graph.nodes)
+    crossings: dict[tuple[int, int], _Crossing] = defaultdict(_Crossing)
+    counted: dict[tuple[int, int, str], int] = {}
+    into: dict[int, list[int]] = defaultdict(list)
+    out_of: dict[int, list[int]] = defaultdict(list)
+    for use in graph.uses:
+        if use.target >= nodes:
+            into[use.target].append(use.source)
+        elif use.source >= nodes:
+            out_of[use.source].append(use.target)
+        elif owner[use.source] != owner[use.target]:
+            pair = owner[use.source], owner[use.target]
+            crossing = crossings[pair]
+            crossing.sources.append(use.source)
+            # An op of several outputs uses its input once.
+            op = graph.nodes[use.target]["id"].partition(":")[0]
+            crossing.uses += counted.setdefault((*pair, op), use.target) == use.target
+            crossing.tracked |= _tracked(graph, [use.source]) and _tracked(graph, [use.target])
+    for joint, sources in into.items():
+        # From group to group, not from node to node: of these there would be a product.
+        targets = _by_owner(out_of[joint], owner)
+        for source, used in _by_owner(sources, owner).items():
+            for target, outputs in targets.items():
+                if source != target:
+                    crossing = crossings[source, target]
+                    crossing.sources += used
+                    crossing.uses += len(used)
+                    crossing.tracked |= _tracked(graph, used) and _tracked(graph, outputs)
+    return crossings
+
+
+def _by_owner(members: Sequence[int], owner: Sequence[int]) -> dict[int, list[int]]:
+    apart: dict[int, list[int]] = defaultdict(list)
+    for index in members:
+        apart[owner[index]].append(index)
+    return apart
+
+
+def _tracked(graph: Graph, members: Sequence[int]) -> bool:
+    return any(graph.nodes[index]["requires_grad"] for index in members)

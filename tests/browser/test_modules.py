@@ -190,3 +190,26 @@ def test_warnings_of_a_graph_without_a_diagnosis_are_shown(page: Page) -> None:
         ".map((part) => part.textContent).join(' '); }"
     )
     assert "beware" in words
+
+
+def test_the_chain_rule_of_thousands_of_uses_looks_at_what_is_asked_for(page: Page) -> None:
+    """It counts how often a node's id or an edge's end is read: not for each pair of them."""
+    reads = page.evaluate(
+        "async (count) => { const { chainRule } = await import('./playground/chain.js');"
+        " let reads = 0;"
+        " const counting = (name, value, rest) => ({ ...rest,"
+        "   get [name]() { reads += 1; return value; } });"
+        " const nodes = [counting('id', 'x', { grad: null, shape: [] })];"
+        " const edges = [];"
+        " for (let k = 0; k < count; k += 1) {"
+        "   nodes.push(counting('id', `t:${k}`, { grad: 1, shape: [] }));"
+        "   edges.push(counting('from', 'x', { to: 't', input: `tensors[${k}]`, grad: 1 }));"
+        " }"
+        " const request = { leaves: [{ id: 'x' }], ops: [{ id: 't' }], backward: [] };"
+        " const { uses, total } = chainRule({ nodes, edges }, request, nodes[0]);"
+        " const shown = uses.slice(0, 20).map((use) => use.outputs[0].gradient);"
+        " return { reads, total, shown: shown.length }; }",
+        1_000,
+    )
+    assert reads["total"] == 1_000
+    assert reads["reads"] < 10 * 1_000

@@ -297,3 +297,49 @@ def test_beyond_five_thousand_lines_no_line_has_the_number_of_another(open_page:
         "['.gutter', '#source'].map(part => document.querySelector(part).scrollHeight)"
     )
     assert heights[0] == heights[1]
+
+
+def many_uses(count: int) -> dict[str, Any]:
+    """Return a graph in which ``x`` is used ``count`` times, and ``b`` has as many outputs."""
+    return {
+        "leaves": [{"id": "x", "value": [1, 2], "requires_grad": True}],
+        "ops": [
+            {"id": "b", "op": "broadcast_tensors", "inputs": ["x"] * count},
+            {"id": "s", "op": "stack", "inputs": [f"b:{index}" for index in range(count)]},
+            {"id": "out", "op": "sum", "inputs": ["s"]},
+        ],
+    }
+
+
+def test_of_thousands_of_uses_a_few_are_shown_and_the_others_on_demand(open_page: OpenPage) -> None:
+    page = open_page()
+    show_json(page, many_uses(1_000))
+    page.wait_for_selector("#node-name:has-text('out')")
+    page.click('[data-row="x"] button')
+    panel = page.locator("#node")
+    assert "one contribution from each use of it, 1,000 in all" in panel.inner_text()
+    assert panel.locator(".uses > li").count() == 20
+    assert panel.locator("table").count() < 20 * 7 + 4
+    total = panel.get_by_role("table", name="Sum of the contributions to x")
+    assert total.locator("td").all_inner_texts() == ["1000", "1000"], "all of them add up"
+    panel.get_by_role("button", name="Show more (980 left)").click()
+    assert panel.locator(".uses > li").count() == 40
+    outputs = panel.locator(".uses > li").first.locator(".flow")
+    assert outputs.count() == 5 + 1
+    panel.get_by_role("button", name="Show more (995 left)").first.focus()
+    page.keyboard.press("Enter")
+    assert outputs.count() == 10 + 1
+    assert panel.get_by_role("button", name="Show more (990 left)").count() == 1
+
+
+def test_the_last_of_more_takes_the_focus_along(open_page: OpenPage) -> None:
+    page = open_page()
+    show_json(page, many_uses(30))
+    page.wait_for_selector("#node-name:has-text('out')")
+    page.click('[data-row="x"] button')
+    page.get_by_role("button", name="Show more (10 left)").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#node .uses > li").count() == 30
+    assert page.get_by_role("button", name="Show more (10 left)").count() == 0
+    place = "[...document.querySelectorAll('.uses > li')].indexOf(document.activeElement)"
+    assert page.evaluate(place) == 20

@@ -257,6 +257,77 @@ def test_gradients_that_stay_what_they_are_are_steady_whatever_they_are() -> Non
     assert (flow["verdict"], flow["ratio"], len(flow["levels"])) == ("steady", 1.0, 7)
 
 
+MIXING = [[1.0, 1.0], [1.0, -1.0]]
+"""A matrix through which one element that is not finite reaches every other."""
+
+
+@pytest.mark.parametrize("gradient", [["Infinity", 1], ["-Infinity", "Infinity"], ["NaN", 1]])
+def test_an_infinity_that_backward_started_with_is_no_explosion(gradient: list[Any]) -> None:
+    ops = [op(f"h{i}", "matmul", "m", f"h{i - 1}" if i else "x") for i in range(12)]
+    request = {
+        "leaves": [leaf("x", [1.0, 2.0]), leaf("m", MIXING, requires_grad=False)],
+        "ops": ops,
+        "backward": [{"node": "h11", "gradient": gradient}],
+    }
+    flow = health(request)["gradient_flow"]
+    assert (flow["verdict"], flow["ratio"]) == ("steady", None)
+
+
+def test_an_infinity_that_backward_started_with_deep_down_is_no_explosion() -> None:
+    request = chain("mul", 12, other=1)
+    infinite = {"node": "h2", "gradient": ["Infinity", "Infinity"]}
+    flow = health(request | {"backward": [{"node": "out"}, infinite]})["gradient_flow"]
+    assert (flow["verdict"], flow["ratio"]) == ("steady", 1.0)
+
+
+def test_an_infinity_that_backward_started_with_and_that_is_masked_does_not_vanish() -> None:
+    """What a mask lets through of it are the zeros, which no infinity shrank to."""
+    ops = [op(f"h{i}", "mul", f"h{i - 1}" if i else "x", other=1) for i in range(12)]
+    ops[5:6] = [op("h5", "where", "mask", "h4", "zero")]
+    request = {
+        "leaves": [
+            leaf("x", [1.0, 2.0]),
+            {"id": "mask", "value": [False, False], "dtype": "bool"},
+            leaf("zero", [0.0, 0.0], requires_grad=False),
+        ],
+        "ops": ops,
+        "backward": [{"node": "h11", "gradient": ["Infinity", "Infinity"]}],
+    }
+    flow = health(request)["gradient_flow"]
+    assert (flow["verdict"], flow["ratio"]) == ("steady", None)
+
+
+def test_what_grows_beside_an_infinity_that_backward_started_with_explodes() -> None:
+    request = chain("mul", 12, other=10)
+    request["ops"].pop()
+    request["backward"] = [{"node": "h11", "gradient": ["Infinity", 1]}]
+    flow = health(request)["gradient_flow"]
+    assert (flow["verdict"], flow["ratio"]) == ("exploding", pytest.approx(1e8))
+
+
+def test_an_infinity_that_an_op_made_behind_such_a_root_is_its_own() -> None:
+    """The mask ends the one that backward started with; the root of 0 makes another."""
+    ops = [op(f"h{i}", "mul", f"h{i - 1}" if i else "x", other=1) for i in range(12)]
+    ops[4] = op("h4", "sqrt", "h3")
+    ops += [op("w", "where", "mask", "h11", "zero"), op("s", "sum", "h11")]
+    request = {
+        "leaves": [
+            leaf("x", [0.0, 0.0]),
+            {"id": "mask", "value": [False, False], "dtype": "bool"},
+            leaf("zero", [0.0, 0.0], requires_grad=False),
+        ],
+        "ops": ops,
+        "backward": [{"node": "w", "gradient": ["Infinity", "Infinity"]}, {"node": "s"}],
+    }
+    flow = health(request)["gradient_flow"]
+    assert (flow["verdict"], flow["ratio"]) == ("exploding", None)
+
+
+def test_a_deep_graph_of_nan_alone_is_not_called_shallow() -> None:
+    flow = health(given("NaN", "NaN"))["gradient_flow"]
+    assert (flow["verdict"], flow["ratio"], flow["levels"]) == ("steady", None, [])
+
+
 @pytest.mark.parametrize(
     ("factor", "verdict"),
     [(0.001, "steady"), (0.000999, "vanishing"), (1000, "steady"), (1001, "exploding")],

@@ -18,11 +18,28 @@ export class ProblemError extends Error {
   }
 }
 
+let unstored = null; // the key, where the browser keeps nothing for this page
+
 export const key = {
-  get: () => sessionStorage.getItem(KEY),
-  set: (value) => sessionStorage.setItem(KEY, value),
-  forget: () => sessionStorage.removeItem(KEY),
+  get: () => stored((storage) => storage.getItem(KEY)) ?? unstored,
+  set(value) {
+    unstored = value;
+    stored((storage) => storage.setItem(KEY, value));
+  },
+  forget() {
+    unstored = null;
+    stored((storage) => storage.removeItem(KEY));
+  },
 };
+
+/** Return what `use` makes of the tab's storage, null where the browser has none for this page. */
+function stored(use) {
+  try {
+    return use(window.sessionStorage);
+  } catch {
+    return null;
+  }
+}
 
 /** Return an absolute address of the service. */
 export const address = (path) => new URL(path, BASE).href;
@@ -62,12 +79,26 @@ export function connect(askForKey) {
   }
 
   return {
-    trace: async (request, signal) => JSON.parse(await post("v1/trace", request, JSON_TYPE, signal)),
+    trace: async (request, signal) => understood(await post("v1/trace", request, JSON_TYPE, signal), JSON.parse),
     picture: (request, signal) => post("v1/trace", request, "image/svg+xml", signal),
     importPython: async (source, signal) =>
-      read(await post("v1/import/python", { source }, JSON_TYPE, signal)),
+      understood(await post("v1/import/python", { source }, JSON_TYPE, signal), read),
     exportPython: (request, signal) => post("v1/export/python", request, "text/x-python", signal),
   };
+}
+
+/** Return the text of an answer as what it says; where it is no JSON, it is not the service's. */
+function understood(text, reader) {
+  try {
+    return reader(text);
+  } catch {
+    throw new ProblemError({
+      code: "unknown",
+      title: "The answer cannot be read",
+      detail: "Something between this page and the service gave another answer. Load the page again; perhaps you have to sign in.",
+      errors: [],
+    });
+  }
 }
 
 /** Return the problem of not reaching the service; where the page itself gave up, that error. */
@@ -84,7 +115,11 @@ function unreachable(error) {
 async function problemOf(answer) {
   try {
     const problem = await answer.json();
-    if (typeof problem.detail === "string") return { errors: [], ...problem };
+    if (typeof problem.detail === "string") {
+      const errors = Array.isArray(problem.errors) ? problem.errors : []; // a proxy has its own form
+      const told = errors.filter((item) => typeof item?.message === "string");
+      return { title: `The answer was ${answer.status}`, ...problem, errors: told };
+    }
   } catch (error) {
     if (error.name === "AbortError") throw error;
     // Not JSON: a proxy answered, not the service.

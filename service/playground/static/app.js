@@ -122,10 +122,15 @@ function problemParts(problem, undo) {
     ...words.slice(0, 5).map((text) => h("p", { class: "problem-text" }, text)),
     h("div", { class: "buttons" },
       problem.line ? h("button", { type: "button", click: () => editor.goTo(problem.line) }, `Go to line ${problem.line}`) : null,
-      undo ? h("button", { type: "button", click: () => session.undo() }, "Undo the click") : null,
+      undo ? h("button", { type: "button", click: takeBack }, "Undo the click") : null,
     ),
     ...(problem.hint ? [h("p", { class: "soft" }, problem.hint)] : []),
   ];
+}
+
+function takeBack() {
+  byId("picture").focus(); // the button goes
+  return session.undo();
 }
 
 // The picture.
@@ -191,31 +196,19 @@ store.on(["message", "response", "problem", "picture", "busy"], ({ message, resp
 const hooks = { toggle, select };
 
 store.on(["selected", "response", "request"], (fields) => {
-  const focused = document.activeElement?.id === "switch";
+  const inside = byId("node").contains(document.activeElement) && document.activeElement !== byId("node");
+  const focused = inside && (document.activeElement.id === "switch" ? "switch" : "node");
   byId("node-name").textContent = fields.response && fields.selected ? fields.selected : "";
   byId("node").replaceChildren(...details(fields, hooks).filter(Boolean));
-  if (focused) byId("switch")?.focus();
+  if (focused) (byId(focused) ?? byId("node")).focus();
 });
 
-let limit;
-const drawTable = (fields) => {
-  if (!fields.response) {
-    byId("table").replaceChildren();
-    return;
-  }
-  const more = (next) => {
-    limit = next;
-    drawTable(fields);
-  };
-  byId("table").replaceChildren(...nodeTable(fields, { select, more, limit }));
-};
 store.on(["response"], (fields) => {
-  limit = undefined;
-  drawTable(fields);
   if (!fields.response) {
-    for (const id of ["count", "health"]) byId(id).replaceChildren();
+    for (const id of ["count", "health", "table"]) byId(id).replaceChildren();
     return;
   }
+  byId("table").replaceChildren(...nodeTable(fields, select));
   const count = plural(fields.response.nodes.length, "node");
   byId("count").textContent = `${count}, PyTorch ${fields.response.torch_version}, ${Math.round(fields.milliseconds)} ms`;
   byId("health").replaceChildren(...healthPanel(fields, select));
@@ -261,7 +254,17 @@ for (const button of document.querySelectorAll("[data-copy]")) {
 
 // Where to begin: the graph of the link, else the first example.
 
-const examples = await (await fetch(new URL("examples.json", import.meta.url))).json();
+const NO_EXAMPLES = { id: "", source: ["import torch", ""], about: "The examples could not be loaded. Write a graph, or load the page again." };
+
+async function loaded() {
+  try {
+    return await (await fetch(new URL("examples.json", import.meta.url))).json();
+  } catch {
+    return [];
+  }
+}
+
+const examples = await loaded();
 chooser.append(
   h("option", { value: "", hidden: true }, "your own"),
   ...examples.map((example) => h("option", { value: example.id }, example.title)),
@@ -284,7 +287,7 @@ async function open({ view, text }, about = "") {
 }
 
 function openExample(id, about) {
-  const example = examples.find((item) => item.id === id) ?? examples[0];
+  const example = examples.find((item) => item.id === id) ?? examples[0] ?? NO_EXAMPLES;
   chooser.value = example.id;
   return open({ view: "python", text: example.source.join("\n") + "\n" }, about ?? example.about);
 }
@@ -299,7 +302,7 @@ async function openLink() {
     chooser.value = "";
     await open(linked);
   } else {
-    await openExample(examples[0].id, BROKEN_LINK);
+    await openExample(examples[0]?.id, BROKEN_LINK);
   }
   return true;
 }
@@ -316,8 +319,8 @@ chooser.addEventListener("change", () => {
 window.addEventListener("hashchange", async () => {
   if (await openLink()) return;
   // Back from a link; what someone wrote meanwhile stays.
-  if (!location.hash && linked && linked.text === store.get("text")) await openExample(examples[0].id);
+  if (!location.hash && linked && linked.text === store.get("text")) await openExample(examples[0]?.id);
 });
 
-if (!(await openLink())) await openExample(examples[0].id);
+if (!(await openLink())) await openExample(examples[0]?.id);
 document.body.dataset.ready = "true";

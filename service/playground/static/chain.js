@@ -44,30 +44,47 @@ const ones = ([size, ...rest]) =>
  * Return a node's gradient: as PyTorch kept it, else as its contributions add up to it; undefined
  * where one of them is not read here.
  */
-function gradient(trace, request, node) {
+function gradient(uses, request, node) {
   if (node.grad != null) return node.grad;
   const own = ownGradients(request, node);
   if (own.includes(undefined) || namedRoot(request, node)) return undefined;
-  const uses = (trace.edges ?? []).filter((edge) => edge.from === node.id);
-  return sum([...uses.map((edge) => edge.grad), ...own]);
+  return sum([...(uses.get(node.id) ?? []).map((edge) => edge.grad), ...own]);
+}
+
+/** Return a map from what `name` says of an item to the list of those items. */
+function grouped(items, name) {
+  const groups = new Map();
+  for (const item of items) {
+    const group = groups.get(name(item));
+    if (group) group.push(item);
+    else groups.set(name(item), [item]);
+  }
+  return groups;
 }
 
 /**
  * Return the chain rule of a node: `own` gradients where it is a root, `named` the root that may
  * mean it, `uses` with the op, the parameter, the upstream gradient of each output of that op and
  * the contribution, and their sum, undefined where one of them is not read here.
+ *
+ * Of thousands of uses and outputs few are looked at, so each is worked out when it is.
  */
 export function chainRule(trace, request, node) {
-  const uses = (trace.edges ?? [])
-    .filter((edge) => edge.from === node.id)
-    .map((edge) => ({
-      to: edge.to,
-      input: edge.input,
-      contribution: edge.grad ?? null,
-      outputs: trace.nodes
-        .filter((other) => owner(other.id) === edge.to)
-        .map((other) => ({ node: other, gradient: gradient(trace, request, other) })),
-    }));
+  const usesOf = grouped(trace.edges ?? [], (edge) => edge.from);
+  const outputsOf = grouped(trace.nodes, (other) => owner(other.id));
+  const uses = (usesOf.get(node.id) ?? []).map((edge) => ({
+    to: edge.to,
+    input: edge.input,
+    contribution: edge.grad ?? null,
+    get outputs() {
+      return (outputsOf.get(edge.to) ?? []).map((other) => ({
+        node: other,
+        get gradient() {
+          return gradient(usesOf, request, other);
+        },
+      }));
+    },
+  }));
   const own = ownGradients(request, node);
   const named = namedRoot(request, node);
   const read = !named && !own.includes(undefined);

@@ -1,9 +1,13 @@
 /* The panel of the chosen node: its switch, its numbers, and the chain rule step by step. */
 
 import { chainRule, declaration } from "./chain.js";
-import { h } from "./dom.js";
+import { h, paged } from "./dom.js";
 import { heatmap } from "./heatmap.js";
 import { shapeText } from "./tensor.js";
+
+const USES = 20;
+const OUTPUTS = 5;
+/* How many are shown at first, and with each click: an op can have thousands of both. */
 
 export const STATUS = {
   accumulated: "gradient accumulated",
@@ -95,7 +99,7 @@ function chain(request, response, node, select) {
     return [title, h("p", { class: "soft" }, `Nothing uses ${node.id}, and backward does not start from it.`)];
   }
   const steps = [
-    ...own.map((gradient) =>
+    ...own.map((gradient) => () =>
       h("li", { class: "use" },
         h("p", {}, h("strong", {}, node.id), " is a root: backward starts here with"),
         gradient === undefined
@@ -103,18 +107,18 @@ function chain(request, response, node, select) {
           : heatmap(gradient, node.shape, node.dtype, `Starting gradient of ${node.id}`),
       ),
     ),
-    named
-      ? h("li", { class: "use" }, h("p", {}, "Backward starts from ", h("strong", {}, named.node), ", which may be this output."))
-      : null,
-    ...uses.map((use) => useStep(node, use, select)),
+    ...(named
+      ? [() => h("li", { class: "use" }, h("p", {}, "Backward starts from ", h("strong", {}, named.node), ", which may be this output."))]
+      : []),
+    ...uses.map((use) => () => useStep(node, use, select)),
   ];
   const kept = node.grad == null && total != null;
   return [
     title,
     uses.length
-      ? h("p", { class: "soft" }, `${node.id} gets one contribution from each use of it. Its gradient is their sum.`)
+      ? h("p", { class: "soft" }, `${node.id} gets one contribution from each use of it, ${uses.length.toLocaleString("en")} in all. Its gradient is their sum.`)
       : null,
-    h("ol", { class: "uses" }, steps),
+    ...paged(h("ol", { class: "uses" }), steps, USES, (step) => step()),
     h("p", { class: "sum-title" }, h("strong", {}, "Sum"), ` = d root / d ${node.id}`),
     total == null
       ? h("p", { class: "null" }, total === undefined ? "not added up here" : "no use contributes")
@@ -124,17 +128,17 @@ function chain(request, response, node, select) {
 }
 
 function useStep(node, use, select) {
-  const upstream = use.outputs.map(({ node: output, gradient }) =>
+  const { outputs } = use;
+  const upstream = ({ node: output, gradient }) =>
     h("div", { class: "flow" },
       h("span", { class: "flow-label" }, "upstream: gradient of ", nodeLink(output.id, select)),
       gradient == null
         ? h("span", { class: "null" }, gradient === undefined ? "not added up here" : "none")
         : heatmap(gradient, output.shape, output.dtype, `Upstream gradient of ${output.id}`),
-    ),
-  );
+    );
   return h("li", { class: "use" },
-    h("p", {}, "used by ", nodeLink(use.outputs[0]?.node.id ?? use.to, select, use.to), ` (${use.outputs[0]?.node.op ?? ""}) as `, h("code", {}, use.input)),
-    upstream,
+    h("p", {}, "used by ", nodeLink(outputs[0]?.node.id ?? use.to, select, use.to), ` (${outputs[0]?.node.op ?? ""}) as `, h("code", {}, use.input)),
+    paged(h("div", { class: "upstream" }), outputs, OUTPUTS, upstream),
     h("div", { class: "flow" },
       h("span", { class: "flow-label" }, "contributes"),
       use.contribution == null

@@ -1,6 +1,6 @@
 /* The health panel: the service's diagnosis, in its own words, with links to the nodes. */
 
-import { h, plural } from "./dom.js";
+import { h, paged, plural } from "./dom.js";
 import { nodeLink } from "./details.js";
 import { number } from "./tensor.js";
 
@@ -10,6 +10,9 @@ const VERDICTS = {
   exploding: "Gradients explode on the way back.",
   too_shallow: "The graph is too shallow to judge how gradients flow.",
 };
+
+const LEVELS = 24;
+/* How many distances from the root are shown at first: the service tells of a hundred. */
 
 /** Return the panel's content; `select(id)` follows a link to a node. */
 export function healthPanel({ response }, select) {
@@ -50,23 +53,31 @@ function finding(title, found, fine, select) {
 function flow({ verdict, ratio, levels }) {
   const wrong = verdict === "vanishing" || verdict === "exploding";
   const far = ratio == null ? "" : ` Far from the root they are ${number(ratio)} times those near it.`;
-  const panel = item("Gradient flow", wrong, [`${VERDICTS[verdict] ?? verdict}${far}`]);
-  if (levels.length > 1) panel.append(bars(levels));
+  const words = verdict === "steady" && ratio == null ? incomparable(levels) : VERDICTS[verdict] ?? verdict;
+  const panel = item("Gradient flow", wrong, [`${words}${far}`]);
+  if (levels.length > 1) panel.append(...bars(levels));
   return panel;
+}
+
+/** Say why there is no ratio between gradients far from the root and near it, where none is seen to grow. */
+function incomparable(levels) {
+  return levels.length && levels.every((level) => level.grad_rms === 0)
+    ? "Gradients are zero."
+    : "Too few gradients are finite, or not zero, to judge how they flow.";
 }
 
 /** Return a bar for each distance from the root, by the logarithm of the gradients' size. */
 function bars(levels) {
-  const sizes = levels.map((level) => (level.grad_rms > 0 ? Math.log10(level.grad_rms) : null));
-  const known = sizes.filter((size) => size !== null);
+  const known = levels.filter((level) => level.grad_rms > 0).map((level) => Math.log10(level.grad_rms));
   const low = Math.min(...known, 0) - 1;
   const high = Math.max(...known, 0);
-  return h("ol", { class: "levels" }, levels.slice(0, 24).map((level, index) => {
-    const share = sizes[index] === null ? 0 : (sizes[index] - low) / (high - low || 1);
+  return paged(h("ol", { class: "levels" }), levels, LEVELS, (level) => {
+    const size = level.grad_rms > 0 ? Math.log10(level.grad_rms) : null;
+    const share = size === null ? 0 : (size - low) / (high - low || 1);
     return h("li", {},
       h("span", { class: "level-name" }, `${level.depth} from root`),
       h("meter", { min: 0, max: 1, value: share.toFixed(3), "aria-hidden": "true" }),
       h("span", { class: "number" }, number(level.grad_rms)),
     );
-  }));
+  });
 }

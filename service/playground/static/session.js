@@ -180,23 +180,10 @@ export class Session {
       wrong = error.message;
     }
     const line = syntaxLine(text);
-    if (wrong !== null || line) {
-      throw new ProblemError({
-        code: "invalid_json",
-        title: "This is not valid JSON",
-        detail: wrong ?? "A key is given twice in one object.",
-        line: line || 1,
-        errors: [],
-      });
-    }
+    if (line) throw unread("This is not valid JSON", wrong ?? "A key is given twice in one object.", line);
+    if (wrong !== null) throw unread("The page cannot read this", `It is JSON, but the browser says: ${wrong}`, 0);
     if (request && typeof request === "object" && !Array.isArray(request)) return request;
-    throw new ProblemError({
-      code: "invalid_request",
-      title: "The request does not have the right form",
-      detail: 'A graph is a JSON object with "leaves" and "ops".',
-      line: 1,
-      errors: [],
-    });
+    throw unread("The request does not have the right form", 'A graph is a JSON object with "leaves" and "ops".', 1);
   }
 
   async #trace(request, signal) {
@@ -268,6 +255,9 @@ export class Session {
     this.#store.set({ busy: false, message: null, problem: { ...problem, line, clicked } });
   }
 }
+
+/** Return the problem of a text that does not even reach the service. */
+const unread = (title, detail, line) => new ProblemError({ code: "unread", title, detail, line, errors: [] });
 
 /** Return the request as the page asks it; what its own fields say wrongly is the service's to refuse. */
 function asking(request, include) {

@@ -1,16 +1,16 @@
 /* The table of all nodes: status, statistics of value and gradient, small heat maps. */
 
-import { h } from "./dom.js";
+import { h, paged } from "./dom.js";
 import { nodeLink, statusMark } from "./details.js";
 import { thumbnail } from "./heatmap.js";
 import { number, shapeText } from "./tensor.js";
 
 const PAGE = 300;
 
-/** Return the table of the first `limit` nodes; `more()` is asked for the rest. */
-export function nodeTable({ response, selected }, { select, more, limit = PAGE }) {
-  const shown = response.nodes.slice(0, limit);
+/** Return the table of the first nodes, and a button that adds more; `fields` has who is selected. */
+export function nodeTable(fields, select) {
   const head = ["node", "op", "shape", "gradient", "value", "min", "mean", "max", "grad", "min", "max", "norm"];
+  const [body, ...more] = paged(h("tbody"), fields.response.nodes, PAGE, (node) => row(node, fields.selected, select));
   const table = h(
     "table",
     { class: "nodes" },
@@ -23,14 +23,9 @@ export function nodeTable({ response, selected }, { select, more, limit = PAGE }
       ),
       h("tr", {}, head.map((name) => h("th", { scope: "col" }, name))),
     ),
-    h("tbody", {}, shown.map((node) => row(node, selected, select))),
+    body,
   );
-  const rest = response.nodes.length - shown.length;
-  if (rest <= 0) return [table];
-  return [
-    table,
-    h("button", { type: "button", class: "more", click: () => more(limit + PAGE) }, `Show more (${rest.toLocaleString("en")} left)`),
-  ];
+  return [table, ...more];
 }
 
 function row(node, selected, select) {
