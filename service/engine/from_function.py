@@ -68,7 +68,10 @@ def _parameter_of_function(
         shown: Any = None if needed else default
         return Parameter(declared.name, Kind("bool"), needed, shown, keyword_only, only)
     required = declared.default is declared.empty
-    kind = _kind_of_annotation(_annotation(function, declared.annotation), declared)
+    name = inspect.unwrap(function).__name__.removeprefix("_").removesuffix("_with_indices")
+    kind = WIDER.get((name, declared.name))
+    if kind is None:
+        kind = _kind_of_annotation(_annotation(function, declared.annotation), declared)
     fallback = None if required else as_json(declared.default)
     return Parameter(declared.name, kind, required, fallback, keyword_only)
 
@@ -108,10 +111,25 @@ UNANNOTATED: Mapping[str, Kind] = {
 
 MISANNOTATED: Mapping[str, Kind] = {
     "dtype": Kind("dtype", optional=True),
+    "correction": Kind("number", optional=True),
     "input_lengths": Kind("Tensor", loose=True, number_too=True),
     "target_lengths": Kind("Tensor", loose=True, number_too=True),
 }
 """Parameters for which they say a type that is wrong, or (`ctc_loss`) narrower than documented."""
+
+WIDER: Mapping[tuple[str, str], Kind] = {
+    ("interpolate", "size"): Kind("int", is_list=True, optional=True, loose=True),
+    ("norm", "dim"): Kind("int", is_list=True, optional=True, loose=True),
+    ("normalize", "dim"): Kind("int", is_list=True, loose=True),
+    **{
+        (f"adaptive_{pool}_pool{rank}d", "output_size"): Kind(
+            "int", is_list=True, optional_items=True, loose=True
+        )
+        for pool in ("avg", "max")
+        for rank in (2, 3)
+    },
+}
+"""Parameters that are documented to take lists as well, or null in them, by their function."""
 
 
 def _kind_of_annotation(annotation: Any, declared: inspect.Parameter) -> Kind:

@@ -19,8 +19,9 @@ NUMPY_NAMES: Mapping[str, str] = {
     "a": "input",
     "x1": "input",
     "x2": "other",
+    "split_size_or_sections": "split_size",
 }
-"""Keywords that PyTorch takes as NumPy spells them."""
+"""Keywords that PyTorch takes as NumPy, or a function of its own in Python, spells them."""
 
 MEANINGLESS: Mapping[str, frozenset[Any]] = {
     "inplace": frozenset({False}),

@@ -9,7 +9,7 @@ from service.translate.arguments import describe
 from service.translate.attributes import attribute, check_own_grad
 from service.translate.builtins_read import items_of
 from service.translate.expressions import evaluate, operand, spread
-from service.translate.folding import RAISED, check_items, is_number
+from service.translate.folding import RAISED, check_items, holds, is_number
 from service.translate.gradients import empty_gradient
 from service.translate.in_place import operate
 from service.translate.leaves import forget_grad, require_grad
@@ -63,11 +63,20 @@ def _name(reading: Reading, stem: str, value: Any) -> str:
     return stem
 
 
+NAMED = frozenset({Tensor, Several, list, tuple})
+"""What has a name, or holds what has one."""
+
+
 def _name_items(reading: Reading, stem: str, items: Any, seen: set[int]) -> None:
     """Name the nodes of a list; a list that stands in many places is looked through once."""
     seen.add(id(items))
     reading.spend(len(items))
-    for k, item in enumerate(items):
+    if not holds(items, NAMED):
+        return
+    places = range(len(items))
+    first = dict(zip(map(id, reversed(items)), reversed(places), strict=True))
+    for k in sorted(first.values()):
+        item = items[k]
         if isinstance(item, Tensor | Several):
             _name(reading, f"{stem}.{k}", item)
         elif isinstance(item, list | tuple) and id(item) not in seen:

@@ -7,7 +7,7 @@ from typing import Any
 
 from service.contract.request import DType as ContractDType
 from service.translate.arguments import UNKNOWN_DTYPE, describe
-from service.translate.element_types import dtype_at, kind_at, kind_of, last_part
+from service.translate.element_types import dtype_at, kind_of, last_part
 from service.translate.folding import MATH_CONSTANTS, is_number
 from service.translate.gradients import gradient_of, gradient_tensor
 from service.translate.operations import DROPOUTS, HALF_CUT, apply
@@ -159,6 +159,8 @@ ITSELF = "whether this is the very tensor is known only when the graph runs"
 
 def _may_be_itself(node: Node) -> bool:
     """Whether a node may be the very tensor that its op was given."""
+    if node.op == "autograd.grad":
+        return bool(node.twins)
     return last_part(node.op) in RETURN_ITSELF and node.is_view and not node.is_own
 
 
@@ -169,7 +171,9 @@ def _given(node: Node) -> Iterator[Node]:
         one = waiting.pop()
         if not _may_be_itself(one):
             continue
-        fresh = {ref.node for ref in references(one.inputs, one.attrs)} - seen
+        is_gradient = one.op == "autograd.grad"
+        refs = references(one.attrs) if is_gradient else references(one.inputs, one.attrs)
+        fresh = {ref.node for ref in refs} - seen
         yield from fresh
         seen |= fresh
         waiting.extend(fresh)
@@ -179,7 +183,8 @@ def _returned(node: Node) -> Iterator[Node]:
     """Yield the nodes that may be the very tensor of a node, through however many ops."""
     waiting, seen = [node], {node}
     while waiting:
-        fresh = {view for view in waiting.pop().views if _may_be_itself(view)} - seen
+        one = waiting.pop()
+        fresh = {view for view in (*one.views, *one.twins) if _may_be_itself(view)} - seen
         yield from fresh
         seen |= fresh
         waiting.extend(fresh)
@@ -230,9 +235,9 @@ def _leads_to(root: Node, node: Node) -> bool:
             return not node.unsure
         if found.op == "autograd.grad":
             continue
-        fresh = {ref.node for ref in references(found.inputs, found.attrs)} - seen
+        fresh = set(found.followed) - seen
         seen |= fresh
-        waiting.extend(one for one in fresh if one.tracked)
+        waiting.extend(fresh)
     return False
 
 
@@ -243,7 +248,7 @@ def _is_leaf(owner: Tensor) -> bool:
 
 def is_tracked(owner: Tensor) -> bool:
     """Whether autograd follows a tensor."""
-    return owner.node.tracked and kind_at(owner.ref) not in ("int", "bool")
+    return owner.ref.tracked
 
 
 def _retains_grad(owner: Tensor) -> bool:

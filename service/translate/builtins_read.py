@@ -197,6 +197,7 @@ def _sum(reading: Reading, items: Any, /, start: Any = 0) -> Any:
         raise Unreadable("TypeError: sum() can't sum strings")
     total = start
     for item in iterate(reading, items):
+        reading.spend(1)
         if isinstance(total, list | tuple):
             reading.spend(len(total))
         total = binary_operator(reading, ast.Add(), total, item)

@@ -22,7 +22,7 @@ from service.translate.operators import (
     index,
     unary_operator,
 )
-from service.translate.reading import Reading
+from service.translate.reading import AT_ONCE, Reading
 from service.translate.scopes import own_names
 from service.translate.unreadable import Unreadable
 from service.translate.values import (
@@ -407,6 +407,7 @@ def _text(reading: Reading, node: ast.JoinedStr) -> Any:
             check_silent(reading, node)
             return text
         parts.append(text)
+        reading.spend(len(text) // AT_ONCE)
     return "".join(parts)
 
 
@@ -438,7 +439,8 @@ def _is_constant(reading: Reading, node: ast.expr) -> bool:
             value = _name(reading, part)
             items = value.values() if isinstance(value, dict) else value
             items = items if isinstance(value, list | tuple | dict) else [value]
-            if any(isinstance(item, WITH_TENSORS) for item in items):
+            reading.spend(len(items) // AT_ONCE)
+            if any(issubclass(kind, WITH_TENSORS) for kind in set(map(type, items))):
                 return False
         waiting.extend(ast.iter_child_nodes(part))
     return True

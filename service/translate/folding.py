@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from service.translate.reading import MAX_ITEMS
@@ -150,6 +150,14 @@ def _unknown(left: Any, right: Any) -> Unknown:
     return left if isinstance(left, Unknown) else right
 
 
+NESTED = frozenset({list, tuple, dict})
+
+
+def holds(items: Iterable[Any], kinds: frozenset[type]) -> bool:
+    """Whether an item is of one of these very types; much faster than a loop over a long list."""
+    return not kinds.isdisjoint(map(type, items))
+
+
 def nested_items(value: Any) -> int:
     """Return how many items nested lists hold in all, those that stand in many places as often.
 
@@ -161,7 +169,9 @@ def nested_items(value: Any) -> int:
     while waiting:
         items = waiting.pop()
         items = items.values() if isinstance(items, dict) else items
-        inner = [item for item in items if isinstance(item, list | tuple | dict) and item]
+        inner: list[Any] = []
+        if holds(items, NESTED):
+            inner = [item for item in items if isinstance(item, list | tuple | dict) and item]
         waiting.extend(inner)
         count += len(items) - len(inner)
         lists += len(inner)
@@ -188,6 +198,8 @@ def on_numbers(function: Callable[..., Any], name: str, values: Sequence[Any]) -
     flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
     if not all(is_number(value) or isinstance(value, str) for value in flat):
         raise Unreadable(f"{name} is read here only with numbers")
+    if any(isinstance(value, str) and len(value) > MAX_BITS for value in flat):
+        raise Unreadable(f"a text of more than {MAX_BITS} characters is no number of so many bits")
     result = attempt(function, *values)
     if isinstance(result, int):
         check_bits(result.bit_length())  # as int("ff", 16) makes one of a text of any length

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from service.translate.folding import attempt, is_number, nested_items
+from service.translate.folding import attempt, check_items, is_number, nested_items
 from service.translate.unreadable import Unreadable
 from service.translate.values import Unknown
 
@@ -25,6 +25,7 @@ def text_of(value: Any, conversion: int, spec: Any) -> Any:
         return spec
     if not _is_plain(value):
         return Unknown("this text has a part that is there only when the script runs")
+    check_items(_characters(value))
     if any(int(digits) > MAX_WIDTH for digits in re.findall(r"\d{1,9}", spec)):
         raise Unreadable(f"a text of more than {MAX_WIDTH} places")
     if conversion in CONVERSIONS:
@@ -32,8 +33,16 @@ def text_of(value: Any, conversion: int, spec: Any) -> Any:
     return attempt(format, value, spec)
 
 
+def _characters(value: Any) -> int:
+    """Return how many characters the texts in nested lists have."""
+    if isinstance(value, list | tuple):
+        return sum(map(_characters, value))
+    return len(value) if isinstance(value, str) else 0
+
+
 def _is_plain(value: Any) -> bool:
     """Whether the text of a value is the same wherever the script runs."""
     if isinstance(value, list | tuple):
-        return nested_items(value) <= MAX_ITEMS and all(map(_is_plain, value))
+        is_short = len(value) <= MAX_ITEMS and nested_items(value) <= MAX_ITEMS
+        return is_short and all(map(_is_plain, value))
     return value is None or isinstance(value, str) or is_number(value)

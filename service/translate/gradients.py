@@ -13,7 +13,7 @@ from service.translate.operations import HALF_CUT, add, apply
 from service.translate.reading import Reading
 from service.translate.saved import check_saved
 from service.translate.unreadable import Unreadable
-from service.translate.values import Gradient, Node, Ref, Several, StartGradient, Tensor, references
+from service.translate.values import Gradient, Node, Ref, Several, StartGradient, Tensor
 
 BACKWARD = ("gradient", "retain_graph", "create_graph")
 AUTOGRAD_BACKWARD = ("tensors", "grad_tensors", "retain_graph", "create_graph")
@@ -211,7 +211,7 @@ def _reshape(flat: list[Any], shape: tuple[int, ...]) -> Any:
 
 def _weighted(reading: Reading, root: Tensor, gradient: Tensor) -> Tensor:
     """Return the sum of ``root * gradient``, whose gradient at ``root`` is ``gradient`` exactly."""
-    if gradient.node.tracked:
+    if gradient.ref.tracked:
         gradient = _one(add(reading, Node("detach", inputs=[gradient.ref])))
     weighted = _one(apply(reading, "mul", [root, gradient], {}))
     total = _one(apply(reading, "sum", [weighted], {}))
@@ -267,9 +267,9 @@ def reaches(root: Root, node: Node) -> bool:
         found = waiting.pop()
         if found is node:
             return True
-        fresh = {ref.node for ref in references(found.inputs, found.attrs)} - seen
+        fresh = set(found.followed) - seen
         seen |= fresh
-        waiting.extend(one for one in fresh if one.tracked)
+        waiting.extend(fresh)
     return False
 
 

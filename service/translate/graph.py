@@ -183,7 +183,7 @@ def filled_from(root: Ref) -> set[Node]:
         elif node.tracked:
             if node.retain_grad:
                 found.add(node)
-            fresh = {ref.node for ref in references(node.inputs, node.attrs)} - seen
+            fresh = set(node.followed) - seen
             seen |= fresh
             waiting.extend(fresh)
     return found

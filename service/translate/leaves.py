@@ -9,7 +9,7 @@ from typing import Any
 
 from service.translate.arguments import PYTHON_DTYPES, UNKNOWN_DTYPE, describe, dtype_name, literal
 from service.translate.attributes import RETURN_ITSELF
-from service.translate.element_types import kind_of, last_part
+from service.translate.element_types import kind_at, kind_of, last_part
 from service.translate.folding import attempt, check_items, is_number
 from service.translate.operations import HALF_CUT, add
 from service.translate.reading import Reading
@@ -238,11 +238,11 @@ def require_grad(reading: Reading, given: Tensor) -> Tensor:
     node = given.node
     if node.half_cut:
         raise Unreadable(HALF_CUT)
+    if kind_at(given.ref) in ("int", "bool"):
+        raise Unreadable(NO_INTEGER_GRADIENT)
     if node.tracked:
         return given
-    if node.kind in ("int", "bool"):
-        raise Unreadable(NO_INTEGER_GRADIENT)
-    _check_unseen(node)
+    _check_unseen(given)
     if node.used or not node.is_source or given.ref.output is not None:
         copy = add(reading, Node("clone", inputs=[given.ref]))
         assert isinstance(copy, Tensor)
@@ -261,11 +261,11 @@ def forget_grad(reading: Reading, given: Tensor) -> Tensor:
     if node.half_cut:
         raise Unreadable(HALF_CUT)
     if not node.requires_grad:
-        if node.tracked:
+        if given.ref.tracked:
             raise Unreadable("you can only change requires_grad flags of leaf variables.")
         return given
     if node.used:
-        _check_unseen(node)
+        _check_unseen(given)
         cut = add(reading, Node("detach", inputs=[given.ref]))
         assert isinstance(cut, Tensor)
         _replace(reading, given, cut)
@@ -274,16 +274,20 @@ def forget_grad(reading: Reading, given: Tensor) -> Tensor:
     return given
 
 
-def _check_unseen(node: Node) -> None:
+def _check_unseen(given: Tensor) -> None:
     """Refuse a tensor whose views the script still has: they require grad as soon as it does."""
-    waiting, seen = [node], {node}
+    waiting, seen = [given.node], {given.node}
+    holders = {holder() for holder in given.node.holders} - {None, given}
+    are_one = holders and given.node.op == "autograd.grad"  # its outputs may be the very same
     while waiting:
         one = waiting.pop()
         near = {view for view in one.views if view.op != "detach"}
+        if one.op == "autograd.grad":
+            near |= {*one.twins}
         if one.is_view and not one.is_own and last_part(one.op) in RETURN_ITSELF:
             near |= {ref.node for ref in one.inputs}
         near -= seen
-        if any(holder() is not None for found in near for holder in found.holders):
+        if are_one or any(holder() is not None for found in near for holder in found.holders):
             raise Unreadable(
                 "this also changes whether other tensors require grad that are views of this one, "
                 "or the very same; write x = x.detach() first, or take them afterwards"

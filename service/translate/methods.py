@@ -9,13 +9,13 @@ from weakref import ref
 
 from service.translate import gradients, leaves
 from service.translate.arguments import describe, dtype_name
-from service.translate.attributes import ASKS_FOR_VALUE, known_shape
+from service.translate.attributes import ASKS_FOR_VALUE, check_own_grad, known_shape
 from service.translate.builtins_read import items_of
 from service.translate.element_types import last_part
 from service.translate.folding import attempt, check_items, nested_items
 from service.translate.operations import apply
 from service.translate.operators import check_comparable
-from service.translate.reading import Reading
+from service.translate.reading import AT_ONCE, Reading
 from service.translate.unreadable import Unreadable
 from service.translate.values import Device, DType, Gradient, Method, Several, Tensor, Unknown
 
@@ -101,6 +101,8 @@ def _list_method(reading: Reading, owner: list[Any], name: str, values: Sequence
         check_items(len(owner) + len(values[0]))
     if name == "copy":
         reading.spend(len(owner))
+    elif name in ("insert", "reverse", "remove") or (name == "pop" and values):
+        reading.spend(len(owner) // AT_ONCE)
     return _attempt_method(owner, name, values)
 
 
@@ -150,8 +152,11 @@ def _retain(reading: Reading, owner: Tensor, *_arguments: Any) -> None:
     node = owner.node
     if owner.ref.output is not None and last_part(node.op) in PARTS:
         raise Unreadable("the gradient of one part alone cannot be kept; write part = part * 1")
+    if not (owner.ref.tracked or node.half_cut):
+        raise Unreadable("can't retain_grad on Tensor that has requires_grad=False")
     if node.op is None or node.retain_grad:
         return
+    check_own_grad(owner)
     late = any(gradients.reaches(root, node) for root in reading.graph.roots)
     node.retain_grad, node.retained_late = not late, late
     reading.retained.append(ref(owner))

@@ -16,8 +16,9 @@ from service.translate.default_dtype import settle_default
 from service.translate.element_type_tables import CASTS
 from service.translate.element_types import dtype_at, element_type, last_part, other_types
 from service.translate.graph import plain
+from service.translate.parts import parts_of
 from service.translate.reading import Reading
-from service.translate.shapes import count_of_parts, shape_of_result
+from service.translate.shapes import shape_of_result
 from service.translate.unreadable import Unreadable, from_problem
 from service.translate.values import Node, Ref, Several, Tensor, references
 
@@ -92,14 +93,7 @@ def add(reading: Reading, node: Node) -> Tensor | Several:
     node.several = template.signature.several
     sources = references(node.inputs, node.attrs)
     name = last_part(node.op)
-    followed = sources[:1] if name in LIKE_ANOTHER else sources
-    depends = any(ref.node.tracked for ref in followed)
-    is_other_dtype = name == "view" and "dtype" in node.attrs  # PyTorch has no derivative of it
-    node.tracked = depends and name not in NEVER_TRACKED and not is_other_dtype
-    is_sure = any(ref.node.tracked and not ref.node.unsure for ref in followed)
-    node.unsure = node.tracked and not is_sure
-    if node.op == "autograd.grad":
-        node.tracked = node.unsure = bool(node.attrs.get("create_graph", True))
+    _follow(node, name, sources)
     first = element_type(node, reading.graph.dtype)
     node.kind, node.dtype = first.kind, first.dtype
     node.others = other_types(node, names)
@@ -109,8 +103,13 @@ def add(reading: Reading, node: Node) -> Tensor | Several:
     node.shape, node.each = (None, shape) if node.several else (shape, None)
     if shape is not None and all(ref.shape not in (None, shape) for ref in sources):
         node.is_own = True
-    count = count_of_parts(node) if count is None else count
-    if _may_share(node, sources):
+    if node.several and count is None:
+        parts = parts_of(node)
+        count, node.uneven = parts.count, parts.uneven
+        node.each = node.each if parts.each is None else parts.each
+    if node.op == "autograd.grad":
+        _share_start(node)
+    elif _may_share(node, sources):
         node.shares_memory = node.is_view = True
         for ref in sources:
             ref.node.shares_memory = True
@@ -125,6 +124,37 @@ def add(reading: Reading, node: Node) -> Tensor | Several:
     if node.tracked and not reading.grad_enabled and not follows_anyway:
         return detached(reading, result)
     return result
+
+
+def _follow(node: Node, name: str, sources: Sequence[Ref]) -> None:
+    """Note whether autograd follows a result, and to which nodes it leads on."""
+    found = [ref.node for ref in (sources[:1] if name in LIKE_ANOTHER else sources) if ref.tracked]
+    if node.op == "autograd.grad":
+        start = node.attrs.get("grad_outputs")  # a derivative of one gives it back as it is
+        is_given_back = isinstance(start, Ref) and start.tracked
+        node.tracked = node.unsure = bool(node.attrs.get("create_graph", True)) or is_given_back
+    else:
+        is_other_dtype = name == "view" and "dtype" in node.attrs  # PyTorch has no derivative of it
+        node.tracked = bool(found) and name not in NEVER_TRACKED and not is_other_dtype
+        node.unsure = node.tracked and all(one.unsure for one in found)
+    node.followed = found if node.tracked else []
+
+
+def _share_start(node: Node) -> None:
+    """Note which tensors a gradient may be: another one, or what the pass started from."""
+    node.shares_memory = len(node.inputs) > 2
+    start = node.attrs.get("grad_outputs")
+    if isinstance(start, Ref) and _is_elsewhere(start.node):
+        node.shares_memory = start.node.shares_memory = True
+        node.twins.append(start.node)
+        start.node.twins.append(node)
+
+
+def _is_elsewhere(node: Node) -> bool:
+    """Whether the script has a node besides where it is made."""
+    tensors = (holder() for holder in node.holders)
+    is_held = any(one is not None and getattr(one, "held", True) for one in tensors)
+    return bool(node.id) or node.used or node.shares_memory or is_held
 
 
 def _may_share(node: Node, sources: Sequence[Ref]) -> bool:

@@ -7,9 +7,18 @@ from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from typing import Any
 
 from service.translate.arguments import UNKNOWN_DTYPE, describe, literal
-from service.translate.folding import COMPARE, UNARY, attempt, binary, is_number, nested_items
+from service.translate.folding import (
+    COMPARE,
+    NESTED,
+    UNARY,
+    attempt,
+    binary,
+    holds,
+    is_number,
+    nested_items,
+)
 from service.translate.operations import add, apply
-from service.translate.reading import Reading
+from service.translate.reading import AT_ONCE, Reading
 from service.translate.unreadable import Unreadable
 from service.translate.values import (
     Array,
@@ -97,7 +106,7 @@ def unary_operator(reading: Reading, op: ast.unaryop, operand: Any) -> Any:
 def compare_operator(reading: Reading, op: ast.cmpop, left: Any, right: Any) -> Any:
     """Return ``left op right``."""
     for one in (left, right):
-        _check_known(one)
+        _check_known(reading, one)
         if isinstance(one, Unknown):
             raise Unreadable(one.reason)
     if not (isinstance(left, Tensor) or isinstance(right, Tensor)):
@@ -140,17 +149,29 @@ def check_comparable(reading: Reading, *values: Any) -> None:
             raise Unreadable("what an iterator holds is not compared here; make a list of it")
 
 
+TENSORS = frozenset({Tensor, Several, Array, Gradient})
+
+
 def _check_without_tensors(value: Any) -> None:
-    for item in value.values() if isinstance(value, dict) else value:
+    items = value.values() if isinstance(value, dict) else value
+    if not holds(items, NESTED | TENSORS):
+        return
+    for item in items:
         if isinstance(item, list | tuple | dict):
             _check_without_tensors(item)
         elif isinstance(item, Tensor | Several | Array | Gradient):
             raise Unreadable("comparing lists asks for the values of the tensors in them")
 
 
-def _check_known(value: Any) -> None:
+NAMES = frozenset({DType, Method, Path})
+
+
+def _check_known(reading: Reading, value: Any) -> None:
     """Refuse to compare what is not known here."""
     items = value if isinstance(value, list | tuple) else [value]
+    reading.spend(len(value if isinstance(value, str) else items) // AT_ONCE)
+    if not holds(items, NAMES):
+        return
     for item in items:
         if isinstance(item, DType) and not item.name:
             raise Unreadable(UNKNOWN_DTYPE)

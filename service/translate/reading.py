@@ -16,6 +16,8 @@ MAX_STEPS = 500_000
 MAX_ITEMS = 1_000_000
 MAX_DEPTH = 40
 MAX_WORK = 20_000_000
+AT_ONCE = 8
+"""How many items, or characters, are moved or compared in the time in which one is looked at."""
 
 
 @dataclass

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from service.translate.element_types import last_part
 from service.translate.values import Node, Ref, references
 
 Shape = tuple[int, ...]
@@ -28,10 +27,6 @@ ELEMENTWISE = frozenset(
 REDUCTIONS = frozenset(
     "sum mean prod amax amin logsumexp all any norm var std argmax argmin".split()
 )
-
-
-PARTS = frozenset("unbind chunk split".split())
-"""Ops that make as many outputs as there are parts."""
 
 
 def shape_of_result(node: Node) -> Shape | None:
@@ -60,14 +55,6 @@ def shape_of_result(node: Node) -> Shape | None:
         return None if rule is None else rule(known, node.attrs)
     except (ArithmeticError, IndexError, TypeError, ValueError):
         return None  # PyTorch will say what is wrong
-
-
-def count_of_parts(node: Node) -> int | None:
-    """Return how many parts an op makes of its tensor, where it says no more than their shape."""
-    whole = node.inputs[0].shape if node.inputs else None
-    if last_part(node.op) not in PARTS or whole is None or not math.prod(node.each or (0,)):
-        return None
-    return math.prod(whole) // math.prod(node.each or ())
 
 
 def _made(name: str, attrs: Mapping[str, Any]) -> Shape | None:
@@ -256,32 +243,12 @@ def _lost(_shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape | None:
     return () if by_name and attrs.get("reduction", "mean") in ("mean", "sum") else None
 
 
-def _unbound(shape: Shape, attrs: Mapping[str, Any]) -> Shape:
-    dim = attrs.get("dim", 0) % len(shape)
-    return (*shape[:dim], *shape[dim + 1 :])
-
-
-def _parted(shape: Shape, attrs: Mapping[str, Any]) -> Shape | None:
-    """Return the shape of each part of ``chunk`` and ``split``, where all are of one size."""
-    dim = attrs.get("dim", 0) % len(shape)
-    count = attrs.get("chunks")
-    size = attrs.get("split_size", attrs.get("split_size_or_sections"))
-    if type(count) is int and count > 0 and shape[dim] % count == 0:
-        size = shape[dim] // count
-    if type(size) is not int or size < 1 or shape[dim] % size:
-        return None
-    return (*shape[:dim], size, *shape[dim + 1 :])
-
-
 def _best(shape: Shape, attrs: Mapping[str, Any]) -> Shape:
     dim = attrs.get("dim", -1) % len(shape)
     return (*shape[:dim], attrs["k"], *shape[dim + 1 :])
 
 
 SEVERAL_RULES: Mapping[str, Callable[[Shape, Mapping[str, Any]], Shape | None]] = {
-    "unbind": _unbound,
-    "chunk": _parted,
-    "split": _parted,
     "topk": _best,
     "sort": lambda shape, _attrs: shape,
     **dict.fromkeys(("max", "min", "median"), _reduced),

@@ -26,7 +26,7 @@ class Node:
     ``id`` is empty until the statement that makes the node has been read. ``fields`` are a leaf's
     value, shape and dtype, as the contract has them. ``kind`` is ``float``, ``complex``, ``int`` or
     ``bool`` where the reader knows it. ``shape`` is there where it stands in the script,
-    and ``each`` where all outputs have that one.
+    ``each`` that of every output but those in ``uneven``.
     ``views`` are the nodes that may look at its memory, as it does itself where it ``is_view``;
     ``twins`` are the nodes of the same memory, where a tensor became a leaf and so another node.
     ``is_own``: it is no other tensor, although its op may return what it was given.
@@ -40,6 +40,7 @@ class Node:
     that it ``overwrites``. ``freed``: a backward pass went
     through it and kept nothing for a second one. ``retained_late``: retain_grad came only after a
     backward pass. ``others``: the element types of those outputs that are not of its own.
+    ``followed``: the nodes to which autograd leads on from it.
     """
 
     op: str | None = None
@@ -50,6 +51,7 @@ class Node:
     retain_grad: bool = False
     tracked: bool = False
     unsure: bool = False
+    followed: list[Node] = field(default_factory=list)
     seed: int | None = None
     several: bool = False
     used: bool = False
@@ -71,12 +73,13 @@ class Node:
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
     each: tuple[int, ...] | None = None
+    uneven: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     id: str = ""
 
     @property
     def is_source(self) -> bool:
         """Whether nothing that requires grad leads here, so that it can become a leaf."""
-        return not any(ref.node.tracked for ref in references(self.inputs, self.attrs))
+        return not any(ref.tracked for ref in references(self.inputs, self.attrs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +96,15 @@ class Ref:
     @property
     def shape(self) -> tuple[int, ...] | None:
         """The shape, None where the script does not say it."""
-        return self.node.shape if self.output is None else self.node.each
+        node, output = self.node, self.output
+        return node.shape if output is None else node.uneven.get(output, node.each)
+
+    @property
+    def tracked(self) -> bool:
+        """Whether autograd follows it; whole numbers and bools it never does."""
+        own = ElementType(self.node.kind)
+        found = own if self.output is None else self.node.others.get(self.output, own)
+        return self.node.tracked and found.kind not in ("int", "bool")
 
     def __str__(self) -> str:
         return self.node.id if self.output is None else f"{self.node.id}:{self.output}"

@@ -40,6 +40,33 @@ def test_every_name_describes_itself(kind: str) -> None:
         assert json.loads(json.dumps(description.model_dump())) == description.model_dump()
 
 
+LISTS = {
+    ("nn.functional.interpolate", "size"): "int[]?",
+    ("nn.functional.interpolate", "scale_factor"): "float[]?",
+    ("nn.functional.upsample", "size"): "int[]?",
+    ("nn.functional.normalize", "dim"): "int[]",
+    ("norm", "dim"): "int[]?",
+    ("masked.std", "correction"): "number?",
+    ("masked.var", "correction"): "number?",
+    ("nn.functional.adaptive_avg_pool1d", "output_size"): "int[]",
+    ("nn.functional.adaptive_max_pool1d", "output_size"): "int[]",
+    ("nn.functional.avg_pool2d", "kernel_size"): "int[]",
+    ("nn.functional.max_pool3d", "stride"): "int[]?",
+    **{
+        (f"nn.functional.adaptive_{pool}_pool{rank}d", "output_size"): "int?[]"
+        for pool in ("avg", "max")
+        for rank in (2, 3)
+    },
+}
+"""What is documented to take lists, or null in them, or any number."""
+
+
+@pytest.mark.parametrize(("name", "parameter"), LISTS)
+def test_a_type_is_as_wide_as_what_is_documented(name: str, parameter: str) -> None:
+    for signature in catalogue().find(name).signatures:
+        assert signature.by_name[parameter].type == LISTS[name, parameter]
+
+
 def test_there_are_as_many_ops_as_torch_documents() -> None:
     assert len(NAMES) > 700
     assert len(EXACT) > 850

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import process_time
+
 import pytest
 
 from service.contract.problem import GradtraceError
@@ -134,6 +136,66 @@ ENDLESS = {
 def test_what_a_short_text_asks_for_is_bounded(source: str, words: str) -> None:
     with pytest.raises(GradtraceError, match=words):
         from_python(HEAD + source)
+
+
+SLOW = {
+    "a tuple joined with nothing": ("x = (1,) * 999000", "x += ()"),
+    "a tuple repeated once": ("x = (1,) * 999000", "x *= 1"),
+    "a tuple by another name": ("x = (1,) * 999000", "y = x"),
+    "a list of one tensor": ("x = [torch.ones(1)] * 999000", "y = x"),
+    "a membership": ("x = [1] * 999000", "y = 1 in x"),
+    "an insertion": ("x = [1] * 990000", "x.insert(0, 1)"),
+    "a reversal": ("x = [1] * 999000", "x.reverse()"),
+    "a text in another": ("x = 'a' * 999000", "y = x in x"),
+    "a text in a text": ("x = 'a' * 999000", "y = f'{x}b'"),
+    "a list in a text": ("x = [1] * 999000", "y = f'{x}'"),
+    "what is the same": ("x = [1] * 999000", "y = x is x"),
+}
+
+
+@pytest.mark.parametrize(("before", "again"), SLOW.values(), ids=SLOW)
+def test_a_statement_on_a_long_list_is_counted_and_fast(before: str, again: str) -> None:
+    begun = process_time()
+    with pytest.raises(GradtraceError, match="items in all"):
+        from_python(f"{HEAD}{before}\nfor i in range(5000):\n    {again}")
+    assert process_time() - begun < 10
+
+
+@pytest.mark.parametrize("source", ["x = ['a' * 999000] * 1000\ny = f'{x}'", "float('1' * 5000)"])
+def test_long_texts_are_refused(source: str) -> None:
+    with pytest.raises(GradtraceError, match=r"items|characters"):
+        from_python(HEAD + source)
+
+
+SPREADS = {
+    f"{call}({ending})": f"y = torch.{call}(x, {ending})"
+    for call in ("std", "var", "masked.std", "masked.var")
+    for ending in ("correction=0.5", "correction=2", "dim=0, correction=0.5", "correction=True")
+} | {
+    "masked.std of a mask": "y = torch.masked.std(x, 0, correction=0.5, mask=x > 1)",
+    "std_mean": "y, z = torch.std_mean(x, correction=0.5)",
+}
+
+
+@pytest.mark.parametrize("name", SPREADS)
+def test_a_correction_is_any_number(name: str) -> None:
+    check(HEAD + ROW.replace("x =", "x = 1 +") + SPREADS[name])
+
+
+LISTS = {
+    "interpolate": PICTURE + "y = F.interpolate(x, size=[2, 3])\nz = F.interpolate(x, 3)\n"
+    "a = F.interpolate(x, scale_factor=2)\nb = F.interpolate(x, scale_factor=(2, 0.5))",
+    "norm": PICTURE + "y = torch.norm(x, dim=(2, 3))\nz = torch.norm(x, dim=1)\n"
+    "a = x.norm(dim=(0, 1))",
+    "normalize": PICTURE + "y = F.normalize(x + 1, dim=(2, 3))\nz = F.normalize(x + 1, dim=2)",
+    "adaptive": PICTURE + "y = F.adaptive_max_pool2d(x, (None, 2))\n"
+    "z = F.adaptive_avg_pool2d(x, [2, None])",
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_are_read_where_numbers_are(name: str) -> None:
+    check(HEAD + LISTS[name])
 
 
 ADDING_UP = {

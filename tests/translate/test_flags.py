@@ -164,6 +164,117 @@ READ = {
 }
 
 
+WITH_PLACES = {
+    "sort": "x.sort()",
+    "max": "x.max(0)",
+    "min": "torch.min(x, 0)",
+    "topk": "x.topk(1)",
+    "mode": "x.mode()",
+    "kthvalue": "x.kthvalue(1)",
+    "median": "x.median(0)",
+    "cummax": "x.cummax(0)",
+    "frexp": "torch.frexp(x)",
+    "unique": "torch.unique(x, return_inverse=True)",
+    "max_pool1d": "F.max_pool1d(x[None], 2, return_indices=True)",
+}
+"""Calls whose second output is of whole numbers."""
+
+PLACES = {
+    "asked": "y = x * 2 if s[1].requires_grad or not s[1].is_leaf else x * 3",
+    "converted": "i = s[1].float()\ny = x * 2 if i.requires_grad or not i.is_leaf else x * 3",
+    "computed with": "i = s[1] * 2.0\ny = x * 2 if i.requires_grad else x * 3",
+    "made a leaf": "i = s[1].float()\ni.requires_grad_()\n(i * 2).sum().backward()",
+    "weighed with": "(w.sum() * s[1]).sum().backward()\ny = w * 2 if x.grad is None else w * 3",
+    "told not to require grad": "i = s[1]\ni.requires_grad_(False)\ni.requires_grad = False",
+}
+
+NO_PLACES = {
+    "requires_grad_": ("s[1].requires_grad_()", "can require gradients"),
+    "requires_grad": ("i = s[1]\ni.requires_grad = True", "can require gradients"),
+    "retain_grad": ("s[1].retain_grad()", "can't retain_grad"),
+}
+
+
+@pytest.mark.parametrize("use", PLACES)
+@pytest.mark.parametrize("name", WITH_PLACES)
+def test_places_never_require_grad(name: str, use: str) -> None:
+    check(f"{HEAD}s = {WITH_PLACES[name]}\n{PLACES[use]}")
+    leaf = HEAD.replace("2.0], requires_grad=True)\nw", "2.0])\nx.requires_grad_()\nw")
+    check(f"{leaf}s = {WITH_PLACES[name]}\n{PLACES[use]}")
+
+
+@pytest.mark.parametrize("use", NO_PLACES)
+@pytest.mark.parametrize("name", WITH_PLACES)
+@pytest.mark.parametrize("given", ["x", "c"])
+def test_places_cannot_require_grad(name: str, use: str, given: str) -> None:
+    source, words = NO_PLACES[use]
+    with pytest.raises(GradtraceError, match=words):
+        from_python(f"{HEAD}x = {given}\ns = {WITH_PLACES[name]}\n{source}")
+
+
+@pytest.mark.parametrize("name", ["c", "c * 2", "x.detach()"])
+def test_only_what_requires_grad_retains_one(name: str) -> None:
+    with pytest.raises(GradtraceError, match="can't retain_grad on Tensor"):
+        from_python(f"{HEAD}y = {name}\ny.retain_grad()")
+
+
+def test_what_may_be_a_leaf_retains_no_gradient_of_its_own() -> None:
+    with pytest.raises(GradtraceError, match="whether this is the very tensor"):
+        from_python(HEAD + "y = x.float()\ny.retain_grad()\n(y * 2 + x).sum().backward()")
+
+
+def test_what_a_shape_is_taken_from_gets_no_gradient() -> None:
+    check(HEAD + "x.view_as(w).sum().backward()\ny = x * 2 if w.grad is None else x * 3")
+
+
+# torch.autograd.grad may return the very tensor that it started from, and one tensor twice.
+GIVEN_BACK = {
+    "asked": ("y = x * 2 if g.requires_grad else x * 3", "may be a constant"),
+    "made a leaf": ("g.requires_grad_()", "may be a constant"),
+    "its gradient": ("(g * x).sum().backward()\ny = x * 2 if g.grad is None else x", "very tensor"),
+    "changed": ("with torch.no_grad():\n    x -= 1", "share memory"),
+}
+
+
+@pytest.mark.parametrize("use", GIVEN_BACK)
+def test_a_gradient_may_be_what_it_started_from(use: str) -> None:
+    source, words = GIVEN_BACK[use]
+    with pytest.raises(GradtraceError, match=words):
+        from_python(f"{HEAD}g = torch.autograd.grad(x, [x], x)[0]\n{source}")
+
+
+SAME_GRADIENTS = {
+    "a start that is changed": "g = torch.autograd.grad(x + 1, x, c)[0]\nc += 1",
+    "what was started from": "g = torch.autograd.grad(x + 1, x, c)[0]\ng += 1",
+    "one of two": "g, h = torch.autograd.grad((x + w).sum(), [x, w])\ng += 1",
+    "one of two in a tuple": "t = torch.autograd.grad((x + w).sum(), [x, w])\ng = t[0]\ng += 1",
+}
+
+
+@pytest.mark.parametrize("name", SAME_GRADIENTS)
+def test_gradients_that_may_be_one_tensor_are_not_changed_alone(name: str) -> None:
+    with pytest.raises(GradtraceError, match="share memory"):
+        from_python(HEAD + SAME_GRADIENTS[name])
+
+
+STARTED = {
+    "what nobody else has": "g = torch.autograd.grad(x * w, x, torch.ones(2))[0]\ng *= 2",
+    "one gradient": "g = torch.autograd.grad((x * w).sum(), x)[0]\ng += 1\ny = g * 2",
+    "a step": "g, h = torch.autograd.grad((x * w).sum(), [x, w])\n"
+    "with torch.no_grad():\n    x -= g\n    w -= h",
+    "twice backwards": "v = torch.ones(2, requires_grad=True)\n"
+    "g = torch.autograd.grad(x ** 2 * w, x, v, create_graph=True)[0]\n"
+    "y = torch.autograd.grad(g, v, c)[0]",
+    "a start that requires grad": "y = x * 2\n(torch.autograd.grad(x * w, x, w)[0] * x)"
+    ".sum().backward()",
+}
+
+
+@pytest.mark.parametrize("name", STARTED)
+def test_gradients_are_computed_from_where_they_start(name: str) -> None:
+    check(HEAD + STARTED[name])
+
+
 @pytest.mark.parametrize("name", MAY_BE_CONSTANT)
 def test_what_a_constant_derivative_decides_is_refused(name: str) -> None:
     with pytest.raises(GradtraceError, match="a derivative that leads here may be a constant"):
