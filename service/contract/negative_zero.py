@@ -11,8 +11,8 @@ import json
 import re
 from typing import Any
 
-NEGATIVE_ZERO = re.compile(rb"-0(?=[\s,\]}])")
-"""Where one may be: within a string it means nothing."""
+NEGATIVE_ZERO = re.compile(rb"(?<![eE])-0(?=[\s,\]}])")
+"""Where one may be: within a string it means nothing, in an exponent it is no number."""
 TENSORS = (("leaves", "value"), ("backward", "gradient"))
 
 

@@ -118,7 +118,7 @@ def _embedding_bag(arguments: Arguments) -> None:
 def _lu_unpack(arguments: Arguments) -> None:
     """Pivots are read for every row, however many there are: SIGSEGV."""
     factors, pivots = arguments["LU_data"], arguments["LU_pivots"]
-    if factors.dim() >= 2:
+    if factors.dim() >= 2 and arguments.get("unpack_pivots", True):
         shape = (*factors.shape[:-2], min(factors.shape[-2:]))
         _refuse_if(pivots.shape != shape, f"LU_pivots must have the shape {list(shape)}")
 
@@ -281,12 +281,24 @@ def _upsample_kernel(arguments: Arguments) -> None:
 
 
 def _padding(arguments: Arguments) -> None:
-    """Sizes overflow; what is cropped away first cannot be wrapped around."""
+    """Sizes overflow."""
     pads = arguments["pad"] if "pad" in arguments else arguments["padding"]
     pads = pads if isinstance(pads, Sequence) else [pads]
     too_much = any(abs(pad) > MAX_SIZE for pad in pads)
     _refuse_if(too_much, f"padding must be from -{MAX_SIZE} to {MAX_SIZE}")
-    if arguments.get("mode", "circular") != "circular" or min(pads, default=0) >= 0:
+    if arguments.get("mode") == "circular":
+        _wrapping(arguments)
+
+
+def _circular(arguments: Arguments) -> None:
+    _padding(arguments)
+    _wrapping(arguments)
+
+
+def _wrapping(arguments: Arguments) -> None:
+    """What is cropped away first cannot be wrapped around."""
+    pads = arguments["pad"]
+    if min(pads, default=0) >= 0:
         return
     tensor = arguments["self"] if "self" in arguments else arguments["input"]
     sides = zip(pads[::2], pads[1::2], strict=False)
@@ -370,10 +382,11 @@ ROWS = (
         _fractional_max_pool,
     ),
     Row(
-        "pad _pad_circular constant_pad_nd replication_pad1d replication_pad2d replication_pad3d "
+        "pad constant_pad_nd replication_pad1d replication_pad2d replication_pad3d "
         "reflection_pad1d reflection_pad2d reflection_pad3d",
         _padding,
     ),
+    Row("_pad_circular", _circular),
     Row("_weight_norm", _weight_norm),
     Row("range", _range, when="step"),
     Row("arange", _arange, when="step"),

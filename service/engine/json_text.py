@@ -173,7 +173,10 @@ def node_at(document: Any, place: Sequence[int | str]) -> str | None:
     """Return the id of the leaf or op in which ``place`` is, None where there is none."""
     if len(place) < 2 or place[0] not in ("leaves", "ops"):
         return None
-    node = document[place[0]][int(place[1])]
+    nodes = document[place[0]]
+    if not isinstance(nodes, list):
+        return None
+    node = nodes[int(place[1])]
     name = node.get("id") if isinstance(node, dict) else None
     return quote(name) if isinstance(name, str) else None
 

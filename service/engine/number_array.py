@@ -77,7 +77,7 @@ def read_number_array(text: Text, start: int, stop: int) -> NumberArray | None:
         at = end + 1
     numbers = parts[0] if len(parts) == 1 else np.concatenate(parts)
     shape = _shape(b",".join(structure), numbers.size)
-    if shape is None:
+    if shape is None or len(shape) > MAX_AXES:
         return None
     return NumberArray(numbers.reshape(shape), memoryview(text)[start:stop])
 

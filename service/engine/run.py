@@ -84,7 +84,7 @@ def run_forward(plan: Plan, leaves: list[Tensor], limits: Limits, seed: int) -> 
                 if id(node) in seen:
                     node = node.view_as(node)
                 seen.add(id(node))
-                if node.numel() > max_elements or node.dtype not in DTYPE_NAMES:
+                if not 0 < node.numel() <= max_elements or node.dtype not in DTYPE_NAMES:
                     _check_node(node, limits)
                 slots[step.slot] = node
                 results[step.index] = [node]
@@ -122,6 +122,8 @@ def _check_node(node: Tensor, limits: Limits) -> None:
     if node.dtype not in DTYPE_NAMES:
         name = str(node.dtype).removeprefix("torch.")
         raise BadArguments(f"the result is of dtype {name}, which an answer cannot carry")
+    if min(node.shape, default=0) < 0:  # expand lets -1 beside a size of 0 pass
+        raise BadArguments(f"the result has the shape {list(node.shape)}")
     if node.layout is not torch.strided:
         raise BadArguments(f"the result has the layout {node.layout}, which has no nested lists")
 

@@ -183,7 +183,7 @@ def read_file(
 def _header(text: memoryview) -> dict[str, Any]:
     try:
         header = parse_json(text)
-    except (InvalidJson, BadValue) as error:
+    except (InvalidJson, BadValue, InvalidRequest) as error:
         raise InvalidRequest(f"the file's header is not valid JSON: {error.detail}") from None
     if not isinstance(header, dict):
         raise InvalidRequest("the file's header is not a JSON object")

@@ -47,6 +47,7 @@ RENORM = Preparation(
     "max_norm scales rows of the weight in place",
     when="max_norm",
 )
+CENTRED = Preparation(("self",), own_copy, "one observation with weights is centred in place")
 STRIDED = Preparation(("self",), own_storage, "strides reach whatever shares the storage of a view")
 
 PREPARATIONS: Mapping[str, Preparation] = {
@@ -55,6 +56,7 @@ PREPARATIONS: Mapping[str, Preparation] = {
     "native_batch_norm": STATISTICS,
     "embedding": RENORM,
     "embedding_bag": RENORM,
+    "cov": CENTRED,
     "as_strided": STRIDED,
     "as_strided_copy": STRIDED,
     "as_strided_scatter": STRIDED,

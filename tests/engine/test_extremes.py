@@ -368,3 +368,50 @@ def test_a_note_says_nothing_that_autograd_does_not_do() -> None:
     notes = {name: node["note"] for name, node in nodes_of(request).items()}
     assert "passed" not in notes["h"]
     assert "the ops between pass it none" in notes["x"]
+
+
+@pytest.mark.parametrize("count", [3, LONG_TEXT])
+def test_an_exponent_of_minus_zero_is_no_negative_zero(count: int) -> None:
+    numbers = f"[{'1e-0,' * count}9007199254740993]"
+    request = {"leaves": [leaf("i", "I", dtype="int64", requires_grad=False)], "backward": []}
+    answer = ENGINE.trace("application/json", "application/json", body(request, I=numbers))
+    assert json.loads(answer.body)["nodes"][0]["value"] == [1] * count + [9007199254740993]
+    assert problem(body(request, I=f"[{'1e-0,' * count}300]").replace(b"int64", b"int8")).code == (
+        "bad_value"
+    )
+
+
+@pytest.mark.parametrize("count", [9, 9000])
+def test_lists_are_nested_as_deep_as_a_tensor_may_be(count: int) -> None:
+    request = {"leaves": [leaf("a", "N", requires_grad=False)], "backward": [], "include": []}
+    deep = "[" * 65 + ",".join(["1"] * count) + "]" * 65
+    assert "nested more than 64 deep" in problem(body(request, N=deep)).detail
+    pairs = "[" * 64 + ",".join(["[1,2]"] * count) + "]" * 64
+    request["leaves"] = [leaf("a", "N", dtype="complex64", requires_grad=False)]
+    answer = ENGINE.trace("application/json", "application/json", body(request, N=pairs))
+    assert json.loads(answer.body)["nodes"][0]["shape"] == [1] * 63 + [count]
+
+
+@pytest.mark.parametrize("text", ['{"leaves":{"x":1e400}}', '{"ops":{"0":[1e400]}}'])
+def test_a_number_that_is_too_large_may_stand_where_no_list_does(text: str) -> None:
+    assert problem(text.encode()).code == "bad_value"
+
+
+@pytest.mark.parametrize("include", [[], ["edges"]])
+def test_a_size_is_never_negative(include: list[str]) -> None:
+    ops = [op("o", "expand", "a", size=[-1, 0]), op("s", "sum", "o")]
+    told = problem({"leaves": [leaf("a", 1.0)], "ops": ops, "include": ["value", *include]})
+    assert (told.code, told.errors[0].node) == ("bad_arguments", "o")
+    assert "[-1, 0]" in told.detail
+
+
+@pytest.mark.parametrize(("weights", "dtype"), [("aweights", "float32"), ("fweights", "int64")])
+@pytest.mark.parametrize("name", ["cov", "aten.cov.default"])
+def test_the_covariance_of_one_observation_leaves_it_as_it_was(
+    name: str, weights: str, dtype: str
+) -> None:
+    counts = leaf("w", [2], requires_grad=False, dtype=dtype)
+    ops = [op("m", "mul", "x", "x"), op("c", name, "m", **{weights: {"ref": "w"}})]
+    request = {"leaves": [leaf("x", [3.0]), counts], "ops": [*ops, op("s", "sum", "m")]}
+    x, _, m, _, s = trace(request)["nodes"]
+    assert (x["grad"], m["value"], m["grad_fn"], s["value"]) == ([6], [9], "MulBackward0", 9)
