@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import ref
 
+import torch
+
 from service.translate import gradients, leaves
 from service.translate.arguments import describe, dtype_name
 from service.translate.attributes import ASKS_FOR_VALUE, check_own_grad, known_shape
@@ -36,15 +38,33 @@ def count_listed(reading: Reading, *values: Any) -> None:
 
 
 OPERATORS: Mapping[str, str] = {"add_": "+=", "sub_": "-=", "mul_": "*=", "div_": "/="}
+FRESH: Mapping[str, str] = {
+    "copy_": "x = y.expand_as(x)",
+    "fill_": "x = torch.full_like(x, ...)",
+    "normal_": "x = torch.randn_like(x)",
+    "uniform_": "x = torch.rand_like(x)",
+    "zero_": "x = torch.zeros_like(x)",
+}
+"""What makes a tensor like the one that such a method leaves."""
 
 
 def in_place(name: str) -> str:
     """Return why a method that works in place is not read."""
-    operator = OPERATORS.get(name)
-    instead = f"x = x.{name.rstrip('_')}(...)" if operator is None else f"x {operator} ..."
+    plain = name.rstrip("_")
+    instead = "what makes a new tensor"
+    if name in OPERATORS:
+        instead = f"x {OPERATORS[name]} ..."
+    elif name in FRESH:
+        instead = FRESH[name]
+    elif _is_method(plain):
+        instead = f"x = x.{plain}(...)"
     return (
         f"{name} changes its tensor in place, and a node of a graph never changes: write {instead}"
     )
+
+
+def _is_method(name: str) -> bool:
+    return hasattr(torch.Tensor, name)
 
 
 def call_method(
@@ -73,6 +93,8 @@ def call_method(
         raise Unreadable(f"{name} is not called by its name here; write the operator itself")
     if name.endswith("_"):
         raise Unreadable(in_place(name))
+    if not _is_method(name):
+        raise Unreadable(f"a tensor has no method {name}")
     return apply(reading, name, [owner, *values], keywords)
 
 
