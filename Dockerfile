@@ -13,16 +13,18 @@ RUN apt-get update && apt-get install --yes --no-install-recommends binutils
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/gradtrace/bin:${PATH}
 WORKDIR /src
 COPY deploy/requirements.lock constraints.txt ./
-# Everything is held to its hash but torch, whose wheel differs by index.
+# Everything is held to its hash but torch, whose wheel differs by index, and what only some of its
+# wheels need: the CUDA build, which is PyPI's, brings NVIDIA's libraries.
 RUN python3 -m venv /opt/gradtrace \
  && pip install --require-hashes --no-deps --requirement requirements.lock \
- && pip install --no-deps --constraint constraints.txt \
+ && pip install --constraint constraints.txt \
       ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} torch
 COPY pyproject.toml README.md LICENSE deploy/trim.py ./
 COPY service service
 COPY tests/conformance/golden tests/conformance/golden
 RUN PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt pip install --no-deps . \
- && python3 trim.py /opt/gradtrace
+ && python3 trim.py /opt/gradtrace \
+ && python3 -c 'import torch.export'
 
 FROM ${BASE}
 ARG VERSION=dev

@@ -21,6 +21,8 @@ IDLE_MB = 200
 """The web process, the fork server and its standby: PyTorch is in memory once."""
 WORKER_MB = 70
 """What each worker has beside its request, the spare too: its own pages, kept answers (32 MiB)."""
+ANSWER_MB = 310
+"""The largest answer seen: 17,000,000 float64 as JSON, for which 1 GiB is just enough."""
 STOP_S = 5
 """Seconds that the workers may take to go once the drain is over."""
 
@@ -38,9 +40,9 @@ def resources(folder: str) -> dict[str, dict[str, Any]]:
 
 def most_mb(settings: Settings, tmp_mb: int) -> float:
     """Return what the container takes where everything that is limited is at its limit."""
-    bodies = (settings.queue + settings.workers) * settings.max_body_mb
+    bodies = (settings.queue + settings.workers + 1) * settings.max_body_mb
     workers = settings.workers * settings.memory_limit_mb + (settings.workers + 1) * WORKER_MB
-    return IDLE_MB + tmp_mb + bodies + workers
+    return IDLE_MB + tmp_mb + bodies + workers + settings.workers * ANSWER_MB
 
 
 def pod(folder: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -138,6 +139,18 @@ def test_its_health_check_works(served: Container) -> None:
     assert served.runc("exec", *test).returncode == 0
     wrong = served.runc("exec", *test, "--url", "http://127.0.0.1:1")
     assert wrong.returncode == 1
+
+
+def test_an_exported_model_is_read_in_it(served: Container) -> None:
+    class Model(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(x).sum()
+
+    exported = torch.export.export(Model(), (torch.ones(2),))
+    torch.export.save(exported, f"/proc/{served.pids()[0]}/root/tmp/model.pt2")
+    done = served.runc("exec", "gradtrace", "from-export", "/tmp/model.pt2")  # noqa: S108 - in the container
+    assert done.returncode == 0, done.stderr
+    assert [op["op"] for op in json.loads(done.stdout)["ops"]][:1] == ["aten.relu.default"]
 
 
 def test_a_graph_that_takes_too_much_memory_is_refused_and_the_next_is_answered(
