@@ -62,8 +62,8 @@ class Observer:
     def over(self, exchange: Exchange) -> None:
         """Note a request that is over."""
         seconds = time.perf_counter() - exchange.started
-        self.access_log.write(exchange, seconds)
         self.metrics.observe(exchange, seconds)
+        self.access_log.write(exchange, seconds)
 
 
 def headers_of(exchange: Exchange) -> list[tuple[bytes, bytes]]:

@@ -110,6 +110,13 @@ def receive(sock: socket.socket, buffer: bytearray) -> Frame | None:
         return None
     length, lent = _LENGTHS.unpack_from(buffer)
     end = _LENGTHS.size + length
+    room = os.fstat(fds[0]).st_size if fds else 0
+    # Whoever sent it may have been taken over by a graph. Behind what came, the buffer still has
+    # what came before, and from others.
+    if size < _LENGTHS.size or end > size or (fds and lent > room):
+        for fd in fds:
+            os.close(fd)
+        raise ValueError("the lengths of a message are not its own")
     with memoryview(buffer) as view:
         head = orjson.loads(view[_LENGTHS.size : end])
         return Frame(head, bytes(view[end:size]), fds, lent, lost)

@@ -262,7 +262,7 @@ class Nursery:
 
     def _fail(self, reason: str) -> None:
         self._parent.nursery_failed(reason)
-        pause = min(FIRST_PAUSE_S * 2**self._failures, LONGEST_PAUSE_S)
+        pause = min(FIRST_PAUSE_S * 2 ** min(self._failures, 10), LONGEST_PAUSE_S)
         self._failures += 1
         self._pause = self._loop.call_later(pause, self.start)
 
@@ -273,7 +273,7 @@ def _spawn(control_fd: int, threads: int) -> int:
         ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)
     )
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "GRADTRACE_API_KEYS"},
         **counts,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }

@@ -379,7 +379,7 @@ class Pool:
         self._stillborn += 1
         if self._stillborn >= STILLBORN:
             self._fail("The workers die while they start.")
-            self._loop.call_later(min(5.0, 0.1 * 2**self._stillborn), self._refill)
+            self._loop.call_later(min(5.0, 0.1 * 2 ** min(self._stillborn, 10)), self._refill)
         else:
             self._refill()
 
