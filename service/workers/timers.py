@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 CLOCK_TICK: Final = 0.001
-"""Seconds from one value of uvloop's clock to the next.  It waits for whole ticks, rounded, so that
+"""Seconds from one value of uvloop's clock to the next. It waits for whole ticks, rounded, so that
 it may wake before a time that lies less than one ahead, and would again and again until then."""
 
 
