@@ -214,11 +214,25 @@ def _converted(
     try:
         if parameter.only is not None and value is not parameter.only:
             raise Mismatch(f"must be {describe(parameter.only)}, not {describe(value)}")
+        if _is_number_elsewhere(operation, parameter) and type(value) is int:
+            raise Mismatch(f"must be {parameter.kind.text}, not {describe(value)}")
         if parameter.kind.base == "index":
             return convert_index(value, place, uses)
         return convert(parameter.kind, value, place, uses, expand=operation.exact)
     except Mismatch as mismatch:
         raise _Misfit(2, f"{parameter.name} {mismatch}", place.pointer) from None
+
+
+def _is_number_elsewhere(operation: Operation, parameter: Parameter) -> bool:
+    """Return whether another signature takes one number for the list that is meant here.
+
+    There PyTorch reads no number as a list: `movedim` takes two numbers or two lists.
+    """
+    if not parameter.kind.is_list or parameter.kind.size:
+        return False
+    others = (signature.by_name.get(parameter.name) for signature in operation.signatures)
+    kinds = [other.kind for other in others if other is not None]
+    return any(kind.base == "int" and not kind.is_list for kind in kinds)
 
 
 def _template(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ from service.contract.problem import BadArguments
 
 Arguments = Mapping[str, Any]
 """The arguments of a call by the parameters' names; those that were left out are not there."""
-Guard = Callable[[Arguments], None]
+Guard = Callable[[Arguments], str | None]
+"""Raises what is refused; where that is the call's backward pass only, returns the reason."""
 
 MAX_OUTPUTS = 100_000
 MAX_POWER_ITERATIONS = 1_000
@@ -33,9 +34,13 @@ ENUM_SIZE = 3
 """Interpolation and padding modes of grid sampling, as kernels number them."""
 
 
+def _refusal(reason: str) -> BadArguments:
+    return BadArguments(f"{reason}; PyTorch would crash, hang or answer with foreign memory")
+
+
 def _refuse_if(bad: bool, reason: str) -> None:
     if bad:
-        raise BadArguments(f"{reason}; PyTorch would crash, hang or answer with foreign memory")
+        raise _refusal(reason)
 
 
 def _div(arguments: Arguments) -> None:
@@ -62,10 +67,11 @@ def _lcm(arguments: Arguments) -> None:
             _refuse_if(bool((numbers == smallest).any()), f"{name} holds the smallest integer")
 
 
-def _pdist(arguments: Arguments) -> None:
-    """The backward pass of no rows: SIGSEGV or SIGFPE."""
-    rows = arguments["self"]
-    _refuse_if(rows.requires_grad and rows.shape[:1] == (0,), "the gradient of no rows is asked")
+def _pdist(arguments: Arguments) -> str | None:
+    """The backward pass of no rows: SIGSEGV or SIGFPE; where p is 0 it does not look at them."""
+    rows, p = arguments["self"], arguments.get("p", 2)
+    crashes = rows.dim() == 2 and rows.shape[0] == 0 < rows.shape[1] and p != 0
+    return "the gradient of no rows is asked" if crashes else None
 
 
 def _grid_sample(arguments: Arguments) -> None:
@@ -254,22 +260,26 @@ def _fft_kernel(arguments: Arguments) -> None:
 def _recurrent(gates: int, arguments: Arguments) -> None:
     """Weights and states of other shapes than the layers' are read all the same."""
     states = arguments["hx"] if gates == LSTM_GATES else [arguments["hx"]]
+    if gates == LSTM_GATES and len(states) != 2:
+        return  # PyTorch says so itself
     tensor, params = arguments["input"], arguments["params"]
     directions = 1 + arguments["bidirectional"]
     layers = arguments["num_layers"] * directions
     _refuse_if(tensor.dim() != 3 or any(state.dim() != 3 for state in states), "3 dimensions each")
     batch = tensor.shape[0 if arguments["batch_first"] else 1]
-    hidden = states[0].shape[2]
+    # By these two sizes the kernel tells an LSTM that projects its outputs from one that does not.
+    output, hidden = states[0].shape[2], states[-1].shape[2]
+    rows = gates * hidden
     expected: list[tuple[int, ...]] = []
     for layer in range(max(0, min(layers, len(params)))):
-        inputs = tensor.shape[2] if layer < directions else hidden * directions
-        rows = gates * hidden
-        expected += [(rows, inputs), (rows, hidden)]
+        inputs = tensor.shape[2] if layer < directions else output * directions
+        expected += [(rows, inputs), (rows, output)]
         expected += [(rows,), (rows,)] if arguments["has_biases"] else []
+        expected += [(output, hidden)] if output != hidden else []
     fit = expected == [tuple(param.shape) for param in params]
     _refuse_if(not fit or not params, "params must have the shapes of the layers' weights")
-    fits = all(state.shape == (layers, batch, hidden) for state in states)
-    _refuse_if(not fits, f"hx must have the shape {[layers, batch, hidden]}")
+    fits = all(state.shape[:2] == (layers, batch) for state in states)
+    _refuse_if(not fits, f"hx must begin with the sizes {[layers, batch]}")
 
 
 def _upsample_kernel(arguments: Arguments) -> None:
@@ -444,3 +454,27 @@ def guard_of(kernel: str, given: Arguments) -> Guard | None:
     if row is None or (row.when is not None and given.get(row.when) is None):
         return None
     return row.guard
+
+
+REFUSED = "gradtrace_refused"
+"""The mark of the node of autograd's graph whose backward pass was refused."""
+
+
+def refuse_backward(result: Tensor, reason: str) -> None:
+    """Have the call that returned ``result`` refused where autograd comes to it."""
+    function: Any = result.grad_fn
+    if function is None:
+        return
+    marks = function.metadata
+
+    def refuse(_: object) -> NoReturn:
+        marks[REFUSED] = True
+        raise _refusal(reason)
+
+    function.register_prehook(refuse)
+
+
+def is_refused_backward(result: Tensor) -> bool:
+    """Return whether autograd came to the call that returned ``result``, and it was refused."""
+    function: Any = result.grad_fn
+    return function is not None and REFUSED in function.metadata

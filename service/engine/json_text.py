@@ -159,7 +159,9 @@ def _exact(text: bytes) -> Any:
     for place, item in _walk(document):
         if isinstance(item, _Twice):
             raise InvalidJson(
-                f'the key "{quote(item.key)}" is given twice in an object', pointer=place
+                f'the key "{quote(item.key)}" is given twice in an object',
+                pointer=place,
+                node=node_at(document, place.split("/")[1:]),
             )
         if isinstance(item, _TooLarge):
             detail = f"{quote(item.text)} is beyond the range of float64"
@@ -188,6 +190,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     twice = _Twice(plain)
     seen: set[str] = set()
     twice.key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+    if [key for key, _ in pairs].count("id") > 1:
+        del twice["id"]  # of two ids neither is the node's
     return twice
 
 

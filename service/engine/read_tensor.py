@@ -197,9 +197,8 @@ def _tensor(flat: Numbers, dtype: str, refuse: Refuse) -> Tensor:
         return _bools(flat, refuse)
     if dtype in INTEGERS:
         return _integers(flat, dtype, refuse)
-    part = COMPLEX_PARTS.get(dtype, dtype)
-    tensor = _floats(flat, part, refuse)
-    return tensor if part == dtype else torch.view_as_complex(tensor.view(-1, 2))
+    tensor = _floats(flat, dtype, refuse)
+    return torch.view_as_complex(tensor.view(-1, 2)) if dtype in COMPLEX_PARTS else tensor
 
 
 # Short ways: what proves that every element fits.
@@ -225,15 +224,17 @@ def _array_fits(numbers: npt.NDArray[Any], dtype: str) -> bool:
 
 
 def _floats(flat: Numbers, dtype: str, refuse: Refuse) -> Tensor:
+    """Return the numbers as ``dtype`` has them, a complex one both parts of each."""
+    part = DTYPES[COMPLEX_PARTS.get(dtype, dtype)]
     if isinstance(flat, np.ndarray):
-        return _from_numpy(flat, np.float64).to(DTYPES[dtype], copy=True)
+        return _from_numpy(flat, np.float64).to(part, copy=True)
     if not SPANS[dtype].kinds.issuperset(map(type, flat)):
         flat = [_number(item, index, dtype, refuse) for index, item in enumerate(flat)]
     try:
         exact = torch.from_numpy(np.array(flat, np.float64))
     except OverflowError:
         _refuse_large(flat, dtype, refuse)
-    tensor = exact.to(DTYPES[dtype], copy=True)
+    tensor = exact.to(part, copy=True)
     turned = tensor.isinf() & ~exact.isinf()
     if turned.any():
         index = int(turned.nonzero()[0])

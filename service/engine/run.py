@@ -27,6 +27,7 @@ from service.contract.problem import (
     UnknownReference,
     quote,
 )
+from service.engine.guards import is_refused_backward
 from service.engine.limits import Limits, allocation_failed, memory_limit
 from service.engine.plan import Plan, PlannedRoot, Step, outputs_of
 from service.engine.tensors import DTYPE_NAMES, root_gradient
@@ -194,6 +195,7 @@ def run_backward(run: Run, limits: Limits, *, retain_graph: bool = False) -> Non
 
     Raises:
         BadRoot: where PyTorch would refuse a root, in PyTorch's words.
+        BadArguments: the backward pass of an op would bring PyTorch down.
         BackwardFailed, MemoryLimit: what PyTorch raised on the way.
     """
     if not run.roots:
@@ -217,10 +219,20 @@ def run_backward(run: Run, limits: Limits, *, retain_graph: bool = False) -> Non
             allow_unreachable=True,
             accumulate_grad=True,
         )
+    except BadArguments as error:
+        raise error.at(*_refused_place(run)) from None
     except Exception as error:
         if allocation_failed(error):
             raise memory_limit(limits) from None
         raise BackwardFailed(words_of(error)) from error
+
+
+def _refused_place(run: Run) -> tuple[str, str | None]:
+    """Return pointer and id of the op whose backward pass a guard refused."""
+    for step in run.plan.steps:
+        if any(map(is_refused_backward, run.results[step.index])):
+            return f"/ops/{step.index}", step.node
+    return "", None
 
 
 def _gradient(root: PlannedRoot, tensor: Tensor, limits: Limits) -> Tensor | None:

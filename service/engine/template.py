@@ -12,6 +12,8 @@ from functools import cached_property, partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from service.engine.guards import Guard, refuse_backward
+from service.engine.heard import heard
 from service.engine.signature import Signature
 from service.engine.values import Hole
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 Slots = list[Any]
 Call = Callable[[Slots], Any]
-Guard = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ class Template:
     named: Mapping[str, Any]
     """The same arguments by the parameters' names, for the guard."""
     guard: Guard | None = None
-    """Refuses, before the kernel runs, what would bring PyTorch down."""
+    """Refuses, before the kernel or its backward pass runs, what would bring PyTorch down."""
     prepared: Mapping[int, Callable[[Any], Any]] = field(default_factory=dict)
     """What is done to some uses first, such as a clone of what PyTorch would write into."""
 
@@ -59,10 +60,11 @@ class Template:
     def make(self) -> Callable[[Sequence[int]], Call]:
         """What :meth:`compile` does, chosen once for the shape of this call."""
         bare = partial(_prepared, self) if self.prepared else _bare(self)
+        made = (lambda slots: heard(bare(slots))) if self.operation.exact else bare
         guard, named = self.guard, self.named
         if guard is None:
-            return bare
-        return lambda slots: _guarded(guard, named, slots, bare(slots))
+            return made
+        return lambda slots: _guarded(guard, named, slots, made(slots))
 
 
 def _bare(template: Template) -> Callable[[Sequence[int]], Call]:
@@ -188,7 +190,10 @@ def _prepared(template: Template, slots: Sequence[int]) -> Call:
 def _guarded(guard: Guard, named: Mapping[str, Any], slots: Sequence[int], call: Call) -> Call:
     def run(values: Slots) -> Any:
         tensors = [values[slot] for slot in slots]
-        guard({name: fill(tree, tensors) for name, tree in named.items()})
-        return call(values)
+        against_backward = guard({name: fill(tree, tensors) for name, tree in named.items()})
+        result = call(values)
+        if against_backward is not None:
+            refuse_backward(result, against_backward)
+        return result
 
     return run

@@ -74,6 +74,8 @@ def _array(tensor: Tensor) -> npt.NDArray[Any]:
     """Return the numbers to print: of the tensor's shape, C-contiguous."""
     halves = tensor.dtype in HALVES
     array: npt.NDArray[Any] = printed(tensor) if halves else tensor.numpy(force=True)
+    if tensor.dtype == torch.bool:
+        array = _zeros_and_ones(array)
     if not array.flags.c_contiguous:
         array = np.ascontiguousarray(array)
     if array.dtype.kind == "c":
@@ -126,4 +128,15 @@ def _laid_out(tensor: Tensor) -> Any:
     if tensor.dim() > MAX_AXES or not tensor.numel():
         tensor = tensor.detach().reshape(-1)
     array: npt.NDArray[Any] = tensor.numpy(force=True)
+    if tensor.dtype == torch.bool:
+        array = _zeros_and_ones(array)
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
+def _zeros_and_ones(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the same bools of the bytes 0 and 1: what PyTorch views as bool keeps its bytes.
+
+    Any but 0 is true, and printed as true.
+    """
+    raw = array.view(np.uint8)
+    return raw != 0 if raw.size and raw.max() > 1 else array

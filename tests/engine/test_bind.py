@@ -46,6 +46,21 @@ RESULTS: list[tuple[str, list[Tensor], dict[str, Any], Any]] = [
         {"normalized_shape": [3], "weight": None},
         functional.layer_norm(X, [3], None, ROW),
     ),
+    # two numbers or two lists
+    ("movedim", [X], {"source": 0, "destination": 1}, X.T),
+    ("movedim", [X], {"source": [0], "destination": [1]}, X.T),
+    ("moveaxis", [X], {"source": -1, "destination": 0}, X.T),
+    # a number where one signature takes a number and another a list, or a word
+    ("gradient", [X], {"spacing": [2.0], "dim": 0}, torch.gradient(X, spacing=[2.0], dim=0)),
+    ("squeeze", [ROW[:1]], {"dim": 0}, ROW[0]),
+    ("count_nonzero", [X], {"dim": 1}, torch.count_nonzero(X, dim=1)),
+    ("split", [X], {"split_size": 1}, torch.split(X, 1)),
+    (
+        "nn.functional.conv1d",
+        [SIGNAL, FILTER],
+        {"padding": 2},
+        functional.conv1d(SIGNAL, FILTER, padding=2),
+    ),
     # a list of tensors takes what is left over
     ("cat", [X, Y, X], {"dim": 1}, torch.cat([X, Y, X], 1)),
     ("stack", [X], {}, torch.stack([X])),
@@ -252,6 +267,10 @@ REFUSALS: list[tuple[str, int, dict[str, Any], str]] = [
     ("add", 2, {"alpha": ref("t0")}, "/attrs/alpha"),
     ("add", 2, {"alpha": None}, "/attrs/alpha"),
     ("view", 1, {"size": [1, None]}, "/attrs/size"),
+    ("movedim", 1, {"source": [0], "destination": 1}, "/attrs/source"),
+    ("movedim", 1, {"source": 0, "destination": [1]}, "/attrs/destination"),
+    ("moveaxis", 1, {"source": [0], "destination": 1}, "/attrs/destination"),
+    ("moveaxis", 1, {"source": 0, "destination": [1]}, "/attrs/source"),
     ("contiguous", 1, {"memory_format": "channels_first"}, "/attrs/memory_format"),
     ("nn.functional.max_pool2d", 1, {}, "/attrs"),
     (

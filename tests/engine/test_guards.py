@@ -11,6 +11,7 @@ from torch import Tensor, tensor
 from service.contract.problem import BadArguments
 from service.engine.catalogue import catalogue
 from service.engine.guards import LEFT_TO_THE_WORKER, ROWS
+from tests.engine.asking import leaf, nodes_of, op, problem
 from tests.engine.calls import call
 
 NAN = float("nan")
@@ -66,6 +67,12 @@ LSTM_TENSORS = {
     "u": torch.ones(20, 5),
     "b": torch.ones(20),
 }
+PROJECTING = LSTM | {"params": [*map(ref, "wubbp")]}
+PROJECTED = LSTM_TENSORS | {
+    "h": torch.ones(1, 3, 2),
+    "u": torch.ones(20, 2),
+    "p": torch.ones(2, 5),
+}
 
 REFUSED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
     ("div", [tensor([MIN64]), tensor([-1])], TRUNC, {}),
@@ -75,8 +82,6 @@ REFUSED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
     ("aten.div.Scalar_mode", [tensor([MIN64])], {"other": -1, **TRUNC}, {}),
     ("lcm", [tensor([MIN64]), tensor([3])], {}, {}),
     ("aten.lcm.default", [tensor([3]), tensor([MIN64])], {}, {}),
-    ("nn.functional.pdist", [torch.zeros(0, 3, requires_grad=True)], {}, {}),
-    ("pdist", [torch.zeros(0, 3, requires_grad=True)], {}, {}),
     ("nn.functional.grid_sample", [IMAGE, grid(NAN)], {"padding_mode": "border"}, {}),
     ("nn.functional.grid_sample", [IMAGE, grid(INF)], {"padding_mode": "reflection"}, {}),
     (
@@ -292,6 +297,12 @@ REFUSED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
     ("aten.lstm.input", [SEQUENCE], LSTM, {**LSTM_TENSORS, "h": torch.ones(1, 3, 50)}),
     ("aten.lstm.input", [SEQUENCE], LSTM, {**LSTM_TENSORS, "w": torch.ones(8, 4)}),
     ("aten.lstm.input", [SEQUENCE], {**LSTM, "num_layers": 2**40}, LSTM_TENSORS),
+    ("aten.lstm.input", [SEQUENCE], LSTM, PROJECTED),
+    ("aten.lstm.input", [SEQUENCE], PROJECTING, {**PROJECTED, "p": torch.ones(2, 4)}),
+    ("aten.lstm.input", [SEQUENCE], PROJECTING, {**PROJECTED, "u": torch.ones(20, 5)}),
+    ("aten.lstm.input", [SEQUENCE], PROJECTING, {**PROJECTED, "h": torch.ones(1, 3, 3)}),
+    ("aten.lstm.input", [SEQUENCE], PROJECTING, {**PROJECTED, "c": torch.ones(1, 2, 5)}),
+    ("aten.lstm.input", [SEQUENCE], PROJECTING, {**LSTM_TENSORS, "p": torch.ones(5, 5)}),
     (
         "aten.upsample_nearest2d.default",
         [IMAGE],
@@ -318,6 +329,7 @@ ALLOWED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
     ("div", [tensor([-128], dtype=torch.int8), tensor([MIN64])], TRUNC, {}),
     ("lcm", [tensor([4]), tensor([6])], {}, {}),
     ("pdist", [torch.zeros(0, 3)], {}, {}),
+    ("pdist", [torch.zeros(0, 3, requires_grad=True)], {}, {}),
     ("nn.functional.grid_sample", [IMAGE, grid(NAN)], {"align_corners": False}, {}),
     (
         "nn.functional.grid_sample",
@@ -362,6 +374,7 @@ ALLOWED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
     ("segment_reduce", [POINTS], {"reduce": "sum", "offsets": ref("o")}, {"o": tensor([0, 3])}),
     ("matrix_power", [EYE], {"n": -5}, {}),
     ("aten.lstm.input", [SEQUENCE], LSTM, LSTM_TENSORS),
+    ("aten.lstm.input", [SEQUENCE], PROJECTING, PROJECTED),
     ("aten._fft_c2r.default", [SPECTRUM], {**FFT, "dim": [0], "last_dim_size": 4}, {}),
     ("combinations", [POINTS], {"r": 3}, {}),
     ("nn.functional.pad", [PAIRS], {"pad": [2, -2], "mode": "circular"}, {}),
@@ -401,6 +414,7 @@ ALLOWED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize(
     ("op", "inputs", "attrs", "refs"), ALLOWED, ids=lambda value: str(value)[:40]
 )
@@ -408,6 +422,45 @@ def test_what_is_harmless_is_let_through(
     op: str, inputs: list[Tensor], attrs: dict[str, Any], refs: dict[str, Tensor]
 ) -> None:
     call(op, inputs, attrs, **refs)
+
+
+def no_rows(columns: int = 3, **attrs: Any) -> dict[str, Any]:
+    """Return a graph of the distances between no rows."""
+    return {
+        "leaves": [leaf("x", [], shape=[0, columns])],
+        "ops": [op("y", "mul", "x", other=2.0), op("d", "pdist", "y", **attrs)],
+    }
+
+
+def test_of_no_rows_the_distances_are_let_through_and_their_gradient_is_not() -> None:
+    assert (
+        nodes_of(no_rows() | {"backward": []})["d"] | {"shape": [0], "value": []}
+        == (nodes_of(no_rows() | {"backward": []})["d"])
+    )
+    aside = no_rows()
+    aside["ops"].append(op("s", "sum", "y"))
+    assert nodes_of(aside)["d"]["grad_status"] == "not_on_path"
+    refused = no_rows()
+    refused["ops"].append(op("s", "sum", "d"))
+    for include in (["value", "grad"], ["grad", "edges", "health"]):
+        told = problem(refused | {"include": include})
+        assert (told.code, told.errors[0].pointer) == ("bad_arguments", "/ops/1")
+        assert told.errors[0].node == "d"
+        assert told.detail.startswith("the gradient of no rows is asked; PyTorch would crash")
+    refused["ops"].append(op("g", "autograd.grad", "s", "x"))
+    told = problem(refused | {"backward": []})
+    assert (told.code, told.errors[0].node) == ("bad_arguments", "g")
+
+
+@pytest.mark.parametrize("graph", [no_rows(p=0), no_rows(0)])
+def test_a_gradient_of_no_rows_that_pytorch_computes_is_answered(graph: dict[str, Any]) -> None:
+    nodes = nodes_of(graph | {"backward": [{"node": "d", "gradient": []}]})
+    assert (nodes["x"]["grad_status"], nodes["x"]["grad"]) == ("accumulated", [])
+
+
+def test_an_lstm_of_another_number_of_states_is_refused_in_pytorchs_words() -> None:
+    with pytest.raises(RuntimeError, match="lstm expects two hidden states"):
+        call("aten.lstm.input", [SEQUENCE], LSTM | {"hx": [ref("h")]}, **LSTM_TENSORS)
 
 
 def test_every_guarded_kernel_is_one_of_the_catalogue() -> None:

@@ -193,6 +193,30 @@ def test_a_number_beyond_float64_is_a_value_that_does_not_fit() -> None:
     assert parse_json(b"[1e-400]") == [0.0]
 
 
+@pytest.mark.parametrize(
+    ("text", "pointer", "node"),
+    [
+        ('{"leaves":[{"id":"a"},{"id":"b","value":1,"value":2}]}', "/leaves/1", "b"),
+        ('{"leaves":[{"value":1,"value":2}]}', "/leaves/0", None),
+        ('{"ops":[{"id":"c","attrs":{"dim":[{"x":1,"x":2}]}}]}', "/ops/0/attrs/dim/0", "c"),
+        ('{"ops":[{"id":"c","attrs":{"id":1,"id":2}}]}', "/ops/0/attrs", "c"),
+        ('{"ops":[{"id":"c","id":"c"}]}', "/ops/0", None),
+        ('{"ops":[{"id":"c","op":"add","op":"mul","id":"d"}]}', "/ops/0", None),
+        ('{"ops":[{"id":7,"op":"add","op":"mul"}]}', "/ops/0", None),
+        ('{"ops":{"0":{"id":"c","op":1,"op":2}}}', "/ops/0", None),
+        ('{"ops":[{"id":"c","op":"add"}],"ops":[]}', "", None),
+        ('{"backward":[{"node":"c","node":"d"}]}', "/backward/0", None),
+    ],
+)
+def test_the_node_in_which_a_key_is_given_twice_is_named(
+    text: str, pointer: str, node: str | None
+) -> None:
+    with pytest.raises(InvalidJson, match="given twice") as caught:
+        parse_json(text.encode())
+    (error,) = caught.value.errors
+    assert (error.pointer, error.node) == (pointer, node)
+
+
 # Long lists of numbers.
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engine.asking import ENGINE, leaf, nodes_of, op, trace
+from tests.engine.asking import ENGINE, leaf, nodes_of, op, problem, trace
 
 RETURNS_ITS_INPUT: list[tuple[str, dict[str, Any]]] = [
     ("contiguous", {}),
@@ -209,6 +209,24 @@ def test_warnings_of_pytorch_come_every_time() -> None:
     first, second = trace(request)["warnings"], trace(request)["warnings"]
     assert first == second
     assert any("broadcasting" in text for text in first)
+
+
+def test_warnings_of_exact_overloads_are_in_the_answer_too(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    request = {"leaves": [leaf("x", [[1.0, 2.0], [3.0, 4.0]])], "backward": []}
+    public, exact = (
+        trace(request | {"ops": [op("q", name, "x"), op("s", "sum", "q:0")]})["warnings"]
+        for name in ("qr", "aten.qr.default")
+    )
+    assert [text.partition("(Triggered")[0] for text in exact] == [
+        text.partition("(Triggered")[0] for text in public
+    ]
+    assert exact[0].startswith("torch.qr is deprecated")
+    bad = {"leaves": [leaf("x", [1.0])], "ops": [op("q", "aten.qr.default", "x")]}
+    told = problem(bad | {"backward": []})
+    assert told.detail.startswith("linalg.qr: The input tensor A must have at least 2 dimensions")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_no_warning_tells_of_a_gradient_that_was_not_asked_for() -> None:

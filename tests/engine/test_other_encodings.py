@@ -162,3 +162,30 @@ def test_a_slice_of_zeros_without_memory_is_answered_in_every_encoding() -> None
     assert base64.b64decode(coded["y"]["grad_base64"]) == bytes(4)
     _, tensors = answer_of(ENGINE.trace(JSON, SAFETENSORS, orjson.dumps(request)).body)
     assert tensors["grad/y"].tolist() == [0.0]
+
+
+@pytest.mark.parametrize("count", [3, 1000])
+def test_bytes_that_are_viewed_as_bools_are_0_or_1_in_every_encoding(count: int) -> None:
+    """PyTorch keeps the bytes, and any but 0 is true."""
+    numbers = [0.0, 2.5, 1.0] * (count // 3)
+    request = {
+        "leaves": [leaf("x", numbers, requires_grad=False)],
+        "ops": [
+            op("b", "view", "x", dtype="bool"),
+            op("t", "unflatten", "b", dim=0, sizes=[-1, 4]),
+        ],
+        "backward": [],
+    }
+    request["ops"].append(op("m", "mT", "t"))
+    bools = torch.tensor(numbers).view(torch.bool)
+    wanted = {"b": bools, "m": bools.view(-1, 4).mT}
+    plain, coded = nodes_of(request), nodes_of(request | {"encoding": "base64"})
+    _, tensors = answer_of(ENGINE.trace(JSON, SAFETENSORS, orjson.dumps(request)).body)
+    for name, tensor in wanted.items():
+        assert plain[name]["value"] == tensor.tolist()
+        raw = bytes(map(int, tensor.reshape(-1).tolist()))
+        assert base64.b64decode(coded[name]["value_base64"]) == raw
+        assert tensors[f"value/{name}"].contiguous().view(-1).view(torch.uint8).tolist() == [*raw]
+    again = {"id": "y", "dtype": "bool", "shape": plain["b"]["shape"]}
+    again["value_base64"] = coded["b"]["value_base64"]
+    assert nodes_of({"leaves": [again], "backward": []})["y"]["value"] == plain["b"]["value"]

@@ -208,6 +208,23 @@ def test_a_request_that_does_not_suit_its_file_is_refused(
     assert caught.value.errors[0].pointer == pointer
 
 
+@pytest.mark.parametrize("place", ['"leaves":[%s]', '"ops":{"0":%s}', '"__metadata__":{"a":%s}'])
+@pytest.mark.parametrize("number", ["1e400", "-1" + "0" * 400])
+def test_what_is_wrong_with_the_header_is_nowhere_in_the_request(place: str, number: str) -> None:
+    with pytest.raises(InvalidRequest, match="header") as caught:
+        read_request(file_of(("{" + place % number + "}").encode()), MANY)
+    (error,) = caught.value.errors
+    assert (error.pointer, error.node) == ("", None)
+
+
+def test_a_number_that_is_too_large_is_found_in_the_request_of_a_file() -> None:
+    request = '{"leaves":[{"id":"a"}],"ops":[{"id":"b","op":"add","attrs":{"other":1e400}}]}'
+    with pytest.raises(BadValue) as caught:
+        read_request(write_file({"a": torch.ones(1)}, {"request": request}), MANY)
+    (error,) = caught.value.errors
+    assert (error.pointer, error.node) == ("/ops/0/attrs/other", "b")
+
+
 class Node(NamedTuple):
     id: str
     tensor: Tensor

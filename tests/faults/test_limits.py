@@ -43,7 +43,8 @@ CRASHES: dict[str, dict[str, Any]] = {
     "lcm of INT64_MIN": one("lcm", [leaf("a", [MIN], **BITS_64), leaf("b", [3], **BITS_64)]),
     "pdist without rows": one(
         "nn.functional.pdist", [leaf("a", [], shape=[0, 3], requires_grad=True)]
-    ),
+    )
+    | {"backward": [{"node": "out", "gradient": []}]},
     "grid_sample of NaN": one(
         "nn.functional.grid_sample",
         [leaf("a", [[[[1.0]]]]), leaf("b", [[[["NaN", "NaN"]]]])],
