@@ -6,6 +6,7 @@ live as long as the command does, under the limits of the GRADTRACE_* settings.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -45,6 +46,7 @@ async def source(url: str | None, key: str | None, workers: int = 1) -> AsyncIte
     from service.cli.environment import settings
     from service.workers.pool import Pool
 
+    logging.getLogger("gradtrace").addHandler(logging.NullHandler())  # what ends is said once
     pool = Pool(_options(settings(), workers))
     await pool.start()
     try:

@@ -77,6 +77,11 @@ class Replicas:
         return self._reason
 
     @property
+    def full(self) -> bool:
+        """Whether a request would be refused now, because too many wait."""
+        return self.waiting >= self._queue and self._in_flight >= self._capacity
+
+    @property
     def waiting(self) -> int:
         """Requests of this ingress for which there is no worker."""
         return max(0, self._in_flight - self._capacity)
@@ -154,7 +159,7 @@ class Replicas:
             raise Draining("The service is shutting down.", retry_after_s=1)
         if self._reason is not None:
             raise NotReady(self._reason, retry_after_s=1)
-        if self.waiting >= self._queue and self._in_flight >= self._capacity:
+        if self.full:
             self._overloaded(self.waiting)
 
     def _overloaded(self, waiting: int) -> None:

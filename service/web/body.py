@@ -7,6 +7,7 @@ refused as soon as it is too large, and given up when the client stops sending.
 from __future__ import annotations
 
 import asyncio
+import errno
 
 from starlette.types import Receive
 
@@ -44,8 +45,13 @@ def add(body: Body, chunk: Buffer) -> None:
     """Add ``chunk`` to ``body``; raise Overloaded where there is no memory for it."""
     try:
         body.append(chunk)
-    except OSError:
-        raise Overloaded("There is no memory for the body.", retry_after_s=1) from None
+    except OSError as error:
+        lacking = (
+            "There are too many open files for"
+            if error.errno in (errno.EMFILE, errno.ENFILE)
+            else "There is no memory for"
+        )
+        raise Overloaded(f"{lacking} the body.", retry_after_s=1) from None
 
 
 async def next_chunk(receive: Receive, silence: Timers) -> tuple[bytes, bool]:

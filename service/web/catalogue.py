@@ -13,6 +13,7 @@ import orjson
 from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
+from service.contract.problem import Internal
 from service.contract.response import OpDescription, OpList
 from service.settings import MEGABYTE, Settings
 from service.web import examples
@@ -52,6 +53,8 @@ class Catalogue:
             return Response(self._known[key], media_type=JSON)
         answer = await self.computer.compute({"job": job, **headers}, b"")
         exchange.answered(answer)
+        if len(answer.body) > REMEMBERED:
+            raise Internal("The worker's answer is too long.")
         body = bytes(answer.body)
         if answer.status != 200:
             exchange.code = problem_code(answer)

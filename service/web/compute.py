@@ -14,6 +14,7 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.contract.problem import Internal, ProblemCode
 from service.settings import Settings
 from service.web.body import read_body
 from service.web.disconnect import CancelOnDisconnect
@@ -80,18 +81,21 @@ class ComputeEndpoint:
             finally:
                 body.close()  # an exception would keep it until the next garbage collection
             share.keep(len(answer.body))
-            exchange.answered(answer)
-            if answer.status >= 400:
-                exchange.code = problem_code(answer)
             try:
+                exchange.answered(answer)
+                if answer.status >= 400:
+                    exchange.code = problem_code(answer)
                 await send_answer(answer, send)
             finally:
                 answer.body.close()
 
 
-def problem_code(answer: Answer) -> str:
-    """Return the code of the problem that a worker answered with."""
-    return str(orjson.loads(bytes(answer.body))["code"])
+def problem_code(answer: Answer) -> ProblemCode:
+    """Return the code of the problem that a worker answered with; raise Internal for no problem."""
+    try:
+        return ProblemCode(orjson.loads(bytes(answer.body))["code"])
+    except (ValueError, TypeError, LookupError):
+        raise Internal("The worker's answer is no problem.") from None
 
 
 async def send_answer(answer: Answer, send: Send) -> None:

@@ -28,7 +28,8 @@ GONE = "gradtrace.gone"
 LINES = "gradtrace.lines"
 """Names the extension by which the server takes lines of a head as they are (bytes, each with its
 end): uvicorn looks at each header for 2 us."""
-PHASE = re.compile(r"([a-z]+);dur=(\d+(?:\.\d+)?)")
+PHASE = re.compile(r"([a-z]+);dur=(\d{1,9}(?:\.\d{1,9})?)")
+MAX_NODES_DIGITS = 9
 SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
@@ -87,7 +88,7 @@ class Exchange:
         self.queue_s = answer.queue_s
         self.timing = answer.headers.get("server-timing", "")
         nodes = answer.headers.get("x-nodes", "")
-        self.nodes += int(nodes) if nodes.isdecimal() else 0
+        self.nodes += int(nodes) if nodes.isdecimal() and len(nodes) <= MAX_NODES_DIGITS else 0
         if bug := answer.headers.get(BUG_HEADER):
             log.error("a bug, request %s: %s", self.id, bug)
 

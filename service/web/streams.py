@@ -299,11 +299,13 @@ class TraceStream:
     async def _ask_again_and_again(self, batch: list[Line]) -> Body:
         """Wait for a place in the queue, but not with what may still be refused as a whole."""
         while True:
-            try:
-                return await self._ask(batch)
-            except Overloaded:
-                if not self.started and batch[0].number == 0:
-                    raise
+            may_be_refused = not self.started and batch[0].number == 0
+            if may_be_refused or not self.computer.full:
+                try:
+                    return await self._ask(batch)
+                except Overloaded:
+                    if may_be_refused:
+                        raise
             await asyncio.sleep(AGAIN_S)
 
     async def _ask(self, batch: list[Line]) -> Body:

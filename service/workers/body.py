@@ -8,6 +8,7 @@ the same way and is read out chunk by chunk while the client takes it.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,8 @@ INLINE = 64 * 1024
 """Bytes up to which a body travels inside the message; more go by memfd."""
 CHUNK = 256 * 1024
 """Bytes read out of a memfd at once."""
+BLOCK = 512
+"""Bytes of a block, as stat(2) counts them."""
 
 Buffer = bytes | bytearray | memoryview
 Data = Buffer | list[bytes | memoryview]
@@ -52,11 +55,18 @@ class Body:
             fd: becomes the body's own; not so the memory behind it, if ``closed`` is given.
             size: how many bytes of it are the body; None for all.
             closed: called once the body has been closed, after which the memory may change.
+
+        Raises:
+            ValueError: it is no memory, or has not as many bytes: it may be of any length and yet
+                take no room, so what was never written does not count. ``fd`` is left as it is.
         """
+        status = os.fstat(fd)
+        if size is None:
+            size = status.st_size
+        if not _is_memory(fd) or size > min(status.st_size, status.st_blocks * BLOCK):
+            raise ValueError("a body is not what it says")
         body = cls()
-        body._fd = fd
-        body._size = os.fstat(fd).st_size if size is None else size
-        body._closed = closed
+        body._fd, body._size, body._closed = fd, size, closed
         return body
 
     @classmethod
@@ -99,8 +109,13 @@ class Body:
         if self._fd is None:
             yield from (bytes(part) for part in self._parts)
             return
-        for start in range(0, self._size, CHUNK):
-            yield os.pread(self._fd, min(CHUNK, self._size - start), start)
+        at = 0
+        while at < self._size:
+            chunk = os.pread(self._fd, min(CHUNK, self._size - at), at)
+            if not chunk:
+                raise ValueError("another process has cut a body short")
+            at += len(chunk)
+            yield chunk
 
     def __bytes__(self) -> bytes:
         if len(self._parts) == 1 and isinstance(self._parts[0], bytes):
@@ -131,6 +146,14 @@ class Body:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _is_memory(fd: int) -> bool:
+    try:
+        fcntl.fcntl(fd, fcntl.F_GET_SEALS)  # only files in memory have them
+    except OSError:
+        return False
+    return True
 
 
 def _write_all(fd: int, data: Buffer) -> None:

@@ -2,8 +2,10 @@
 
 Promised on Linux: it dies when its parent does, whatever it is doing; it writes no core file; it
 allocates no more than its budget; no signal meant for the service (Ctrl-C, SIGTERM to the group)
-stops it. As far as the kernel takes a filter (x86-64 and arm64, which is to say nearly always): it
-opens no socket and connects none, starts no program, and looks into no other process.
+stops it; where the service runs as root, it has none of root's powers but to read and write files;
+no other process of the service can be looked into by it. As far as the kernel takes a filter
+(x86-64 and arm64, which is to say nearly always; `system_calls`): it opens no socket and connects
+none, starts no program and no process, and does nothing to another one.
 """
 
 from __future__ import annotations
@@ -11,42 +13,65 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import platform
 import resource
 import signal
 import struct
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
-_PR_SET_NO_NEW_PRIVS = 38
+_CAP_DAC_OVERRIDE = 1
+_CAP_DAC_READ_SEARCH = 2
+_CAPABILITY_VERSION_3 = 0x20080522
 
-_libc = ctypes.CDLL(None, use_errno=True)
+libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _prctl(option: int, *arguments: int | bytes) -> None:
+def prctl(option: int, *arguments: int | bytes) -> None:
+    """Change an attribute of this process; raise OSError where the kernel refuses."""
     padded = [*arguments, 0, 0, 0, 0][:4]
     values = [v if isinstance(v, bytes) else ctypes.c_ulong(v) for v in padded]
-    if _libc.prctl(option, *values):
+    if libc.prctl(option, *values):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
 
 def die_with(parent: int) -> None:
     """Have this process killed when ``parent``, which must be its parent, dies; die if it has."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
+def hide() -> None:
+    """Let no process of the same user look into this one: its memory, environment, descriptors.
+
+    What is true of a process is true of those that it forks, until they start a program.
+    """
+    prctl(_PR_SET_DUMPABLE, 0)
+
+
+def drop_capabilities() -> None:
+    """Keep none of root's powers but to read and write files, from where modules are imported."""
+    kept = 1 << _CAP_DAC_OVERRIDE | 1 << _CAP_DAC_READ_SEARCH
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    sets = ctypes.create_string_buffer(24)  # effective, permitted, inheritable; twice 32 bits
+    if libc.capget(header, sets):
+        return
+    now = struct.unpack("6I", sets.raw)
+    wanted = [now[0] & kept, now[1] & kept, 0, 0, 0, 0]
+    libc.capset(header, struct.pack("6I", *wanted))
+
+
 def adopt_orphans() -> None:
     """Become the parent of grandchildren whose parent dies, so that none stays a zombie."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def name(title: str) -> None:
     """Show ``title`` (15 characters) as this process's name in ps and top."""
-    _prctl(_PR_SET_NAME, title.encode())
+    prctl(_PR_SET_NAME, title.encode())
 
 
 def ignore_signals() -> None:
@@ -108,47 +133,5 @@ def keep_freed(size: int) -> None:
 
 def trim() -> None:
     """Have the C library give free memory back to the kernel."""
-    if hasattr(_libc, "malloc_trim"):
-        _libc.malloc_trim(0)
-
-
-# The system calls refused with EPERM: socket connect ptrace execve execveat process_vm_readv
-# process_vm_writev io_uring_setup. The socket to the pool is there already.
-_SECCOMP = {
-    "x86_64": (317, 0xC000003E, (41, 42, 101, 59, 322, 310, 311, 425)),
-    "aarch64": (277, 0xC00000B7, (198, 203, 117, 221, 281, 270, 271, 425)),
-}
-
-
-def filter_system_calls() -> bool:
-    """Refuse new sockets, programs and looks into others, for good; return whether it is in force.
-
-    A classic BPF program for seccomp(2): another architecture's calls pass through no table and
-    are refused, so are those on the list; all others are allowed.
-    """
-    if platform.machine() not in _SECCOMP:
-        return False
-    seccomp, architecture, calls = _SECCOMP[platform.machine()]
-    load, jump_equal, jump_at_least, give = 0x20, 0x15, 0x35, 0x06
-    allow, refuse = 0x7FFF0000, 0x00050000 | 1
-    last = len(calls) + 3
-    steps = [
-        (load, 0, 0, 4),
-        (jump_equal, 0, last, architecture),
-        (load, 0, 0, 0),
-        (jump_at_least, last - 2, 0, 0x40000000),
-        *((jump_equal, len(calls) - at, 0, call) for at, call in enumerate(calls)),
-        (give, 0, 0, allow),
-        (give, 0, 0, refuse),
-    ]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
-    program = ctypes.create_string_buffer(
-        struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code))
-    )
-    set_mode_filter, without_slow_stores = 1, 4
-    try:
-        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    except OSError:
-        return False
-    refused = _libc.syscall(seccomp, set_mode_filter, without_slow_stores, program)
-    return not refused
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)

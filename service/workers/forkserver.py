@@ -7,19 +7,26 @@ other process, and its workers die with it.
 
 It reads orders from its control socket and ends when that is closed:
 
-    {"fork": "worker"} -> {"forked": "worker", "pid": N}  with a pidfd and the worker's socket
-    {"fork": "server"} -> {"forked": "server", "pid": N}  with a pidfd and the control socket
-                          {"exited": N, "cause": "SIGSEGV"}  whenever a child of its own ended
+    {"fork": "worker", "count": 2}
+        -> {"forked": "worker", "pid": N}, twice, with a pidfd and the worker's socket
+    {"fork": "server", "count": 1}
+        -> {"forked": "server", "pid": N}  with a pidfd and the control socket
+    what could not be forked
+        -> {"failed": "worker", "count": 1, "error": "Resource temporarily unavailable"}
+    whenever a child of its own ended
+        -> {"exited": N, "cause": "SIGSEGV"}
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import select
 import socket
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from service.workers import confine, frames, worker
@@ -48,26 +55,32 @@ class ForkServer:
                 order = frames.receive(self._control, self._buffer)
                 if order is None:
                     return
-                if (pidfd := self._fork(order.head["fork"])) is not None:
+                for pidfd in self._fork_all(order.head["fork"], order.head["count"]):
                     poll.register(pidfd, select.POLLIN)
 
-    def _fork(self, kind: str) -> int | None:
-        """Fork one child, send the pool its end; return the pidfd, None where there is none."""
-        try:
-            ours, theirs = frames.pair()
-            parent = os.getpid()
-            pid = os.fork()
-        except OSError as error:
-            self._send({"failed": kind, "error": str(error)})
-            return None
-        if pid == 0:
-            ours.close()
-            self._live(kind, theirs, parent)
-        theirs.close()
-        pidfd = os.pidfd_open(pid)
-        self._children[pidfd] = pid
-        self._send({"forked": kind, "pid": pid}, (pidfd, ours.fileno()))
-        ours.close()
+    def _fork_all(self, kind: str, count: int) -> Iterator[int]:
+        """Fork ``count`` children; yield a pidfd of each."""
+        for done in range(count):
+            try:
+                yield self._fork(kind)
+            except OSError as error:
+                reason = os.strerror(error.errno or 0)
+                self._send({"failed": kind, "count": count - done, "error": reason})
+                return
+
+    def _fork(self, kind: str) -> int:
+        """Fork one child, send the pool its end; return the pidfd."""
+        parent = os.getpid()
+        ours, theirs = frames.pair()
+        with ours:
+            with theirs:
+                pid = os.fork()
+                if pid == 0:
+                    ours.close()
+                    self._live(kind, theirs, parent)
+            pidfd = os.pidfd_open(pid)
+            self._children[pidfd] = pid
+            self._send({"forked": kind, "pid": pid}, (pidfd, ours.fileno()))
         return pidfd
 
     def _live(self, kind: str, sock: socket.socket, parent: int) -> NoReturn:
@@ -100,6 +113,7 @@ class ForkServer:
 def main(control_fd: int, parent: int) -> None:
     """Import what the first message names, say how that went, then serve."""
     confine.die_with(parent)
+    confine.hide()
     confine.close_descriptors(keep=control_fd)
     confine.ignore_signals()
     confine.no_core_files()
@@ -116,7 +130,6 @@ def main(control_fd: int, parent: int) -> None:
             control, frames.encode({"error": ": ".join([type(error).__name__, *text[-1:]])})
         )
         return
-    confine.filter_system_calls()
     gc.collect()
     gc.freeze()
     frames.send(control, frames.encode({"ready": os.getpid()}))
@@ -127,7 +140,8 @@ def main(control_fd: int, parent: int) -> None:
         hello.head["awake"],
         (headers, hello.inline) if headers else None,
     )
-    ForkServer(control, task).run()
+    with contextlib.suppress(ConnectionError):  # the web process is gone
+        ForkServer(control, task).run()
 
 
 if __name__ == "__main__":

@@ -59,12 +59,19 @@ class Frame(NamedTuple):
 
         Args:
             read: called when the body is closed, if its memory is lent.
+
+        Raises:
+            ValueError: the memfd is none, or has not as many bytes as it should.
         """
         if self.lost and self.lent and read:
             read()
         if not self.fds:
             return Body(self.inline)
         return Body.adopt(self.fds[0], *((self.lent, read) if self.lent else ()))
+
+    def close(self) -> None:
+        """Close what came with a message that nobody wants."""
+        _close(self.fds)
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -98,28 +105,34 @@ def receive(sock: socket.socket, buffer: bytearray) -> Frame | None:
 
     Raises:
         ConnectionResetError: the other side is gone and left unread what was sent to it last.
-        ValueError: what came is no message.
+        ValueError: what came is no message; nothing of it is kept.
     """
     size, ancillary, flags, _ = sock.recvmsg_into([buffer], _ANCILLARY, _CLOSE_ON_EXEC)
     lost = bool(flags & _TRUNCATED)
     fds = _descriptors(ancillary) if ancillary else []
     if lost:
-        while fds:
-            os.close(fds.pop())
+        _close(fds)
+        fds = []
     if size == 0:
         return None
     length, lent = _LENGTHS.unpack_from(buffer)
     end = _LENGTHS.size + length
-    room = os.fstat(fds[0]).st_size if fds else 0
-    # Whoever sent it may have been taken over by a graph. Behind what came, the buffer still has
-    # what came before, and from others.
-    if size < _LENGTHS.size or end > size or (fds and lent > room):
-        for fd in fds:
-            os.close(fd)
-        raise ValueError("the lengths of a message are not its own")
-    with memoryview(buffer) as view:
-        head = orjson.loads(view[_LENGTHS.size : end])
-        return Frame(head, bytes(view[end:size]), fds, lent, lost)
+    try:
+        # Whoever sent it may have been taken over by a graph. Behind what came, the buffer still
+        # has what came before, and from others.
+        if size < _LENGTHS.size or end > size:
+            raise ValueError("the lengths of a message are not its own")
+        with memoryview(buffer) as view:
+            head = orjson.loads(view[_LENGTHS.size : end])
+            return Frame(head, bytes(view[end:size]), fds, lent, lost)
+    except ValueError:
+        _close(fds)
+        raise
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

@@ -6,11 +6,14 @@ is learnt goes to the owner (the pool) by calls, at once.
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import socket
+import termios
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, Protocol
@@ -19,6 +22,9 @@ from service.workers import frames
 from service.workers.body import Body
 
 _READ = frames.encode([frames.READ])
+_ANSWERS = frozenset({frames.ANSWER, frames.NO_MEMORY, frames.NO_FILES, frames.FAILED})
+LONGEST_PROBLEM = 2**20
+"""Bytes of the longest body of an answer that says no: it is read at once."""
 
 
 class WorkerDied(Exception):
@@ -128,39 +134,73 @@ class Worker:
         except OSError:
             self._lose(WorkerDied(innocent=True))
 
+    def has_taken(self) -> bool:
+        """Tell whether it has taken what it was sent last off its socket."""
+        unread = array.array("i", [0])
+        fcntl.ioctl(self._sock, termios.TIOCOUTQ, unread)
+        return not unread[0]
+
     def kill(self, error: Exception | None = None) -> None:
         """Kill it, because of ``error`` or because nobody needs it."""
         self._lose(error)
 
     def retire(self) -> None:
-        """Let it end in peace: it is not computing."""
+        """End it: it is not computing, and nobody is told."""
         self.state = State.GONE
         self._close()
+        self.child.kill()
 
     def _readable(self) -> None:
         try:
             frame = frames.receive(self._sock, self._buffer)
-            kind = frame.head[0] if frame else None
         except BlockingIOError:
             return
         except ConnectionResetError:
             self._lose(WorkerDied(innocent=True))
-        except (OSError, ValueError, TypeError, LookupError):  # it talks nonsense
+        except (OSError, ValueError):
             self._lose(WorkerDied(innocent=self.child.orphaned()))
         else:
             if frame is None:
                 self._lose(WorkerDied(innocent=self.child.orphaned()))
-            elif kind == frames.READY:
-                self.state = State.IDLE
-                self._owner.worker_ready(self)
-            elif kind == frames.RETIRE:
-                self.retiring = True
-            elif self.state is State.BUSY:
-                self.state = State.IDLE
-                head = [frames.NO_FILES] if frame.lost else frame.head
-                self._owner.worker_answered(self, head, frame.body(self._note_read))
-            else:  # nobody asked
-                frame.body().close()
+            elif not self._hear(frame):
+                frame.close()
+                self._lose(WorkerDied(innocent=False))
+
+    def _hear(self, frame: frames.Frame) -> bool:
+        """Take a message; return whether a sane worker would have sent it, and now."""
+        match frame.head:
+            case [str(kind), *_]:
+                pass
+            case _:
+                return False
+        if kind in _ANSWERS:
+            return self.state is State.BUSY and self._hear_answer(frame)
+        if frame.fds:
+            return False
+        if kind == frames.READY and self.state is State.STARTING:
+            self.state = State.IDLE
+            self._owner.worker_ready(self)
+            return True
+        if kind == frames.RETIRE and self.state is not State.STARTING and not self.retiring:
+            self.retiring = True
+            return True
+        return False
+
+    def _hear_answer(self, frame: frames.Frame) -> bool:
+        head = frame.head
+        if len(frame.fds) > 1 or (head[0] == frames.ANSWER and not _is_sane(head)):
+            return False
+        try:
+            body = frame.body(self._note_read)
+        except ValueError:
+            return False
+        if head[0] == frames.ANSWER and head[1] >= 400 and len(body) > LONGEST_PROBLEM:
+            body.close()
+            frame.fds.clear()
+            return False
+        self.state = State.IDLE
+        self._owner.worker_answered(self, [frames.NO_FILES] if frame.lost else head, body)
+        return True
 
     def _note_read(self) -> None:
         self._has_read = True
@@ -176,3 +216,12 @@ class Worker:
     def _close(self) -> None:
         self._loop.remove_reader(self._sock.fileno())
         self._sock.close()
+
+
+def _is_sane(head: list[Any]) -> bool:
+    """Tell whether an answer has a status, and headers that may go into HTTP's and into a log."""
+    match head:
+        case [_, int(status), dict(headers)] if 200 <= status <= 599:
+            texts = (*headers, *headers.values())
+            return all(isinstance(t, str) and t.isascii() and t.isprintable() for t in texts)
+    return False

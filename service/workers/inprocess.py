@@ -32,6 +32,11 @@ class InProcess:
         return None if self._job else "The job is not imported."
 
     @property
+    def full(self) -> bool:
+        """Nobody is ever refused."""
+        return False
+
+    @property
     def waiting(self) -> int:
         """Nobody ever waits."""
         return 0

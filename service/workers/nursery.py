@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -25,6 +26,8 @@ LONGEST_PAUSE_S = 30.0
 KILLED_STARTS = 3
 """Fork servers in a row that die without a word while they start, before that is a failure."""
 SWEEP_S = 1.0
+ORDER_LIMIT_S = 10.0
+"""Seconds of silence from a fork server that has orders, after which another takes its place."""
 _CONTROL_FD = 3
 
 
@@ -32,7 +35,7 @@ class Parent(Protocol):
     """Who wants the workers."""
 
     def nursery_ready(self) -> None:
-        """Hear that workers can be ordered, and that all earlier orders are void."""
+        """Hear that workers can be ordered; those in ``ordered`` are on their way."""
 
     def nursery_failed(self, reason: str) -> None:
         """Hear that the job cannot be imported; it will be tried again."""
@@ -50,12 +53,15 @@ class _Server:
         self.children: dict[int, Child] = {}
         control.setblocking(False)
 
-    def order(self, kind: str) -> None:
-        """Have a worker or a server forked; nothing happens where it is dead already."""
+    def order(self, kind: str, count: int = 1) -> bool:
+        """Have workers or a server forked; return False where it has not read earlier orders."""
         try:
-            frames.send(self.control, frames.encode({"fork": kind}))
+            frames.send(self.control, frames.encode({"fork": kind, "count": count}))
+        except BlockingIOError:
+            return False
         except OSError:
-            return  # its end is about to be read from its socket
+            pass  # its end is about to be read from its socket
+        return True
 
     def dead(self) -> bool:
         """Return whether it has ended, even if the event loop has not come to know it yet."""
@@ -72,6 +78,8 @@ class Nursery:
     def __init__(self, options: PoolOptions, parent: Parent, counters: Counters) -> None:
         self.ordered = 0
         """Workers that were ordered and are not there yet."""
+        self.trouble: str | None = None
+        """Why the last order was not met; None once one was."""
         self._options = options
         self._parent = parent
         self._counters = counters
@@ -83,12 +91,17 @@ class Nursery:
         self._reason: str | None = None
         self._failures = 0
         self._pause: asyncio.TimerHandle | None = None
+        self._due: set[tuple[_Server, str]] = set()
+        """What is ordered again in a moment."""
+        self._heard = 0.0
+        self._patience: asyncio.TimerHandle | None = None
         self._alive: dict[int, Child] = {}
         self._group = 0
         self._groups: set[int] = set()
 
     def start(self) -> None:
         """Start a fork server; the parent hears when it is ready."""
+        confine.hide()
         confine.adopt_orphans()
         try:
             ours, theirs = frames.pair()
@@ -118,16 +131,51 @@ class Nursery:
         with contextlib.suppress(OSError):  # it is dead already, as its socket will tell
             frames.send(control, frames.encode(hello, body))
 
-    def order_worker(self) -> None:
-        """Have one more worker forked, as soon as there is a fork server."""
-        if self._active and self._up:
-            self.ordered += 1
-            self._active.order("worker")
+    def order_workers(self, count: int) -> None:
+        """Have ``count`` more workers forked, as soon as there is a fork server."""
+        if self._active and self._up and count > 0:
+            self._order(self._active, "worker", count)
+
+    def _order(self, server: _Server, kind: str, count: int = 1) -> None:
+        if not self.ordered:
+            self._heard = self._loop.time()
+        if not server.order(kind, count):
+            self._order_later(server, kind)
+        elif kind == "worker":
+            self.ordered += count
+        if self._patience is None:
+            self._patience = self._loop.call_later(ORDER_LIMIT_S, self._lose_patience)
+
+    def _order_later(self, server: _Server, kind: str) -> None:
+        if (server, kind) not in self._due:
+            self._due.add((server, kind))
+            self._loop.call_later(FIRST_PAUSE_S, self._order_again, server, kind)
+
+    def _order_again(self, server: _Server, kind: str) -> None:
+        self._due.discard((server, kind))
+        if server is not self._active:
+            return
+        if kind == "worker":
+            self._parent.nursery_ready()
+        else:
+            self._order(server, kind)
+
+    def _lose_patience(self) -> None:
+        """Kill the fork server where it has said nothing for long and yet has orders."""
+        self._patience = None
+        if self._active is None or not self.ordered:
+            return
+        left = self._heard + ORDER_LIMIT_S - self._loop.time()
+        if left <= 0:
+            self._active.child.kill()  # which its socket will tell
+            left = ORDER_LIMIT_S
+        self._patience = self._loop.call_later(left, self._lose_patience)
 
     async def stop(self) -> None:
         """Kill every process that came from here, and wait until all are gone."""
-        if self._pause:
-            self._pause.cancel()
+        for timer in (self._pause, self._patience):
+            if timer:
+                timer.cancel()
         if self._active:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._group, signal.SIGKILL)
@@ -195,8 +243,10 @@ class Nursery:
             self._message(server, frame.head, frame.fds)
 
     def _message(self, server: _Server, head: dict[str, Any], fds: list[int]) -> None:
+        self._heard = self._loop.time()
         match head:
             case {"forked": kind, "pid": pid} if len(fds) == 2:
+                self.trouble = None
                 child = self._keep(Child(pid, fds[0], self._loop, server.dead))
                 server.children[pid] = child
                 self._born(server, kind, child, socket.socket(fileno=fds[1]))
@@ -207,8 +257,10 @@ class Nursery:
                 self._counters.server_starts += 1
                 self._failures = 0
                 self._serve(server)
-            case {"failed": kind} | {"forked": kind}:  # a child that is not held ends by itself
-                self._loop.call_later(FIRST_PAUSE_S, self._order_again, server, kind)
+            case {"failed": kind, "count": count, "error": reason}:
+                self._not_met(server, kind, count, reason)
+            case {"forked": kind}:  # a child that is not held ends by itself
+                self._not_met(server, kind, 1, os.strerror(errno.EMFILE))
             case {"error": reason}:
                 self._reason = reason
 
@@ -221,14 +273,18 @@ class Nursery:
             self._standby = _Server(child, sock)
             self._listen(self._standby)
 
-    def _order_again(self, server: _Server, kind: str) -> None:
-        if server is self._active:
-            server.order(kind)
+    def _not_met(self, server: _Server, kind: str, count: int, reason: str) -> None:
+        self.trouble = f"no process can be made ({reason})"
+        if server is not self._active:
+            return
+        if kind == "worker":
+            self.ordered -= count
+        self._order_later(server, kind)
 
     def _serve(self, server: _Server) -> None:
         """Make ``server``, which is ready, the active one."""
         self._active, self._up, self.ordered = server, True, 0
-        server.order("server")
+        self._order(server, "server")
         self._parent.nursery_ready()
 
     def _hang_up(self, server: _Server) -> None:
@@ -243,7 +299,7 @@ class Nursery:
         if server is self._standby:
             self._standby = None
             if self._active and self._up:
-                self._active.order("server")
+                self._order(self._active, "server")
             return
         standby, self._standby, self._active = self._standby, None, None
         self._loop.call_later(SWEEP_S, self._sweep)

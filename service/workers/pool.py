@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import socket
 from collections import deque
@@ -51,10 +52,19 @@ from service.workers.nursery import Nursery
 from service.workers.seam import Answer, Counters, PoolOptions, WorkerStates
 from service.workers.timers import Timer, Timers
 
+log = logging.getLogger("gradtrace")
+
+STARTING = "The workers are starting."
 STILLBORN = 3
 """Workers in a row that die while they start, after which something is wrong with all of them."""
 START_LIMIT_S = 60.0
 """Seconds that a worker may take to start, once it is forked."""
+NONE_S = 1.0
+"""Seconds without any worker after which it is not ready, where it is known why there is none."""
+NONE_YET_S = 5.0
+"""Seconds of the same where nobody knows: the machine may be slow."""
+NONE_AT_ALL_S = 15.0
+"""Seconds of the same after which those who wait are refused, too."""
 SMOOTHING = 0.1
 """Weight of the newest service time in the running mean."""
 
@@ -90,7 +100,7 @@ class Pool:
     def __init__(self, options: PoolOptions) -> None:
         self.options = options
         self.counters = Counters()
-        self._reason: str | None = "The workers are starting."
+        self._reason: str | None = STARTING
         self._settled = asyncio.Event()
         self._draining = False
         self._stopped = False
@@ -102,6 +112,10 @@ class Pool:
         self._queue: deque[Request] = deque()
         self._again: deque[Request] = deque()
         self._stillborn = 0
+        self._without_workers: float | None = None
+        """Since when there has been no worker that could compute, by the loop's clock."""
+        self._looking = False
+        """Whether it is looked now and then whether there is one again."""
         self._mean_s = 0.0
         self._buffer = bytearray(frames.BUFFER)
         self._deadlines = Timers(options.time_limit_s)
@@ -116,6 +130,11 @@ class Pool:
     def reason(self) -> str | None:
         """Why it is not ready, in words; None while it is."""
         return self._reason
+
+    @property
+    def full(self) -> bool:
+        """Whether a request would be refused now, because too many wait."""
+        return len(self._queue) >= self.options.queue and not self._can_take(fresh=False)
 
     @property
     def waiting(self) -> int:
@@ -198,7 +217,7 @@ class Pool:
             raise Draining("The service is shutting down.", retry_after_s=1)
         if self._reason is not None:
             raise NotReady(self._reason, retry_after_s=1)
-        if len(self._queue) >= self.options.queue and not self._can_take(fresh=False):
+        if self.full:
             self.counters.rejected += 1
             raise Overloaded(
                 f"{len(self._queue)} requests are waiting already.",
@@ -214,9 +233,11 @@ class Pool:
 
     def _answer(self, head: Any, body: Body, waited: float) -> Answer:
         match head:
-            case [frames.ANSWER, int(status), dict(headers)]:
+            case [frames.ANSWER, status, headers]:
                 self.counters.answered += 1
                 return Answer(status, headers, body, waited)
+        body.close()
+        match head:
             case [frames.NO_MEMORY]:
                 raise MemoryLimit(
                     "The answer needs more memory than the "
@@ -225,7 +246,6 @@ class Pool:
             case [frames.NO_FILES]:
                 raise Overloaded("There are too many open files for the answer.", retry_after_s=1)
             case _:
-                body.close()
                 raise Internal("The worker could not answer.")
 
     def _abandon(self, request: Request) -> None:
@@ -284,6 +304,9 @@ class Pool:
         return None if request.reply.done() else request
 
     def _time_is_up(self, worker: Worker) -> None:
+        if not worker.has_taken():  # somebody has stopped it
+            worker.kill(WorkerDied(innocent=True))
+            return
         self.counters.time_limits += 1
         limit = self.options.time_limit_s
         worker.kill(
@@ -303,8 +326,24 @@ class Pool:
         if self._stopped:
             return
         wanted = self.options.workers + self.options.spares
-        for _ in range(wanted - len(self._workers) - self._nursery.ordered):
-            self._nursery.order_worker()
+        self._nursery.order_workers(wanted - len(self._workers) - self._nursery.ordered)
+        if self._reason is None and not self._looking:
+            self._look_for_workers()
+
+    def _look_for_workers(self) -> None:
+        """Say that there are none where that lasts; those that start are none yet."""
+        self._looking = not (self._idle or self._busy or self._stopped)
+        if not self._looking:
+            self._without_workers = None
+            return
+        now = self._loop.time()
+        self._without_workers = self._without_workers or now
+        lasts, trouble = now - self._without_workers, self._nursery.trouble
+        if lasts >= (NONE_S if trouble else NONE_YET_S):
+            self._say(f"There are no workers: {trouble or 'new ones take long to start'}.")
+        if lasts >= NONE_AT_ALL_S and self._reason:
+            self._refuse_waiting(NotReady(self._reason, retry_after_s=1))
+        self._loop.call_later(NONE_S / 2, self._look_for_workers)
 
     def nursery_ready(self) -> None:
         """Order the workers that are missing."""
@@ -314,9 +353,18 @@ class Pool:
         """Tell everybody why there are no workers."""
         self._fail(f"The workers cannot start: {reason}")
 
+    def _say(self, reason: str | None) -> None:
+        """Be ready, or not for ``reason``."""
+        if self._draining or reason == self._reason:
+            return
+        if reason:
+            log.warning("%s", reason)
+        elif self._reason != STARTING:
+            log.info("There are workers again.")
+        self._reason = reason
+
     def _fail(self, reason: str) -> None:
-        if not self._draining:
-            self._reason = reason
+        self._say(reason)
         self._settled.set()
         if not self._workers:
             self._refuse_waiting(NotReady(reason, retry_after_s=1))
@@ -335,8 +383,8 @@ class Pool:
     def worker_ready(self, worker: Worker) -> None:
         """Give a new worker its first request, or keep it as a spare."""
         self._stillborn = 0
-        if not self._draining:
-            self._reason = None
+        self._without_workers = None
+        self._say(None)
         self._settled.set()
         self._idle.appendleft(worker)
         self._dispatch()

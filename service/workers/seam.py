@@ -79,6 +79,10 @@ class Computer(Protocol):
         """Why it is not ready, in words; None while it is."""
 
     @property
+    def full(self) -> bool:
+        """Whether a request would be refused now, because too many wait."""
+
+    @property
     def waiting(self) -> int:
         """Requests that wait in the queue."""
 

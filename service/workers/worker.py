@@ -17,6 +17,7 @@ from service.workers import confine, frames
 from service.workers.awake import Inbox
 from service.workers.outbox import Outbox
 from service.workers.seam import Job
+from service.workers.system_calls import filter_system_calls
 
 KEPT = 0.25
 """Part of the memory budget that a worker may keep between requests; beyond it, it is replaced."""
@@ -41,6 +42,8 @@ def run(sock: socket.socket, task: Task, parent: int) -> None:
     confine.die_with(parent)
     confine.name("gradtrace-work")
     confine.close_descriptors(keep=sock.fileno())
+    confine.drop_capabilities()
+    filter_system_calls()
     if task.warm_up:
         task.job(*task.warm_up)
     confine.keep_freed(BLOCK)

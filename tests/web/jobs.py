@@ -52,6 +52,8 @@ def _trace(headers: Mapping[str, str], body: bytes) -> Answer:
         case {"do": "bug"}:
             headers = {"content-type": PROBLEM_MEDIA_TYPE, BUG_HEADER: "unexpected Error at f:1"}
             return 500, headers, _problem(Internal("unexpected Error"))
+        case {"do": "made up"}:
+            return 400, {"content-type": PROBLEM_MEDIA_TYPE}, b'{"code":"made_up"}'
         case {"do": "sleep", "seconds": float() | int() as seconds}:
             time.sleep(seconds)
         case {"do": "bytes", "count": int(count)}:

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
+from service.contract.problem import Overloaded
+from service.web.body import add
 from service.web.compute import RawRoute
 from service.web.room import Room
+from service.workers.body import INLINE, Body
 from tests.processes import no_more_files, open_files
 from tests.web.harness import JSON, NDJSON, Web, problem, running
 
@@ -280,3 +283,8 @@ async def test_a_large_body_and_a_large_answer_come_through_whole() -> None:
         answer = await web.http.post("/v1/trace", content=pieces(), headers=JSON)
         assert answer.content == b"x" * 3_000_000
         assert answer.headers["content-length"] == "3000000"
+
+
+def test_a_body_that_too_many_files_keep_out_is_told_so() -> None:
+    with no_more_files(), pytest.raises(Overloaded, match="open files for the body"):
+        add(Body(), bytes(INLINE + 1))

@@ -368,3 +368,25 @@ async def test_a_stream_waits_as_long_as_the_queue_is_full(monkeypatch: pytest.M
     async with running() as web:
         answered = await stream(web, b'{"a":1}\n{"a":2}\n')
         assert [line["trace"]["got"]["a"] for line in answered] == [1, 2]
+
+
+@pytest.mark.anyio
+async def test_a_queue_that_is_full_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that what waits for its turn counts as refused nowhere."""
+    monkeypatch.setattr(streams, "AGAIN_S", 0)
+    monkeypatch.setattr(streams, "QUICK_S", 0)  # a batch for every line
+    full = iter([True] * 5)
+    monkeypatch.setattr(InProcess, "full", property(lambda _: next(full, False)))
+    compute = InProcess.compute
+    asked = []
+
+    async def counted(self: InProcess, headers: Any, body: Any) -> Answer:
+        asked.append(bytes(body))
+        assert len(asked) == 1 or next(full, None) is None
+        return await compute(self, headers, body)
+
+    monkeypatch.setattr(InProcess, "compute", counted)
+    async with running() as web:
+        answered = await stream(web, b'{"a":1}\n{"a":2}\n')
+        assert [line["trace"]["got"]["a"] for line in answered] == [1, 2]
+    assert len(asked) == 2

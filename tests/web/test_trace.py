@@ -10,7 +10,9 @@ from fastapi import Request
 from service.settings import Settings
 from service.web.catalogue import Catalogue
 from service.web.exchange import KEY, Exchange
+from service.workers.body import Body
 from service.workers.inprocess import InProcess
+from service.workers.seam import Answer
 from tests.web.harness import JOB, JSON, problem, running
 
 pytestmark = pytest.mark.anyio
@@ -27,6 +29,19 @@ async def test_a_body_goes_through_as_it_is() -> None:
 async def test_a_problem_of_the_worker_is_passed_on() -> None:
     async with running() as web:
         problem(await web.http.post("/v1/trace", content=b"{", headers=JSON), 400, "invalid_json")
+
+
+async def test_a_code_that_there_is_not_goes_into_no_metric() -> None:
+    async with running() as web:
+        problem(await web.trace({"do": "made up"}), 500, "internal")
+        assert "made_up" not in (await web.http.get("/metrics")).text
+
+
+@pytest.mark.parametrize(("told", "counted"), [("12", 12), ("9" * 10, 0), ("9" * 5000, 0)])
+def test_no_number_of_nodes_is_beyond_reason(told: str, counted: int) -> None:
+    exchange = Exchange("POST", [])
+    exchange.answered(Answer(200, {"x-nodes": told}, Body(), 0.0))
+    assert exchange.nodes == counted
 
 
 @pytest.mark.parametrize(

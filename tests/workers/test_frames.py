@@ -24,6 +24,16 @@ def test_a_message_that_says_it_is_longer_shows_nothing_of_what_came_before(mess
             frames.receive(ours, buffer)
 
 
+def test_what_comes_with_no_message_is_closed() -> None:
+    ours, theirs = frames.pair()
+    with ours, theirs:
+        before = len(os.listdir("/proc/self/fd"))
+        frames.send(theirs, lengths(2) + b"no", (0, 1, 2))
+        with pytest.raises(ValueError, match="line 1 column 1"):
+            frames.receive(ours, bytearray(frames.BUFFER))
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_a_body_is_no_longer_than_the_memory_that_is_lent() -> None:
     ours, theirs = frames.pair()
     fd = os.memfd_create("five")
@@ -32,12 +42,13 @@ def test_a_body_is_no_longer_than_the_memory_that_is_lent() -> None:
         for lent, taken in ((5, True), (6, False), (2**62, False)):
             frames.send(theirs, frames.encode([frames.ANSWER, 200, {}], lent=lent), (fd,))
             before = len(os.listdir("/proc/self/fd"))
+            frame = frames.receive(ours, bytearray(frames.BUFFER))
+            assert frame is not None
             if taken:
-                frame = frames.receive(ours, bytearray(frames.BUFFER))
-                assert frame is not None
                 frame.body().close()
             else:
-                with pytest.raises(ValueError, match="lengths"):
-                    frames.receive(ours, bytearray(frames.BUFFER))
+                with pytest.raises(ValueError, match="not what it says"):
+                    frame.body()
+                frame.close()
             assert len(os.listdir("/proc/self/fd")) == before
     os.close(fd)

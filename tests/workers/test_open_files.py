@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+from dataclasses import replace
 
 import pytest
 
@@ -45,8 +46,9 @@ async def test_a_worker_that_could_not_be_taken_over_is_ordered_again(
     await until(lambda: pool.workers.idle == 2 and pool._nursery._standby is not None)
     fork_server = pool._nursery._active
     assert fork_server
+    pool.options = replace(pool.options, spares=2)
     with no_more_files():
-        pool._nursery.order_worker()
+        pool._refill()
         select.select([fork_server.control], [], [], 10)
         await asyncio.sleep(0.05)
     await until(lambda: pool.workers.idle == 3)
