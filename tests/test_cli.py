@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import threading
@@ -36,6 +37,7 @@ from service.contract.problem import (
 )
 from tests.conftest import REQUIRE_ALL, long
 from tests.golden import CASES
+from tests.processes import wait_until
 
 SEED = CASES["seed_retained"]["request"]
 AS_A_USER = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | {
@@ -92,6 +94,32 @@ def test_the_version_is_said_without_importing_torch_or_fastapi() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == f"gradtrace {__version__}\n", done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_service_that_is_told_to_stop_while_it_is_imported_ends_at_once(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """As the first process of a container it gets no signal that it does not handle."""
+    (tmp_path / "typer.py").write_text("import time\ntime.sleep(600)\n")
+    slowly = AS_A_USER | {"PYTHONPATH": os.pathsep.join([str(tmp_path), AS_A_USER["PYTHONPATH"]])}
+    command = [sys.executable, "-P", "-m", "service", "serve"]
+    with subprocess.Popen(command, env=slowly, stderr=subprocess.PIPE) as process:
+        try:
+            wait_until(lambda: handles(process.pid, signal.SIGTERM), "it takes signals")
+            wait_until(lambda: handles(process.pid, number), "it takes this one")
+            process.send_signal(number)
+            assert process.wait(20) == 0
+            assert process.stderr is not None
+            assert process.stderr.read() == b""
+        finally:
+            process.kill()
+
+
+def handles(pid: int, number: signal.Signals) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught >> (number - 1) & 1)
 
 
 def test_the_lesson_is_traced_by_a_service_that_is_gone_afterwards() -> None:

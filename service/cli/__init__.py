@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it: ``gradtrace --version`` ans
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from io import TextIOWrapper
 
@@ -14,10 +15,22 @@ STANDARD = {"stdin": "r", "stdout": "w", "stderr": "w"}
 
 def main() -> None:
     """Run the command that the arguments name, then exit with its status."""
+    if sys.argv[1:2] == ["serve"]:
+        _end_when_told()
     _open_streams()
     from service.cli.commands import app
 
     app(prog_name="gradtrace")
+
+
+def _end_when_told() -> None:
+    """End with 0 at a signal to stop, until the server takes them: nothing has been served.
+
+    To the first process of a container no signal comes that it does not handle, and importing the
+    server takes a while, so this is for the time until then.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
 
 
 def _open_streams() -> None:

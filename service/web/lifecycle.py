@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -13,3 +15,5 @@ class Lifecycle:
     """Whether the signal to stop came; requests are still served."""
     in_flight: int = 0
     """Requests that came and are not answered yet."""
+    unanswered: set[asyncio.Task[Any]] = field(default_factory=set)
+    """Those of them of whose answers nothing has been sent."""

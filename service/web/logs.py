@@ -8,13 +8,23 @@ from __future__ import annotations
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from functools import partial
+from typing import Any, Literal, Protocol
 
 import orjson
 
 from service.web.exchange import Exchange
+from service.web.outlet import Outlet
 
 Form = Literal["json", "text"]
+TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class Sink(Protocol):
+    """What takes the lines."""
+
+    def write(self, line: str, /) -> object:
+        """Take ``line``, which has its end."""
 
 
 def now() -> str:
@@ -25,7 +35,7 @@ def now() -> str:
 class AccessLog:
     """Writes a line for every request: id, route, status, problem's code, milliseconds, nodes."""
 
-    def __init__(self, form: Form, stream: TextIO | None = None) -> None:
+    def __init__(self, form: Form, stream: Sink | None = None) -> None:
         self.form = form
         self.stream = stream or sys.stderr
 
@@ -71,23 +81,31 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line).decode()
 
 
-def logging_config(form: Form) -> dict[str, Any]:
+def formatter(form: Form) -> logging.Formatter:
+    """Return what makes lines of all but the requests."""
+    return JsonFormatter() if form == "json" else logging.Formatter(TEXT)
+
+
+def standard_error(form: Form) -> Outlet:
+    """Return standard error as all of the log is to use it, so that its lines keep their order."""
+    lines = formatter(form)
+
+    def lost(count: int) -> str:
+        said = "%d lines of the log are missing here: nobody took them"
+        record = logging.LogRecord("gradtrace", logging.WARNING, "", 0, said, (count,), None)
+        return lines.format(record) + "\n"
+
+    return Outlet(sys.stderr, lost)
+
+
+def logging_config(form: Form, stream: Sink) -> dict[str, Any]:
     """Return the configuration of the standard library's logging for the server process."""
-    formatter: dict[str, Any] = (
-        {"()": JsonFormatter}
-        if form == "json"
-        else {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}
-    )
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"line": formatter},
+        "formatters": {"line": {"()": partial(formatter, form)}},
         "handlers": {
-            "stderr": {
-                "class": "logging.StreamHandler",
-                "formatter": "line",
-                "stream": "ext://sys.stderr",
-            }
+            "stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": stream}
         },
         "root": {"handlers": ["stderr"], "level": "INFO"},
     }

@@ -12,6 +12,7 @@ All are plain ASGI: a class whose call takes ``scope``, ``receive`` and ``send``
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 from collections.abc import Sequence
@@ -89,11 +90,14 @@ class ObserveMiddleware:
             return
         exchange = scope[KEY] = Exchange(scope["method"], scope["headers"])
         lifecycle = self.lifecycle
+        task = asyncio.current_task()
+        assert task is not None
         add_lines = scope.get("extensions", {}).get(LINES)
 
         async def observed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 exchange.answering = True
+                lifecycle.unanswered.discard(task)
                 exchange.status = message["status"]
                 headers = [*message.get("headers", ()), *headers_of(exchange)]
                 own_policy = CONTENT_POLICY[0] in dict(headers)
@@ -111,10 +115,12 @@ class ObserveMiddleware:
             await send(message)
 
         lifecycle.in_flight += 1
+        lifecycle.unanswered.add(task)
         try:
             await self.app(scope, receive, observed)
         finally:
             lifecycle.in_flight -= 1
+            lifecycle.unanswered.discard(task)
             if route := scope.get("route"):
                 exchange.route = route.path
             if GONE in scope.get("extensions", ()):  # uvicorn drops what is sent from then on

@@ -268,6 +268,10 @@ class BoundedHttp(HttpToolsProtocol):
         if self.transport.is_closing():
             self._flush_in_time()
 
+    def cut(self) -> None:
+        """Close the connection now, whatever its client has not taken yet."""
+        self.transport.abort()
+
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be read."""
         self._refuse(400, InvalidRequest(msg))

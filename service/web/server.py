@@ -4,6 +4,8 @@ serve ── listen, start the pool beside it, answer
   └ first SIGTERM or SIGINT: /readyz turns 503, requests are still taken and served
       └ none is left, or GRADTRACE_DRAIN_S is over: close the listener, stop the pool, exit 0
   └ second signal: stop at once
+
+Until the event loop takes signals, ``gradtrace serve`` ends at the first one (service/cli).
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from service.settings import Settings, usable_cpus
 from service.web import examples
 from service.web.app import create_app
 from service.web.lifecycle import Lifecycle
-from service.web.logs import AccessLog, logging_config
+from service.web.logs import AccessLog, logging_config, standard_error
 from service.web.openapi import build
 from service.web.protocol import BoundedHttp, raise_file_limit
 from service.workers.body import CHUNK
@@ -41,7 +43,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 LOOK_S = 0.05
 """How often it is looked whether a request is left."""
 LAST_ANSWERS_S = 2
-"""Seconds for the answers that are on their way when the time to drain is over."""
+"""Seconds for the answers that are on their way when the time to drain is over.
+
+What is not taken by then is cut. uvicorn would wait twice as long, and log what is left as errors.
+"""
 GARBAGE = 20_000
 """Containers made and not freed since the last collection, after which the next one is due.
 
@@ -58,10 +63,11 @@ def serve(settings: Settings) -> int:
 
 def run(settings: Settings, computer: Computer) -> int:
     """Serve with ``computer``, as :func:`serve` does with a pool."""
-    logging.config.dictConfig(logging_config(settings.log))
+    stderr = standard_error(settings.log)
+    logging.config.dictConfig(logging_config(settings.log, stderr))
     raise_file_limit()
     keep_freed(4 * CHUNK)
-    server = Server(settings, computer)
+    server = Server(settings, computer, AccessLog(settings.log, stderr))
     gc.collect()
     gc.set_threshold(GARBAGE)
     gc.freeze()  # the app stays as long as the process: no collection need look at it again
@@ -93,8 +99,10 @@ def openapi_document() -> dict[str, Any]:
 class Server(uvicorn.Server):
     """A uvicorn that first turns unready and only then stops listening."""
 
-    def __init__(self, settings: Settings, computer: Computer) -> None:
-        app = create_app(settings, computer, AccessLog(settings.log))
+    def __init__(
+        self, settings: Settings, computer: Computer, access_log: AccessLog | None = None
+    ) -> None:
+        app = create_app(settings, computer, access_log)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -115,7 +123,7 @@ class Server(uvicorn.Server):
                 proxy_headers=False,
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=LAST_ANSWERS_S,
+                timeout_graceful_shutdown=2 * LAST_ANSWERS_S,
             )
         )
         self.settings = settings
@@ -147,14 +155,23 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close everything and end the app.
+        """Close everything and end the app; cut the answers that are not taken in time.
 
         uvicorn leaves the app out when it must stop at once; its end would then be that it is
         cancelled, and look like a crash in the log.
         """
+        time_is_up = asyncio.get_running_loop().call_later(LAST_ANSWERS_S, self._cut)
         await super().shutdown(sockets)
+        time_is_up.cancel()
         if self.force_exit:
+            self._cut()
+            await asyncio.sleep(LOOK_S)
             await self.lifespan.shutdown()
+
+    def _cut(self) -> None:
+        """Close every connection: who answers there learns of it as of a client that goes away."""
+        for connection in list(self.server_state.connections):
+            cast("BoundedHttp", connection).cut()
 
     def _on_signal(self, number: int) -> None:
         if self._draining is None:
@@ -182,5 +199,7 @@ class Server(uvicorn.Server):
             log.warning("%d requests are cut off", self.lifecycle.in_flight)
             await self.computer.stop()
             await asyncio.sleep(LOOK_S)
+        for task in list(self.lifecycle.unanswered):  # what is still being sent
+            task.cancel()
         self.force_exit = self.exit_code != 0
         self.should_exit = True

@@ -137,6 +137,53 @@ def test_a_second_signal_stops_at_once_and_is_no_error(tmp_path: Path) -> None:
     assert [line for line in lines if line["level"] == "error"] == []
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("signals", "code"), [(1, 0), (2, 128 + signal.SIGTERM)])
+def test_an_answer_that_is_cut_at_the_end_is_logged_as_such_and_is_no_error(
+    tmp_path: Path, signals: int, code: int, stream: bool
+) -> None:
+    path, kind = ("/v1/traces", NDJSON) if stream else ("/v1/trace", JSON)
+    asked = json.dumps({"do": "bytes", "count": 60_000_000}).encode()
+    with (
+        (tmp_path / "log").open("wb") as log,
+        served(log=log, drain_s=0.3 if signals == 1 else 60) as server,
+        server.connect() as connection,
+    ):
+        connection.sendall(post(path, asked, kind["content-type"]))
+        head = connection.recv(1000)
+        assert head.startswith(b"HTTP/1.1 200 ")
+        server.signal(signal.SIGTERM)
+        if signals == 2:
+            server.until("/readyz", 503)
+            server.signal(signal.SIGTERM)
+        assert server.process.wait(20) == code
+        assert len(read_all(connection)) < 60_000_000
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    [told] = [line for line in lines if line.get("route") == path]
+    assert told["status"] == 499
+    assert [line for line in lines if line["level"] == "error"] == []
+
+
+def test_a_request_that_is_still_being_sent_at_the_end_does_not_wait_for_those_who_read(
+    tmp_path: Path,
+) -> None:
+    with (
+        (tmp_path / "log").open("wb") as log,
+        served(log=log, drain_s=0.3) as server,
+        server.connect() as sending,
+        server.connect() as reading,
+    ):
+        reading.sendall(post("/v1/trace", b'{"do":"bytes","count":60000000}'))
+        assert reading.recv(1)
+        sending.sendall(post("/v1/trace", b"{}", close=False)[:-1])
+        server.until_metric("gradtrace_in_flight 3.0")
+        server.signal(signal.SIGTERM)
+        assert b"draining" in read_all(sending)
+        assert server.process.wait(20) == 0
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [line["status"] for line in lines if line.get("route") == "/v1/trace"] == [503, 499]
+
+
 def test_a_request_that_is_still_being_sent_at_the_end_is_told_so() -> None:
     with served(drain_s=60) as server, server.connect() as connection:
         connection.sendall(post("/v1/trace", b"{}")[:-1])

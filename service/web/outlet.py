@@ -1,0 +1,85 @@
+"""Where the log goes: standard error, of which no request ever waits for the reader.
+
+A pipe that nobody reads is full soon, a disk may be full too, and a reader goes away. What is not
+taken at once is lost then, and before the next line that is taken stands how much that was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import stat
+import threading
+from collections.abc import Callable
+from typing import TextIO
+
+PIPE_BYTES = 1024 * 1024
+"""What a pipe is asked to hold for a reader that is late; the kernel's 64 KiB are 350 requests."""
+
+
+class Outlet:
+    """Writes lines to a stream's file at once, or not at all.
+
+    Args:
+        stream: what to write to; its buffer is passed by.
+        lost: makes the line that says how many lines are missing before the next one.
+    """
+
+    def __init__(self, stream: TextIO, lost: Callable[[int], str]) -> None:
+        self._fd = _opened_again(stream.fileno())
+        with contextlib.suppress(OSError):  # it is no pipe, or may be no larger
+            fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self._encoding = stream.encoding
+        self._lost_line = lost
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLOUT)
+        self._lock = threading.Lock()
+        self._lost = 0
+        self._rest = b""
+        """What is left of a line of which a part was taken."""
+
+    def write(self, line: str) -> None:
+        """Write ``line``, which has its end; never wait, and never fail."""
+        with self._lock:
+            if self._lost and self._begin(self._lost_line(self._lost)):
+                self._lost = 0
+            if self._lost or not self._begin(line):
+                self._lost += 1
+
+    def _begin(self, line: str) -> bool:
+        """Write as much of ``line`` as is taken, the rest of the last one first; tell if any is."""
+        if self._rest:
+            self._rest = self._put(self._rest)
+            if self._rest:
+                return False
+        data = line.encode(self._encoding, "backslashreplace")
+        rest = self._put(data)
+        if len(rest) == len(data):
+            return False
+        self._rest = rest
+        return True
+
+    def _put(self, data: bytes) -> bytes:
+        """Write as much of ``data`` as is taken at once; return what is not.
+
+        Where a file that may block is ready, it takes this much (POSIX: of a pipe).
+        """
+        with contextlib.suppress(OSError):  # the disk is full, or nobody will ever read this
+            while data and self._poll.poll(0):
+                data = data[os.write(self._fd, data[: select.PIPE_BUF]) :]
+        return data
+
+
+def _opened_again(fd: int) -> int:
+    """Return a descriptor of the same pipe or terminal that never blocks.
+
+    That ``fd`` blocks is no property of its own: other processes share it, such as the workers or a
+    shell. So the file is opened once more; where that is not allowed, being ready has to do.
+    """
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        with contextlib.suppress(OSError):
+            return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    return fd
