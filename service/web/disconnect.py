@@ -51,6 +51,7 @@ class CancelOnDisconnect:
         trace: TracebackType | None,
     ) -> None:
         self._timer.stop()
+        del self._timer  # its callback holds this: all of the request would stay until a collection
         if self._watcher is not None:
             self._watcher.cancel()
         if kind is asyncio.CancelledError and self._interrupt.was_all():

@@ -172,16 +172,19 @@ class ProblemMiddleware:
         except (Exception, asyncio.CancelledError) as error:
             if exchange_of(scope).answering:
                 raise
+            # No name for the problem: it knows this frame, and both would stay until a collection.
             if isinstance(error, GradtraceError):
-                answer = error
+                answer = problem_response(error, scope)
             elif isinstance(error, asyncio.CancelledError):
                 if not self.lifecycle.draining:
                     raise
-                answer = Draining("The service is shutting down.", retry_after_s=1)
+                stopping = Draining("The service is shutting down.", retry_after_s=1)
+                answer = problem_response(stopping, scope)
             else:
                 log.exception("a bug, request %s", exchange_of(scope).id)
-                answer = Internal("This is a bug in the service, not in the request.")
-            await problem_response(answer, scope)(scope, receive, send)
+                bug = Internal("This is a bug in the service, not in the request.")
+                answer = problem_response(bug, scope)
+            await answer(scope, receive, send)
 
 
 def describe(code: str, accept: str) -> Response:

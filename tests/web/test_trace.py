@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import gc
 import json
 import re
 from typing import Any
 
 import pytest
 from fastapi import Request
+from starlette.types import Message
 
 from service.settings import Settings
 from service.web.catalogue import Catalogue
@@ -63,6 +65,31 @@ async def test_the_answer_is_of_the_kind_that_the_client_likes(
             "/v1/trace", content=b"{}", headers={"content-type": sent, "accept": accept}
         )
         assert answer.headers["content-type"] == answered
+
+
+@pytest.mark.parametrize(("sent", "status"), [(b"application/json", 200), (b"text/plain", 415)])
+async def test_a_request_leaves_nothing_to_the_garbage_collector(sent: bytes, status: int) -> None:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            assert message["status"] == status
+
+    async def ask() -> None:
+        headers = [(b"content-type", sent), (b"content-length", b"2")]
+        scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/v1/trace"}
+        await web.app({**scope, "headers": headers}, receive, send)
+
+    async with running() as web:
+        await ask()
+        gc.collect()
+        gc.disable()
+        try:
+            await ask()
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
 
 
 async def test_server_timing_holds_the_queue_and_the_phases_of_the_worker() -> None:
