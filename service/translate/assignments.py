@@ -15,10 +15,15 @@ from service.translate.in_place import operate
 from service.translate.leaves import forget_grad, require_grad
 from service.translate.names import id_of
 from service.translate.operations import HALF_CUT, apply
-from service.translate.operators import binary_operator
+from service.translate.operators import binary_operator, index
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
 from service.translate.values import Several, Tensor
+
+WRITES = (
+    "this writes into a tensor in place, and a node of a graph never changes; torch.where, "
+    "torch.cat or torch.index_put make a new one"
+)
 
 
 def read_assignment(reading: Reading, node: ast.Assign) -> str:
@@ -116,11 +121,7 @@ def _assign_item(reading: Reading, target: ast.Subscript, value: Any) -> str:
     owner = evaluate(reading, target.value)
     key = evaluate(reading, target.slice)
     if isinstance(owner, Tensor):
-        raise Unreadable(
-            "this writes into a tensor in place, and a node of a graph never changes; torch.where, "
-            "torch.cat or torch.index_put make a new one",
-            target,
-        )
+        raise Unreadable(WRITES, target)
     if not isinstance(owner, list | dict):
         raise Unreadable(f"{describe(owner)} cannot be written into", target)
     if isinstance(key, slice):
@@ -140,24 +141,53 @@ def read_augmented(reading: Reading, node: ast.AugAssign) -> str:
             ".data hides a tensor from autograd; write with torch.no_grad(): and the name alone",
             node.target,
         )
+    if isinstance(node.target, ast.Subscript):
+        return _augment_item(reading, node, node.target)
     if not isinstance(node.target, ast.Name):
-        raise Unreadable("an in-place operator is read on a name only", node.target)
+        raise Unreadable("an in-place operator is read on names and items of lists", node.target)
     held = evaluate(reading, ast.copy_location(ast.Name(node.target.id, ast.Load()), node.target))
+    result = _augmented(reading, node, held)
+    return "" if isinstance(held, list) and result is held else assign(reading, node.target, result)
+
+
+def _augment_item(reading: Reading, node: ast.AugAssign, target: ast.Subscript) -> str:
+    """Read ``weights[k] -= 1`` of a list or a dict."""
+    owner = evaluate(reading, target.value)
+    if not isinstance(owner, list | dict):
+        is_tensor = isinstance(owner, Tensor)
+        raise Unreadable(
+            WRITES if is_tensor else f"{describe(owner)} cannot be written into", target
+        )
+    key = evaluate(reading, target.slice)
+    if not isinstance(key, int | str):
+        raise Unreadable("an item is changed in place by its number or key", target)
+    held = index(reading, owner, key)
+    result = _augmented(reading, node, held)
+    try:
+        owner[key] = result  # type: ignore[index]
+    except RAISED as error:  # a list that its own item's value made shorter
+        raise Unreadable(f"{type(error).__name__}: {error}", target) from error
+    if isinstance(result, Tensor) and result is held and result.past:
+        reading.graph.name(result.node, result.past[0][1].node.id or "item")
+        return result.node.id
+    return ""
+
+
+def _augmented(reading: Reading, node: ast.AugAssign, held: Any) -> Any:
+    """Return what ``held op= value`` leaves under its name; the same object where Python does."""
     value = operand(reading, node.value)
     if isinstance(held, list) and isinstance(node.op, ast.Add):
         more = items_of(reading, value)
         check_items(len(held) + len(more))
         held.extend(more)
-        return ""
+        return held
     if isinstance(held, list) and isinstance(node.op, ast.Mult):
         held[:] = binary_operator(reading, node.op, held, value)
         reading.spend(len(held))
-        return ""
-    if not isinstance(held, Tensor):
-        return assign(reading, node.target, binary_operator(reading, node.op, held, value))
-    if isinstance(node.op, ast.MatMult):  # PyTorch has no matrix product in place
-        return assign(reading, node.target, binary_operator(reading, node.op, held, value))
+        return held
+    if not isinstance(held, Tensor) or isinstance(node.op, ast.MatMult):
+        return binary_operator(reading, node.op, held, value)  # PyTorch has no @ in place
     if not (isinstance(value, Tensor) or is_number(value)):
         raise Unreadable(f"{describe(value)} cannot be computed with a tensor")
     operate(reading, node.op, held, value)
-    return assign(reading, node.target, held)
+    return held

@@ -7,6 +7,7 @@ import base64
 import binascii
 import inspect
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
+from itertools import chain
 from typing import Any
 
 from service.translate.arguments import describe, dtype_name
@@ -16,6 +17,7 @@ from service.translate.folding import (
     MATH_FUNCTIONS,
     RAISED,
     attempt,
+    check_bits,
     check_items,
     is_number,
     nested_items,
@@ -23,7 +25,7 @@ from service.translate.folding import (
 )
 from service.translate.operations import apply
 from service.translate.operators import binary_operator
-from service.translate.reading import Reading
+from service.translate.reading import AT_ONCE, Reading
 from service.translate.unreadable import Unreadable
 from service.translate.values import Array, Base64, Path, Several, Tensor, Unknown
 
@@ -171,7 +173,7 @@ def _range(_reading: Reading, *bounds: Any) -> range:
 
 def _zip(reading: Reading, *lists: Any, strict: Any = False) -> Iterator[Any]:
     for row in zip(*(iterate(reading, one) for one in lists), strict=bool(strict)):
-        reading.spend(len(row))
+        reading.spend(AT_ONCE * len(row))  # each of them goes through several iterators
         yield row
 
 
@@ -191,12 +193,27 @@ def _bytearray(_reading: Reading, raw: Any, /) -> Any:
     return raw
 
 
+def _leading_numbers(reading: Reading, items: Iterator[Any], behind: list[Any]) -> Iterator[Any]:
+    """Yield numbers up to the first item that is none, which goes to ``behind``."""
+    for item in items:
+        reading.spend(2)
+        if not is_number(item):
+            behind.append(item)
+            return
+        yield item
+
+
 def _sum(reading: Reading, items: Any, /, start: Any = 0) -> Any:
-    """``sum`` as Python does it: from 0, one ``+`` after the other."""
+    """``sum`` as Python does it: numbers in its own way, then one ``+`` after the other."""
     if isinstance(start, str):
         raise Unreadable("TypeError: sum() can't sum strings")
+    rest = iterate(reading, items)
+    behind: list[Any] = []
     total = start
-    for item in iterate(reading, items):
+    if is_number(start):
+        total = sum(_leading_numbers(reading, rest, behind), start)
+        check_bits(total.bit_length() if isinstance(total, int) else 0)
+    for item in chain(behind, rest):
         reading.spend(1)
         if isinstance(total, list | tuple):
             reading.spend(len(total))

@@ -152,7 +152,12 @@ def _binary(reading: Reading, node: ast.BinOp) -> Any:
 
 
 def _unary(reading: Reading, node: ast.UnaryOp) -> Any:
-    return unary_operator(reading, node.op, operand(reading, node.operand))
+    value = evaluate(reading, node.operand)
+    if isinstance(value, Gradient):
+        if isinstance(node.op, ast.Not) and not value.there:
+            return True  # not None
+        value = gradient_tensor(reading, value)
+    return unary_operator(reading, node.op, value)
 
 
 def _compare(reading: Reading, node: ast.Compare) -> Any:
@@ -188,6 +193,8 @@ def _bool(reading: Reading, node: ast.BoolOp) -> Any:
     value: Any = None
     for part in node.values:
         value = evaluate(reading, part)
+        if part is node.values[-1]:
+            return value  # whatever it is
         if isinstance(value, Tensor):
             raise Unreadable("and, or ask for a tensor's value; & and | are ops", part)
         if _holds(value, part) == wanted:
@@ -377,14 +384,12 @@ def function_of(
 ) -> Function:
     """Return a function of the script, its defaults evaluated where it is defined."""
     arguments = node.args
-    if arguments.vararg or arguments.kwarg:
-        raise Unreadable("functions with *args or **kwargs are not read", node)
     defaults = tuple(evaluate(reading, default) for default in arguments.defaults)
     keyword_defaults = tuple(
         None if default is None else evaluate(reading, default) for default in arguments.kw_defaults
     )
     own = own_names(node)
-    return Function(node, reading.scope, defaults, keyword_defaults, grad, own)
+    return Function(node, reading.scope, defaults, keyword_defaults, grad, own=own)
 
 
 def _walrus(reading: Reading, node: ast.NamedExpr) -> Any:

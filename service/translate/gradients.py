@@ -30,6 +30,10 @@ KEPT_BEFORE = (
     "was; .clone() it where it is kept"
 )
 EMPTIED = "this .grad was kept while .grad.zero_() emptied it; .clone() it where it is kept"
+TWO_NODES = (
+    "this pass adds up the gradients of a tensor from before and after it was changed in place, "
+    "which are two nodes of a graph"
+)
 MAX_WRITTEN_OUT = 10_000
 CONSTANT_OPS: Mapping[str, float | None] = {"ones": 1.0, "zeros": 0.0, "full": None}
 
@@ -92,10 +96,7 @@ def _check_versions(filled: set[Node]) -> None:
             if not isinstance(tensor, Tensor) or tensor.now.node is not node:
                 continue
             if any(ref.node in filled for _, ref in tensor.past):
-                raise Unreadable(
-                    "this pass adds up the gradients of a tensor from before and after it was "
-                    "changed in place, which are two nodes of a graph"
-                )
+                raise Unreadable(TWO_NODES)
 
 
 def _leave_stale(node: Node, reason: str) -> None:
@@ -242,11 +243,35 @@ def autograd_grad(reading: Reading, values: Sequence[Any], keywords: Mapping[str
         attrs["grad_outputs"] = _tensors(starts)[0].ref
     if given.get("materialize_grads"):
         attrs["materialize_grads"] = True
-    refs = [outputs[0].ref, *(one.ref for one in inputs)]
+    reached = _reached(outputs[0].node)
+    refs = [outputs[0].ref, *(_at_pass(reached, one) for one in inputs)]
+    is_none_for = given.get("allow_unused") and not given.get("materialize_grads")
+    if is_none_for and not all(ref.node in reached for ref in refs[1:]):
+        raise Unreadable(
+            "allow_unused=True gives None for a tensor that the output does not depend on, and no "
+            "node of a graph is None; leave that tensor out, or write materialize_grads=True"
+        )
     _check_none_retained(refs)
+    keeps = given.get("retain_graph")
+    keeps = bool(attrs["create_graph"] if keeps is None else keeps)
+    check_saved([refs[0].node], keeps=keeps, towards=[ref.node for ref in refs[1:]])
     result = add(reading, Node("autograd.grad", inputs=refs, attrs=attrs))
     assert isinstance(result, Several)
     return result
+
+
+def _at_pass(reached: set[Node], of: Tensor) -> Ref:
+    """Return the node that a tensor was where autograd leads to it.
+
+    A leaf that was changed in place stays the one that autograd knows.
+    """
+    if not (of.past and of.node.requires_grad):
+        return of.ref
+    versions = [ref for _, ref in of.past if ref.node.requires_grad]
+    found = [ref for ref in (*versions, of.ref) if ref.node in reached]
+    if len(found) > 1:
+        raise Unreadable(TWO_NODES)
+    return found[0] if found else of.ref
 
 
 def _check_none_retained(refs: Sequence[Ref]) -> None:
@@ -262,15 +287,17 @@ def _check_none_retained(refs: Sequence[Ref]) -> None:
 
 def reaches(root: Root, node: Node) -> bool:
     """Whether autograd leads from a root to a node, whatever kind it is."""
-    waiting, seen = [root.ref.node], {root.ref.node}
+    return node in _reached(root.ref.node)
+
+
+def _reached(root: Node) -> set[Node]:
+    """Return the nodes to which autograd leads from one, itself too."""
+    waiting, seen = [root], {root}
     while waiting:
-        found = waiting.pop()
-        if found is node:
-            return True
-        fresh = set(found.followed) - seen
+        fresh = set(waiting.pop().followed) - seen
         seen |= fresh
         waiting.extend(fresh)
-    return False
+    return seen
 
 
 def gradient_of(reading: Reading, of: Tensor) -> Gradient:
@@ -336,8 +363,13 @@ def empty_gradient(reading: Reading, of: Tensor, *, zeros: bool) -> None:
         elif zeros:
             _leave_stale(value.now.node, EMPTIED)
     reading.gradients[:] = rest
+    versions = [of.ref.node]  # since it was last emptied; they have one gradient in PyTorch
+    for until, ref in reversed(of.past):
+        if until <= of.since:
+            break
+        versions.append(ref.node)
     of.since = len(reading.graph.roots)
-    reading.emptied.append((of.since, of.ref.node))
+    reading.emptied.extend((of.since, node) for node in versions)
 
 
 def _forget_emptied(reading: Reading, ref: Ref) -> None:

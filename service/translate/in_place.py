@@ -10,10 +10,10 @@ import ast
 from typing import Any
 
 from service.translate import gradients
-from service.translate.element_types import dtype_at, kind_at, kind_of
+from service.translate.element_types import dtype_at, kind_at, kind_of, last_part
 from service.translate.leaves import require_grad
-from service.translate.operations import apply
-from service.translate.operators import binary_operator
+from service.translate.operations import LIKE_ANOTHER, apply
+from service.translate.operators import BINARY_OPS, binary_operator
 from service.translate.reading import Reading
 from service.translate.shapes import broadcast
 from service.translate.unreadable import Unreadable
@@ -26,6 +26,8 @@ ORDER = ("bool", "int", "float", "complex")
 def check_changeable(reading: Reading, held: Tensor) -> None:
     """Refuse a tensor that PyTorch would not change in place, or not alone."""
     node = held.node
+    if node.inference and not reading.inference:
+        raise Unreadable("Inplace update to inference tensor outside InferenceMode is not allowed.")
     if node.requires_grad and reading.grad_enabled:
         raise Unreadable(
             "a leaf Variable that requires grad is being used in an in-place operation."
@@ -66,7 +68,8 @@ def _family(node: Node) -> set[Node]:
     waiting, seen = [node], {node}
     while waiting:
         one = waiting.pop()
-        made_of = references(one.inputs) if one.is_view else ()
+        made_of = references(one.inputs) if one.is_view else []
+        made_of = made_of[:1] if last_part(one.op) in LIKE_ANOTHER else made_of
         near = [*one.views, *one.twins, *(ref.node for ref in made_of)]
         fresh = set(near) - seen
         seen |= fresh
@@ -86,14 +89,19 @@ def become(reading: Reading, held: Tensor, result: Tensor) -> None:
     held.move(result.ref, len(reading.graph.roots))
 
 
-def operate(reading: Reading, op: ast.operator, held: Tensor, value: Any) -> None:
-    """Read ``held op= value``."""
+def operate(
+    reading: Reading, op: ast.operator, held: Tensor, value: Any, alpha: Any = None
+) -> None:
+    """Read ``held op= value``; ``alpha`` times the value, as ``add_`` and ``sub_`` have it."""
     check_changeable(reading, held)
-    _check_shape(held, value)
+    value = _fitted(reading, held, value)
     dtype = dtype_at(held.ref)
     one_float = reading.graph.float_dtypes | {reading.graph.dtype}
     converts = _converts(op, held, value, one_float=len(one_float) == 1)
-    result = binary_operator(reading, op, held, value)
+    if alpha is None:
+        result = binary_operator(reading, op, held, value)
+    else:
+        result = apply(reading, BINARY_OPS[type(op)], [held, value], {"alpha": alpha})
     assert isinstance(result, Tensor)
     result.node.overwrites = held.node
     if converts:
@@ -103,14 +111,23 @@ def operate(reading: Reading, op: ast.operator, held: Tensor, value: Any) -> Non
     become(reading, held, result)
 
 
-def _check_shape(held: Tensor, value: Any) -> None:
+def _fitted(reading: Reading, held: Tensor, value: Any) -> Any:
+    """Return ``value`` such that no result outgrows ``held``, which PyTorch refuses in place.
+
+    Where a run alone knows the shapes, an op of its own says it: one that raises there.
+    """
     own = held.ref.shape
-    other = value.ref.shape if isinstance(value, Tensor) else None
-    if own is not None and other is not None and broadcast([own, other]) not in (own, None):
-        raise Unreadable(
-            f"a tensor of shape {list(own)} cannot hold the result, which has the shape of "
-            f"{list(other)} too"
-        )
+    other = value.ref.shape if isinstance(value, Tensor) else ()
+    if own is not None and other is not None:
+        if broadcast([own, other]) not in (own, None):
+            raise Unreadable(
+                f"a tensor of shape {list(own)} cannot hold the result, which has the shape of "
+                f"{list(other)} too"
+            )
+        return value
+    if value is held or other == ():
+        return value
+    return apply(reading, "expand_as", [value, held], {})
 
 
 def _converts(op: ast.operator, held: Tensor, value: Any, *, one_float: bool) -> bool:

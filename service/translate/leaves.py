@@ -11,8 +11,8 @@ from service.translate.arguments import PYTHON_DTYPES, UNKNOWN_DTYPE, describe, 
 from service.translate.attributes import RETURN_ITSELF
 from service.translate.element_types import kind_at, kind_of, last_part
 from service.translate.folding import attempt, check_items, is_number
-from service.translate.operations import HALF_CUT, add
-from service.translate.reading import Reading
+from service.translate.operations import FOR_INFERENCE, HALF_CUT, add
+from service.translate.reading import A_NUMBER, Reading
 from service.translate.unreadable import Unreadable
 from service.translate.values import Array, Base64, Device, Node, Ref, Tensor
 
@@ -91,12 +91,16 @@ def leaf(reading: Reading, items: Any, dtype: str | None) -> Tensor:
     if isinstance(items, Array):
         dtype, items, default = dtype or items.dtype, _rounded(items), "float64"
     shape = shape_of(items)
-    check_items(math.prod(filter(None, shape)))
+    count = math.prod(filter(None, shape))
+    check_items(count)
+    reading.spend(A_NUMBER * count)
     dtype = dtype or _inferred(items, default)
     fields: dict[str, Any] = {"value": _as_json(items, dtype), "dtype": dtype}
     if math.prod(shape) == 0:
         fields |= {"value": [], "shape": list(shape)}
-    return Tensor(Ref(reading.graph.add(_node(fields, dtype, shape))))
+    node = _node(fields, dtype, shape)
+    node.inference = reading.inference
+    return Tensor(Ref(reading.graph.add(node)))
 
 
 ROUNDED: Mapping[str, str] = {"float32": "f", "float16": "e"}
@@ -242,6 +246,8 @@ def require_grad(reading: Reading, given: Tensor) -> Tensor:
         raise Unreadable(NO_INTEGER_GRADIENT)
     if node.tracked:
         return given
+    if node.inference and not reading.inference:
+        raise Unreadable(FOR_INFERENCE)
     _check_unseen(given)
     if node.used or not node.is_source or given.ref.output is not None:
         copy = add(reading, Node("clone", inputs=[given.ref]))

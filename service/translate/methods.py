@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from weakref import ref
 
@@ -14,7 +16,8 @@ from service.translate.arguments import describe, dtype_name
 from service.translate.attributes import ASKS_FOR_VALUE, check_own_grad, known_shape
 from service.translate.builtins_read import items_of
 from service.translate.element_types import last_part
-from service.translate.folding import attempt, check_items, nested_items
+from service.translate.folding import attempt, check_items, is_number, nested_items
+from service.translate.in_place import operate
 from service.translate.operations import apply
 from service.translate.operators import check_comparable
 from service.translate.reading import AT_ONCE, Reading
@@ -37,7 +40,10 @@ def count_listed(reading: Reading, *values: Any) -> None:
             reading.step()
 
 
-OPERATORS: Mapping[str, str] = {"add_": "+=", "sub_": "-=", "mul_": "*=", "div_": "/="}
+OPERATORS: Mapping[str, ast.operator] = {
+    "add_": ast.Add(), "sub_": ast.Sub(), "mul_": ast.Mult(), "div_": ast.Div(),
+}  # fmt: skip
+"""Methods that do what an operator in place does."""
 FRESH: Mapping[str, str] = {
     "copy_": "x = y.expand_as(x)",
     "fill_": "x = torch.full_like(x, ...)",
@@ -52,9 +58,7 @@ def in_place(name: str) -> str:
     """Return why a method that works in place is not read."""
     plain = name.rstrip("_")
     instead = "what makes a new tensor"
-    if name in OPERATORS:
-        instead = f"x {OPERATORS[name]} ..."
-    elif name in FRESH:
+    if name in FRESH:
         instead = FRESH[name]
     elif _is_method(plain):
         instead = f"x = x.{plain}(...)"
@@ -96,6 +100,23 @@ def call_method(
     if not _is_method(name):
         raise Unreadable(f"a tensor has no method {name}")
     return apply(reading, name, [owner, *values], keywords)
+
+
+def _operate(
+    name: str, reading: Reading, owner: Tensor, values: Sequence[Any], keywords: Mapping[str, Any]
+) -> Tensor:
+    """``x.add_(y)`` and its like: what ``x += y`` does."""
+    known = {"alpha"} if name in ("add_", "sub_") else set()
+    given = [*values, *([keywords["other"]] if "other" in keywords else [])]
+    if len(given) != 1 or not keywords.keys() <= known | {"other"}:
+        raise Unreadable(in_place(name))
+    if not (isinstance(given[0], Tensor) or is_number(given[0])):
+        raise Unreadable(f"{describe(given[0])} cannot be computed with a tensor")
+    first = owner.past[0][1].node if owner.past else owner.node
+    operate(reading, OPERATORS[name], owner, given[0], keywords.get("alpha"))
+    if first.id:
+        reading.graph.name(owner.node, first.id)
+    return owner
 
 
 LIST_METHODS = frozenset("append extend insert pop index count copy reverse remove".split())
@@ -253,4 +274,5 @@ METHODS: Mapping[str, Callable[..., Any]] = {
     "cuda": _cuda,
     "item": _number,
     "tolist": _numbers,
+    **{name: partial(_operate, name) for name in OPERATORS},
 }

@@ -48,6 +48,10 @@ HALF_CUT = (
     "a view that was taken under no_grad still says that it requires grad, without leading back to "
     "its tensor; write .detach() behind it"
 )
+FOR_INFERENCE = (
+    "autograd saves no tensor that was made in inference mode; make it under torch.no_grad(), or "
+    ".clone() it outside"
+)
 LIKE_ANOTHER = frozenset("to type_as expand_as view_as reshape_as".split())
 """Ops that take only the dtype or the shape of their second tensor."""
 
@@ -111,9 +115,10 @@ def add(reading: Reading, node: Node) -> Tensor | Several:
         _share_start(node)
     elif _may_share(node, sources):
         node.shares_memory = node.is_view = True
-        for ref in sources:
+        for ref in sources[:1] if name in LIKE_ANOTHER else sources:
             ref.node.shares_memory = True
             ref.node.views.append(node)
+    _note_inference(reading, node, sources)
     reading.graph.add(node)
     if any(ref.node.half_cut for ref in sources) and name != "detach":
         if reading.grad_enabled:
@@ -138,6 +143,14 @@ def _follow(node: Node, name: str, sources: Sequence[Ref]) -> None:
         node.tracked = bool(found) and name not in NEVER_TRACKED and not is_other_dtype
         node.unsure = node.tracked and all(one.unsure for one in found)
     node.followed = found if node.tracked else []
+
+
+def _note_inference(reading: Reading, node: Node, sources: Sequence[Ref]) -> None:
+    """Note a tensor of inference mode, views of it too, and refuse it where gradients lead on."""
+    is_given = any(ref.node.inference for ref in sources)
+    if is_given and node.tracked and reading.grad_enabled:
+        raise Unreadable(FOR_INFERENCE)
+    node.inference = is_given if node.is_view else reading.inference
 
 
 def _share_start(node: Node) -> None:

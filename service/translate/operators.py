@@ -18,7 +18,7 @@ from service.translate.folding import (
     nested_items,
 )
 from service.translate.operations import add, apply
-from service.translate.reading import AT_ONCE, Reading
+from service.translate.reading import A_NUMBER, AT_ONCE, Reading
 from service.translate.unreadable import Unreadable
 from service.translate.values import (
     Array,
@@ -200,6 +200,9 @@ def index(reading: Reading, value: Any, key: Any) -> Any:
     if not isinstance(value, Tensor):
         raise Unreadable(f"{describe(value)} cannot be indexed")
     keys = list(key) if isinstance(key, tuple) or _is_read_as_tuple(key) else [key]
+    for item in keys:
+        if isinstance(item, list | range):
+            reading.spend(A_NUMBER * (nested_items(item) if isinstance(item, list) else len(item)))
     attrs = {"index": [_index_item(item) for item in keys]}
     return add(reading, Node("getitem", inputs=[value.ref], attrs=attrs))
 

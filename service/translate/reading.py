@@ -18,6 +18,8 @@ MAX_DEPTH = 40
 MAX_WORK = 20_000_000
 AT_ONCE = 8
 """How many items, or characters, are moved or compared in the time in which one is looked at."""
+A_NUMBER = 16
+"""How many items are looked at in the time that one number takes to become part of a graph."""
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Reading:
     graph: Graph
     scope: Scope = field(default_factory=Scope)
     grad_enabled: bool = True
+    inference: bool = False
     steps: int = 0
     work: int = 0
     depth: int = 0
@@ -54,11 +57,12 @@ class Reading:
             raise Unreadable(f"the script makes lists of more than {MAX_WORK} items in all")
 
     @contextmanager
-    def grad_mode(self, enabled: bool) -> Iterator[None]:
-        """Read with gradients on or off."""
-        before = self.grad_enabled
-        self.grad_enabled = enabled
+    def grad_mode(self, enabled: bool, *, inference: bool = False) -> Iterator[None]:
+        """Read with gradients on or off; ``inference``: in inference mode, or in one already."""
+        before = self.grad_enabled, self.inference
+        self.inference = self.inference or inference
+        self.grad_enabled = enabled and not self.inference
         try:
             yield
         finally:
-            self.grad_enabled = before
+            self.grad_enabled, self.inference = before

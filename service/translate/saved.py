@@ -33,17 +33,26 @@ SAVES_ALL = frozenset(
 """Ops that save their result, and may save their tensors. All others may save their tensors."""
 
 
-def check_saved(roots: Sequence[Node], *, keeps: bool) -> None:
+def check_saved(
+    roots: Sequence[Node], *, keeps: bool, towards: Sequence[Node] | None = None
+) -> None:
     """Refuse a backward pass that PyTorch refuses: what autograd saved is gone, or was changed.
 
-    ``keeps``: this pass leaves everything there for another one.
+    ``keeps``: this pass leaves everything there for another one. ``towards``: it goes only through
+    what leads on to these nodes, as ``torch.autograd.grad`` does.
     """
+    passed = None if towards is None else _leading(roots, towards)
     seen = set(roots)
     waiting = list(seen)
     while waiting:
         node = waiting.pop()
         if node.requires_grad or not node.tracked or node.op is None:
             continue
+        if passed is not None and node not in passed:
+            continue
+        sources = references(node.inputs, node.attrs)
+        if node.op == "autograd.grad" and not node.attrs.get("create_graph", True):
+            sources = references(node.attrs)  # its start is all that it may lead on to
         if node.retained_late:
             raise Unreadable(
                 "retain_grad between two backward passes keeps the gradient of one of them, and a "
@@ -64,9 +73,29 @@ def check_saved(roots: Sequence[Node], *, keeps: bool) -> None:
                 "inplace operation"
             )
         node.freed |= not keeps
-        fresh = {ref.node for ref in references(node.inputs, node.attrs)} - seen
+        fresh = {ref.node for ref in sources} - seen
         seen |= fresh
         waiting.extend(fresh)
+
+
+def _leading(roots: Sequence[Node], towards: Sequence[Node]) -> set[Node]:
+    """Return the nodes between ``roots`` and ``towards``, of which one may lead to another."""
+    before: dict[Node, list[Node]] = {node: [] for node in roots}
+    waiting = list(roots)
+    while waiting:
+        node = waiting.pop()
+        for source in node.followed:
+            if source not in before:
+                before[source] = []
+                waiting.append(source)
+            before[source].append(node)
+    passed: set[Node] = set()
+    waiting = [node for node in towards if node in before]
+    while waiting:
+        fresh = set(before[waiting.pop()]) - passed
+        passed |= fresh
+        waiting.extend(fresh)
+    return passed
 
 
 def _saves(node: Node) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from service.contract.problem import quote
@@ -205,7 +206,8 @@ def _with(reading: Reading, node: ast.With) -> None:
     for item in node.items:
         mode = _grad_mode(reading, item.context_expr)
         enabled = enabled if mode is None else mode
-    with reading.grad_mode(enabled):
+    inference = any(_is_inference(reading, item.context_expr) for item in node.items)
+    with reading.grad_mode(enabled, inference=inference):
         execute(reading, node.body)
 
 
@@ -223,6 +225,13 @@ def _grad_mode(reading: Reading, node: ast.expr) -> bool | None:
     if name in WITHOUT_EFFECT:
         return None
     raise Unreadable("with is read for torch.no_grad() and its kin only", node)
+
+
+def _is_inference(reading: Reading, node: ast.expr) -> bool:
+    """Whether a context manager, or a decorator, makes tensors that autograd does not save."""
+    function = evaluate(reading, node.func if isinstance(node, ast.Call) else node)
+    is_named = isinstance(function, Path) and function.parts == ("torch", "inference_mode")
+    return is_named and _mode_argument(reading, node) is not False
 
 
 def _mode_argument(reading: Reading, node: ast.expr) -> bool | None:
@@ -247,7 +256,9 @@ def _define(reading: Reading, node: ast.FunctionDef) -> None:
         grad = grad if mode is None else mode  # the one next to the function is the last to count
     if any(isinstance(part, ast.Yield | ast.YieldFrom) for part in ast.walk(node)):
         raise Unreadable("generators are not read")
-    reading.scope.bind(node.name, function_of(reading, node, grad=grad))
+    function = function_of(reading, node, grad=grad)
+    inference = any(_is_inference(reading, one) for one in node.decorator_list)
+    reading.scope.bind(node.name, replace(function, inference=inference))
 
 
 def inline(
@@ -265,7 +276,7 @@ def inline(
     try:
         if function.grad is None:
             return _body(reading, node)
-        with reading.grad_mode(function.grad):
+        with reading.grad_mode(function.grad, inference=function.inference):
             return _body(reading, node)
     except Returned as returned:
         return returned.value
@@ -288,12 +299,21 @@ def _parameters(
     places = [one.arg for one in (*arguments.posonlyargs, *arguments.args)]
     names = [*places, *(one.arg for one in arguments.kwonlyargs)]
     given = dict(zip(places, values, strict=False))
-    if len(values) > len(places) or not set(keywords) <= set(names) - set(given):
+    by_place = {one.arg for one in arguments.posonlyargs}
+    more = {name: value for name, value in keywords.items() if name not in {*names} - by_place}
+    keywords = {name: value for name, value in keywords.items() if name not in more}
+    is_too_much = len(values) > len(places) and arguments.vararg is None
+    if is_too_much or (more and arguments.kwarg is None) or keywords.keys() & given.keys():
         raise Unreadable("the arguments do not fit the function's parameters")
+    if arguments.vararg is not None:
+        given[arguments.vararg.arg] = tuple(values[len(places) :])
+    if arguments.kwarg is not None:
+        given[arguments.kwarg.arg] = more
     behind = places[len(places) - len(function.defaults) :]
     defaults = dict(zip(behind, function.defaults, strict=True))
-    only = (one.arg for one in arguments.kwonlyargs)
-    defaults |= dict(zip(only, function.keyword_defaults, strict=True))
+    only = zip(arguments.kwonlyargs, function.keyword_defaults, strict=True)
+    written = (default is not None for default in arguments.kw_defaults)
+    defaults |= {one.arg: value for (one, value), has in zip(only, written, strict=True) if has}
     bound = {**defaults, **given, **keywords}
     missing = [name for name in names if name not in bound]
     if missing:

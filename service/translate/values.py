@@ -34,6 +34,7 @@ class Node:
     ``kept`` says that something else has it too: an array, or a tensor as its gradient.
     ``half_cut``: a view taken under no_grad, which has no history and still says that it requires
     grad.
+    ``inference``: made in inference mode, so that autograd does not save it.
     ``holders`` are the tensors that are it, or one of its outputs, as long as anything has them.
     ``stale`` says why what is there cannot be
     used any more. ``overwritten``: an in-place operator put another value there, that of the node
@@ -62,6 +63,7 @@ class Node:
     is_own: bool = False
     kept: bool = False
     half_cut: bool = False
+    inference: bool = False
     holders: list[weakref.ref[Tensor | Several]] = field(default_factory=list)
     stale: str = ""
     overwritten: bool = False
@@ -343,6 +345,7 @@ class Function:
     defaults: tuple[Any, ...]
     keyword_defaults: tuple[Any, ...]
     grad: bool | None = None
+    inference: bool = False
     own: frozenset[str] = frozenset()
 
 

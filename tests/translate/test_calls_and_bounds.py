@@ -95,7 +95,7 @@ def test_a_list_of_one_tensor_is_unpacked_as_one() -> None:
 REFUSED = {
     "torch.Tensor.where()": "first argument is a tensor",
     "torch.Tensor.add(2, x)": "first argument is a tensor",
-    "torch.Tensor.add_(x, 1)": "in place",
+    "torch.Tensor.pow_(x, 1)": "in place",
     "torch.Tensor.T(x)": "is no method",
     "torch.Tensor.numpy(x)": "only when the graph runs",
 }

@@ -20,7 +20,7 @@ w = torch.ones(2, requires_grad=True)
 x.grad.zero_()
 b.backward()"""
 CASES: list[tuple[str, int, int, str, ProblemCode]] = [
-    ("x = torch.ones(2)\nx.add_(1)", 3, 1, "in place", INVALID),
+    ("x = torch.ones(2)\nx.addcmul_(x, x)", 3, 1, "in place", INVALID),
     ("x = torch.ones(2)\nF = torch.relu_(x)", 3, 5, "in place", INVALID),
     ("x = torch.ones(3, 2)\nh, e = torch.histogramdd(x, 2)", 3, 1, "within a tuple", INVALID),
     (
@@ -42,7 +42,7 @@ CASES: list[tuple[str, int, int, str, ProblemCode]] = [
     ("x = torch.ones(2)\ny = not x", 3, 5, "logical_not", INVALID),
     ("x = torch.ones(2)\ny = float(x)", 3, 5, "value", INVALID),
     ("x = torch.ones(2)\nfor i in x[x > 0]:\n    y = i", 3, 10, "when the graph runs", INVALID),
-    ("x = torch.ones(2)\nx.sub_(1)", 3, 1, "write x -= ...", INVALID),
+    ("x = torch.ones(2)\nx.div_(2, rounding_mode='floor')", 3, 1, "write x = x.div(...)", INVALID),
     ("x = torch.ones(2)\nx = x.normal()", 3, 5, "has no method normal", INVALID),
     ("x = torch.ones(2)\nx.normal_()", 3, 1, "write x = torch.randn_like(x)", INVALID),
     ("x = torch.ones(2)\nx.random_(3)", 3, 1, "write what makes a new tensor", INVALID),
