@@ -9,7 +9,7 @@ from service.translate.arguments import describe
 from service.translate.attributes import attribute, check_own_grad
 from service.translate.builtins_read import items_of
 from service.translate.expressions import evaluate, operand, spread
-from service.translate.folding import RAISED, check_items, holds, is_number
+from service.translate.folding import RAISED, check_items, holds
 from service.translate.gradients import empty_gradient
 from service.translate.in_place import operate
 from service.translate.leaves import forget_grad, require_grad
@@ -187,7 +187,5 @@ def _augmented(reading: Reading, node: ast.AugAssign, held: Any) -> Any:
         return held
     if not isinstance(held, Tensor) or isinstance(node.op, ast.MatMult):
         return binary_operator(reading, node.op, held, value)  # PyTorch has no @ in place
-    if not (isinstance(value, Tensor) or is_number(value)):
-        raise Unreadable(f"{describe(value)} cannot be computed with a tensor")
     operate(reading, node.op, held, value)
     return held

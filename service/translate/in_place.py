@@ -10,7 +10,9 @@ import ast
 from typing import Any
 
 from service.translate import gradients
+from service.translate.arguments import describe
 from service.translate.element_types import dtype_at, kind_at, kind_of, last_part
+from service.translate.folding import is_number
 from service.translate.leaves import require_grad
 from service.translate.operations import LIKE_ANOTHER, apply
 from service.translate.operators import BINARY_OPS, binary_operator
@@ -93,8 +95,10 @@ def operate(
     reading: Reading, op: ast.operator, held: Tensor, value: Any, alpha: Any = None
 ) -> None:
     """Read ``held op= value``; ``alpha`` times the value, as ``add_`` and ``sub_`` have it."""
+    if not (isinstance(value, Tensor) or is_number(value)):
+        raise Unreadable(f"{describe(value)} cannot be computed with a tensor")
     check_changeable(reading, held)
-    value = _fitted(reading, held, value)
+    _check_shape(reading, held, value)
     dtype = dtype_at(held.ref)
     one_float = reading.graph.float_dtypes | {reading.graph.dtype}
     converts = _converts(op, held, value, one_float=len(one_float) == 1)
@@ -111,10 +115,11 @@ def operate(
     become(reading, held, result)
 
 
-def _fitted(reading: Reading, held: Tensor, value: Any) -> Any:
-    """Return ``value`` such that no result outgrows ``held``, which PyTorch refuses in place.
+def _check_shape(reading: Reading, held: Tensor, value: Any) -> None:
+    """Refuse a value that makes the result outgrow ``held``, as PyTorch does in place.
 
-    Where a run alone knows the shapes, an op of its own says it: one that raises there.
+    Where a run alone knows the shapes, an op beside the way says it: one that raises there. Its
+    result goes nowhere: a tensor without dimensions promotes no dtype, an expanded one does.
     """
     own = held.ref.shape
     other = value.ref.shape if isinstance(value, Tensor) else ()
@@ -124,10 +129,8 @@ def _fitted(reading: Reading, held: Tensor, value: Any) -> Any:
                 f"a tensor of shape {list(own)} cannot hold the result, which has the shape of "
                 f"{list(other)} too"
             )
-        return value
-    if value is held or other == ():
-        return value
-    return apply(reading, "expand_as", [value, held], {})
+    elif value is not held and other != ():
+        apply(reading, "expand_as", [value, held], {})
 
 
 def _converts(op: ast.operator, held: Tensor, value: Any, *, one_float: bool) -> bool:

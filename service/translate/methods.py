@@ -16,7 +16,7 @@ from service.translate.arguments import describe, dtype_name
 from service.translate.attributes import ASKS_FOR_VALUE, check_own_grad, known_shape
 from service.translate.builtins_read import items_of
 from service.translate.element_types import last_part
-from service.translate.folding import attempt, check_items, is_number, nested_items
+from service.translate.folding import attempt, check_items, nested_items
 from service.translate.in_place import operate
 from service.translate.operations import apply
 from service.translate.operators import check_comparable
@@ -110,8 +110,6 @@ def _operate(
     given = [*values, *([keywords["other"]] if "other" in keywords else [])]
     if len(given) != 1 or not keywords.keys() <= known | {"other"}:
         raise Unreadable(in_place(name))
-    if not (isinstance(given[0], Tensor) or is_number(given[0])):
-        raise Unreadable(f"{describe(given[0])} cannot be computed with a tensor")
     first = owner.past[0][1].node if owner.past else owner.node
     operate(reading, OPERATORS[name], owner, given[0], keywords.get("alpha"))
     if first.id:

@@ -53,6 +53,10 @@ READ = {
         (f,) = torch.autograd.grad(d.sum(), w, retain_graph=True)
         e.prod().backward()
     """,
+    "a number whose shape only a run knows promotes no dtype": """
+        a = torch.tensor([0.1, 0.7])[i]
+        a /= torch.tensor([0.3333333333333333], dtype=torch.float64)[i[0]]
+    """,
     "a result whose shape only a run knows holds its operand": """
         p = (w * x)[i] * 1
         b = torch.ones(3)[i]
