@@ -20,8 +20,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 MEGABYTE = 2**20
 CGROUP = Path("/sys/fs/cgroup")
 
-# The largest values are far beyond what serves anybody, and all of them work: a number too large
-# for a clock, a kernel limit or 64 bits would be found out by every request instead.
+# Upper bounds, far beyond any use. All values up to them work; without them, a number too large for
+# a clock, a kernel limit or 64 bits would only fail in every request.
 YEAR_S = 365 * 24 * 60 * 60
 MOST_WORKERS = 1024
 MOST_THREADS = 1024

@@ -7,7 +7,6 @@ its worker, so the death was not the request's doing, and computing twice change
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 from collections.abc import Mapping
@@ -63,7 +62,7 @@ class Replicas:
         self._reason: str | None = "The compute replicas are starting."
         self._in_flight = 0
         self._mean_s = 0.0
-        self._draining = False
+        self._stopped = False
         self._settled = asyncio.Event()
 
     @property
@@ -137,25 +136,16 @@ class Replicas:
         queue_s = self._loop.time() - began - computed.computing_s
         return Answer(computed.status, computed.headers, Body(computed.body), queue_s)
 
-    async def drain(self, grace_s: float) -> None:
-        """Refuse new requests, finish what was accepted, for ``grace_s`` at most; then stop."""
-        self._draining = True
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace_s):
-                while self._in_flight:
-                    await asyncio.sleep(PAUSE_S)
-        await self.stop()
-
     async def stop(self) -> None:
         """Take no more requests. The replicas are Ray's to stop."""
-        self._draining = True
+        self._stopped = True
         self._reason = "The service is shutting down."
         self._looking.cancel()
 
     # One request
 
     def _admit(self) -> None:
-        if self._draining:
+        if self._stopped:
             raise Draining("The service is shutting down.", retry_after_s=1)
         if self._reason is not None:
             raise NotReady(self._reason, retry_after_s=1)

@@ -5,8 +5,9 @@ It moves bytes and knows no torch: what is to be computed goes to the computer i
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cached_property
 
 from fastapi import FastAPI
 from opentelemetry import trace
@@ -23,7 +24,7 @@ from service.web.lifecycle import Lifecycle
 from service.web.logs import AccessLog
 from service.web.metrics import Metrics
 from service.web.middleware import (
-    CrossMiddleware,
+    CorsMiddleware,
     HeadMiddleware,
     KeyMiddleware,
     ObserveMiddleware,
@@ -39,6 +40,8 @@ from service.web.routes import add_routes
 from service.web.streams import add_streams
 from service.workers.seam import Computer
 
+HEAD = Middleware(HeadMiddleware)
+
 
 def create_app(
     settings: Settings, computer: Computer, access_log: AccessLog | None = None
@@ -51,7 +54,6 @@ def create_app(
     lifecycle = Lifecycle()
     metrics = Metrics(computer, lifecycle)
     observer = Observer(access_log or AccessLog(settings.log), metrics)
-    layers = _middleware(settings, lifecycle, observer)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -61,11 +63,10 @@ def create_app(
         finally:
             await computer.stop()
 
-    first, *others = layers
     app = Application(
         title="Gradtrace",
         lifespan=lifespan,
-        middleware=[first, Middleware(HeadMiddleware), *others],
+        middleware=_middleware(settings, lifecycle, observer),
         redirect_slashes=False,
         openapi_url=None,
         docs_url=None,
@@ -78,7 +79,6 @@ def create_app(
             "exclude": is_probe,
         },
     )
-    app.layers = layers
     app.state.lifecycle = lifecycle
     app.state.observer = observer
     room = Room(settings)
@@ -101,21 +101,23 @@ class Application(FastAPI):
     what the web process does for a small request. With OpenTelemetry it is kept: it names the span.
     """
 
-    layers: Sequence[Middleware] = ()
-    """What is passed on the shorter way, the outermost first: no HEAD, these routes take POST."""
     direct: Mapping[str, tuple[Route, ASGIApp]] = {}
-    """The routes that compute and the way to each, by their path."""
-    short: bool | None = None
-    """Whether the shorter way is taken; settled with the first request, when the app has begun."""
+    """The routes that compute and the shorter way to each, by their path."""
+
+    @cached_property
+    def short(self) -> bool:
+        """Whether it is taken; settled with the first request, when the app has begun."""
+        return isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Return the whole way."""
+        """Return the whole way, and keep the shorter ones; called once, before the app begins."""
         direct: dict[str, tuple[Route, ASGIApp]] = {}
         for route in self.routes:
             if isinstance(route, RawRoute):
                 way = route.app
-                for layer in reversed(self.layers):
-                    way = layer.cls(way, *layer.args, **layer.kwargs)
+                for layer in reversed(self.user_middleware):
+                    if layer is not HEAD:  # these routes take POST alone
+                        way = layer.cls(way, *layer.args, **layer.kwargs)
                 direct[route.path] = route, way
         self.direct = direct
         return super().build_middleware_stack()
@@ -123,26 +125,24 @@ class Application(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, or the app's lifespan."""
         found = self.direct.get(path_of(scope)) if scope["type"] == "http" else None
-        if found is None or scope["method"] != "POST" or not self._is_short():
+        if found is None or scope["method"] != "POST" or not self.short:
             await super().__call__(scope, receive, send)
             return
         scope["app"] = self
         scope["route"], way = found
         await way(scope, receive, send)
 
-    def _is_short(self) -> bool:
-        if self.short is None:
-            self.short = isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
-        return self.short
-
 
 def _middleware(settings: Settings, lifecycle: Lifecycle, observer: Observer) -> list[Middleware]:
     """Return what every request passes, the outermost first."""
-    layers = [Middleware(ObserveMiddleware, lifecycle=lifecycle, observer=observer)]
+    layers = [
+        Middleware(ObserveMiddleware, lifecycle=lifecycle, observer=observer),
+        HEAD,
+    ]
     if settings.cors_origins:
         layers.append(
             Middleware(
-                CrossMiddleware,
+                CorsMiddleware,
                 allow_origins=settings.cors_origins,
                 allow_methods=["GET", "POST"],
                 allow_headers=["authorization", "content-type", "x-request-id"],

@@ -66,7 +66,7 @@ async def next_chunk(receive: Receive, silence: Timers) -> tuple[bytes, bool]:
     try:
         message = await receive()
     except asyncio.CancelledError:
-        if interrupt.was_all():
+        if interrupt.was_only_cause():
             raise BodyTimeout(
                 f"Nothing came for {silence.seconds:g} seconds (GRADTRACE_BODY_TIMEOUT_S)."
             ) from None
@@ -81,7 +81,7 @@ async def next_chunk(receive: Receive, silence: Timers) -> tuple[bytes, bool]:
 async def read_body(
     exchange: Exchange, receive: Receive, silence: Timers, limit: int, share: Share
 ) -> Body:
-    """Return the whole body, which takes its part of ``share``'s room.
+    """Return the whole body, which ``share`` makes room for.
 
     Raises:
         UnsupportedMediaType: it is compressed.
@@ -102,7 +102,7 @@ async def read_body(
             exchange.body_bytes += len(chunk)
             if exchange.body_bytes > limit:
                 raise too_large(limit)
-            share.hold(exchange.body_bytes)
+            share.claim(exchange.body_bytes)
             add(body, chunk)
     except BaseException:
         body.close()  # the exception would keep it until the next garbage collection

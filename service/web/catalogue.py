@@ -27,7 +27,7 @@ from service.workers.seam import Computer
 REMEMBERED = 16 * MEGABYTE
 """Bytes of answers kept: more than all ops take, and few enough whatever clients ask for."""
 MOST = 2048
-"""Answers kept: more than there are ops. Finding nothing is few bytes, what was looked for not."""
+"""Answers kept: more than there are ops. An answer may be short, and what was asked for long."""
 
 
 class Catalogue:

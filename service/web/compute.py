@@ -20,13 +20,10 @@ from service.web.body import read_body
 from service.web.disconnect import CancelOnDisconnect
 from service.web.exchange import exchange_of
 from service.web.negotiate import media_type, negotiate
-from service.web.room import Room
+from service.web.room import Room, Share
 from service.workers.body import INLINE
 from service.workers.seam import Answer, Computer
 from service.workers.timers import Timers
-
-CLOSE = "gradtrace.close"
-"""ASGI extension that the app sets where the rest of a body is not worth waiting for."""
 
 Media = Mapping[str, tuple[str, ...]]
 """What a route reads, and for each of it what it can answer with, the default first."""
@@ -36,7 +33,7 @@ class RawRoute(APIRoute):
     """A route that FastAPI matches and describes, and that hands the request to an ASGI app."""
 
     def __init__(self, path: str, asgi: ASGIApp, **description: Any) -> None:
-        async def described() -> None:
+        async def described() -> None:  # FastAPI wants a function; ``asgi`` is called in its place
             raise NotImplementedError
 
         super().__init__(
@@ -70,7 +67,7 @@ class ComputeEndpoint:
         reads = media_type(exchange.header(b"content-type"), self.reads)
         accept = negotiate(exchange.header(b"accept"), self.media[reads])
         limit = self.settings.max_body_bytes
-        with self.room.share() as share:
+        with Share(self.room) as share:
             body = await read_body(exchange, receive, self.silence, limit, share)
             try:
                 self.room.check()
@@ -80,7 +77,7 @@ class ComputeEndpoint:
                     )
             finally:
                 body.close()  # an exception would keep it until the next garbage collection
-            share.keep(len(answer.body))
+            share.hold(len(answer.body))
             try:
                 exchange.answered(answer)
                 if answer.status >= 400:

@@ -54,5 +54,5 @@ class CancelOnDisconnect:
         del self._timer  # its callback holds this: all of the request would stay until a collection
         if self._watcher is not None:
             self._watcher.cancel()
-        if kind is asyncio.CancelledError and self._interrupt.was_all():
+        if kind is asyncio.CancelledError and self._interrupt.was_only_cause():
             raise ClientDisconnected from None

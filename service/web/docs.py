@@ -15,11 +15,16 @@ SWAGGER_UI_PACKAGE = "fastapi_offline"
 
 def add_docs(app: FastAPI) -> None:
     """Add ``/docs`` and the files that it draws with."""
-    swagger_ui = Folder.some(
-        package_folder(SWAGGER_UI_PACKAGE) / "static",
-        ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png"),
+    swagger_ui = package_folder(SWAGGER_UI_PACKAGE) / "static"
+    files = Folder(
+        {
+            "docs.html": OURS / "docs.html",
+            "docs.js": OURS / "docs.js",
+            "swagger-ui-bundle.js": swagger_ui / "swagger-ui-bundle.js",
+            "swagger-ui.css": swagger_ui / "swagger-ui.css",
+            "favicon.png": swagger_ui / "favicon.png",
+        }
     )
-    files = Folder.some(OURS, ("docs.html", "docs.js")) | swagger_ui
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:

@@ -19,15 +19,22 @@ from service.workers.seam import Answer
 
 log = logging.getLogger(__name__)
 
-KEY = "gradtrace.exchange"
+SCOPE_KEY = "gradtrace.exchange"
+"""Where the exchange is in the ASGI scope."""
 NO_ROUTE = "unknown"
 NO_METHOD = "unknown"
 CLIENT_GONE = 499
+"""Status in log and metrics where the client did not take the whole answer."""
+
+# Extensions of the scope, by which `protocol` and the app talk to each other:
 GONE = "gradtrace.gone"
-"""Set among a scope's extensions when the connection was lost before the answer was written."""
+"""Set by the protocol when the connection was lost before the answer was written."""
 LINES = "gradtrace.lines"
-"""Names the extension by which the server takes lines of a head as they are (bytes, each with its
-end): uvicorn looks at each header for 2 us."""
+"""A function of the protocol's that takes lines of the head as they are (bytes, each with its end):
+uvicorn looks at each header for 2 us."""
+CLOSE = "gradtrace.close"
+"""Set by the app where the rest of a body is not worth waiting for."""
+
 PHASE = re.compile(r"([a-z]+);dur=(\d{1,9}(?:\.\d{1,9})?)")
 MAX_NODES_DIGITS = 9
 SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -63,12 +70,14 @@ class Exchange:
         self.route = NO_ROUTE
         self.answering = False
         """Whether the head of an answer has been sent."""
-        self.status = CLIENT_GONE
+        self.status = CLIENT_GONE  # until an answer begins
         self.nodes = 0
         self.lines = 0
         self.line_problems = 0
         self.queue_s: float | None = None
+        """Seconds in the queue; None where no computer answered."""
         self.timing = ""
+        """What the computer says of its own phases, as a ``Server-Timing``."""
         self.body_bytes = 0
         self.sent_bytes = 0
 
@@ -84,7 +93,7 @@ class Exchange:
         return f"{getrandbits(128):032x}"
 
     def answered(self, answer: Answer) -> None:
-        """Take over what the computer says about its answer."""
+        """Note what the computer says of its answer."""
         self.queue_s = answer.queue_s
         self.timing = answer.headers.get("server-timing", "")
         nodes = answer.headers.get("x-nodes", "")
@@ -115,7 +124,7 @@ def _by_name(raw_headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 def _parse_timing(text: str) -> list[tuple[str, float]]:
-    """Read ``parse;dur=0.012, plan;dur=0.3`` (ms) as seconds; what is not of that form is left."""
+    """Read ``parse;dur=0.012, plan;dur=0.3`` (ms) as seconds; skip what is not of that form."""
     return [(name, float(duration) / 1000) for name, duration in PHASE.findall(text)]
 
 
@@ -127,4 +136,4 @@ def path_of(scope: Scope) -> str:
 
 def exchange_of(scope: Scope) -> Exchange:
     """Return the exchange of the request in ``scope``."""
-    return scope[KEY]  # type: ignore[no-any-return]
+    return scope[SCOPE_KEY]  # type: ignore[no-any-return]

@@ -16,4 +16,4 @@ class Lifecycle:
     in_flight: int = 0
     """Requests that came and are not answered yet."""
     unanswered: set[asyncio.Task[Any]] = field(default_factory=set)
-    """Those of them of whose answers nothing has been sent."""
+    """Tasks of those whose answer has not begun."""

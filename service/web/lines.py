@@ -20,6 +20,7 @@ class Line(NamedTuple):
     """A line of the request that is not empty."""
 
     number: int
+    """Its index among them, from 0."""
     content: Body
     problem: GradtraceError | None = None
 
@@ -27,6 +28,11 @@ class Line(NamedTuple):
     def weight(self) -> int:
         """Bytes of memory that the line takes, about."""
         return len(self.content) + LINE_COST
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the first one: until it is answered, the whole stream may be refused."""
+        return self.number == 0
 
 
 class LineSplitter:
@@ -37,7 +43,8 @@ class LineSplitter:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._index = 0
+        self.count = 0
+        """Lines that were cut."""
         self._partial = Body()
         self._too_long = False
 
@@ -71,9 +78,9 @@ class LineSplitter:
             partial.close()
             return
         self._partial, self._too_long = Body(), False
-        self._index += 1
+        self.count += 1
         problem = too_large(self._limit) if too_long else None
-        yield Line(self._index - 1, partial, problem)
+        yield Line(self.count - 1, partial, problem)
 
     def _grow(self, piece: bytes) -> None:
         if self._too_long or not piece:

@@ -2,7 +2,7 @@
 
     ObserveMiddleware   headers that every answer has; log, metrics
     HeadMiddleware      HEAD is GET without the body
-    CrossMiddleware     CORS: Starlette's, only where origins are set
+    CorsMiddleware      CORS: Starlette's, only where origins are set
     UnreadMiddleware    an answer to a client that is still sending reaches it
     ProblemMiddleware   what no route answered becomes a problem (see problems.py)
     KeyMiddleware       bearer keys under /v1
@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.contract.problem import InvalidRequest, Unauthorized
 from service.web.body import linger
-from service.web.exchange import CLIENT_GONE, GONE, KEY, LINES, Exchange, exchange_of, path_of
+from service.web.exchange import CLIENT_GONE, GONE, LINES, SCOPE_KEY, Exchange, exchange_of, path_of
 from service.web.lifecycle import Lifecycle
 from service.web.logs import AccessLog
 from service.web.metrics import Metrics
@@ -37,7 +37,7 @@ LINGER_S = 2.0
 """How long a client that is refused may go on sending before its connection is closed."""
 SMALL = 64 * 1024
 """Bytes of an unread body that are read to the end rather than closing the connection."""
-CLOSES = (b"connection", b"close")
+CONNECTION_CLOSE = (b"connection", b"close")
 
 CONTENT_POLICY = (
     b"content-security-policy",
@@ -50,7 +50,7 @@ SECURITY_HEADERS = [
     (b"cross-origin-opener-policy", b"same-origin"),
 ]
 SECURITY_LINES = b"".join(b"%b: %b\r\n" % each for each in [*SECURITY_HEADERS, CONTENT_POLICY])
-"""What nearly every answer has, as it stands in the head."""
+"""What every answer but those with a policy of their own has, as it stands in the head."""
 
 
 class Observer:
@@ -68,7 +68,7 @@ class Observer:
 
 
 def headers_of(exchange: Exchange) -> list[tuple[bytes, bytes]]:
-    """Return the headers that every answer has, beside those that are always the same."""
+    """Return the headers that every answer has and that are not the same in each."""
     return [
         (b"x-request-id", exchange.id.encode()),
         (b"server-timing", exchange.server_timing().encode("latin-1")),
@@ -88,7 +88,7 @@ class ObserveMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = scope[KEY] = Exchange(scope["method"], scope["headers"])
+        exchange = scope[SCOPE_KEY] = Exchange(scope["method"], scope["headers"])
         lifecycle = self.lifecycle
         task = asyncio.current_task()
         assert task is not None
@@ -107,8 +107,8 @@ class ObserveMiddleware:
                     headers += SECURITY_HEADERS
                     if not own_policy:
                         headers.append(CONTENT_POLICY)
-                if lifecycle.draining and CLOSES not in headers:
-                    headers.append(CLOSES)
+                if lifecycle.draining and CONNECTION_CLOSE not in headers:
+                    headers.append(CONNECTION_CLOSE)
                 message["headers"] = headers
             else:
                 exchange.sent_bytes += len(message.get("body", b""))
@@ -152,7 +152,7 @@ class HeadMiddleware:
             scope["route"] = as_get.get("route")
 
 
-class CrossMiddleware(CORSMiddleware):
+class CorsMiddleware(CORSMiddleware):
     """Starlette's; what it refuses to a browser that asks first is a problem."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
@@ -202,8 +202,8 @@ class UnreadMiddleware:
             nonlocal closing
             if message["type"] == "http.response.start" and unread and message["status"] >= 400:
                 closing = True
-                others = [header for header in message.get("headers", ()) if header != CLOSES]
-                message["headers"] = [*others, CLOSES]
+                others = [each for each in message.get("headers", ()) if each != CONNECTION_CLOSE]
+                message["headers"] = [*others, CONNECTION_CLOSE]
             elif closing and not message.get("more_body", False):
                 await send({**message, "more_body": True})
                 if unread:
@@ -215,7 +215,7 @@ class UnreadMiddleware:
 
 
 def _may_be_reset(scope: Scope) -> bool:
-    """Tell whether there is more of a body than is read anyway before the connection is closed."""
+    """Tell whether more of a body may come than is read anyway before the connection is closed."""
     headers = exchange_of(scope).headers
     length = headers.get(b"content-length")
     if length is None:

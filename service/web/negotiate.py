@@ -44,7 +44,7 @@ def _negotiate(accept: str, offers: tuple[str, ...]) -> str:
 
 
 def _ranges(accept: str) -> list[tuple[str, float]]:
-    """Split an Accept header into media ranges with their weights; unreadable parts are left."""
+    """Split an Accept header into media ranges with their weights; skip what cannot be read."""
     ranges = []
     for part in accept.split(","):
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))

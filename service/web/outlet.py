@@ -1,7 +1,7 @@
 """Where the log goes: standard error, of which no request ever waits for the reader.
 
-A pipe that nobody reads is full soon, a disk may be full too, and a reader goes away. What is not
-taken at once is lost then, and before the next line that is taken stands how much that was.
+A pipe that nobody reads is soon full, a disk may be full, and a reader may go away. A line that is
+not taken at once is lost, and before the next one that is taken, a line says how many are missing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Outlet:
     """Writes lines to a stream's file at once, or not at all.
 
     Args:
-        stream: what to write to; its buffer is passed by.
+        stream: what to write to; its buffer is bypassed.
         lost: makes the line that says how many lines are missing before the next one.
     """
 
@@ -64,7 +64,7 @@ class Outlet:
     def _put(self, data: bytes) -> bytes:
         """Write as much of ``data`` as is taken at once; return what is not.
 
-        Where a file that may block is ready, it takes this much (POSIX: of a pipe).
+        A pipe that is ready takes ``PIPE_BUF`` bytes without blocking (POSIX).
         """
         with contextlib.suppress(OSError):  # the disk is full, or nobody will ever read this
             while data and self._poll.poll(0):
@@ -75,8 +75,8 @@ class Outlet:
 def _opened_again(fd: int) -> int:
     """Return a descriptor of the same pipe or terminal that never blocks.
 
-    That ``fd`` blocks is no property of its own: other processes share it, such as the workers or a
-    shell. So the file is opened once more; where that is not allowed, being ready has to do.
+    Other processes, such as the workers or a shell, share ``fd`` and whether it blocks. So the file
+    is opened once more; where that is not allowed, `Outlet` writes only when ``fd`` is ready.
     """
     mode = os.fstat(fd).st_mode
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):

@@ -7,8 +7,7 @@ anything from another host.
 from __future__ import annotations
 
 import hashlib
-import mimetypes
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -27,15 +26,12 @@ PAGE_POLICY = (
 MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
-    ".ico": "image/x-icon",
     ".js": "text/javascript; charset=utf-8",
     ".json": "application/json",
-    ".mjs": "text/javascript; charset=utf-8",
+    ".png": "image/png",
     ".svg": "image/svg+xml",
-    ".txt": "text/plain; charset=utf-8",
-    ".webmanifest": "application/manifest+json",
-    ".woff2": "font/woff2",
 }
+"""By the file's ending; the standard library's answers depend on what the machine has installed."""
 
 
 @dataclass
@@ -54,12 +50,6 @@ class Asset:
         """What changes when the bytes change."""
         return f'"{hashlib.sha256(self.content).hexdigest()[:32]}"'
 
-    @cached_property
-    def media_type(self) -> str:
-        """The Content-Type, by the name's ending."""
-        guessed, _ = mimetypes.guess_type(self.path.name)
-        return MEDIA_TYPES.get(self.path.suffix) or guessed or "application/octet-stream"
-
     def response(self, request: Request) -> Response:
         """Answer with the file, or with 304 where the client has it already."""
         headers = {
@@ -70,28 +60,14 @@ class Asset:
         known = request.headers.get("if-none-match", "")
         if self.etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
             return Response(status_code=304, headers=headers)
-        return Response(self.content, headers=headers, media_type=self.media_type)
+        return Response(self.content, headers=headers, media_type=MEDIA_TYPES[self.path.suffix])
 
 
 class Folder:
     """Files that may be asked for by name; a name that is not one of them is not found."""
 
-    def __init__(self, assets: Mapping[str, Asset]) -> None:
-        self.assets = assets
-
-    @classmethod
-    def of(cls, root: Path) -> Folder:
-        """Return all files below ``root``, by their paths from there; none where it is missing."""
-        files = (path for path in root.rglob("*") if path.is_file() and path.suffix != ".py")
-        return cls({path.relative_to(root).as_posix(): Asset(path) for path in files})
-
-    @classmethod
-    def some(cls, root: Path, names: Iterable[str]) -> Folder:
-        """Return the files ``names`` of ``root``."""
-        return cls({name: Asset(root / name) for name in names})
-
-    def __or__(self, other: Folder) -> Folder:
-        return Folder({**self.assets, **other.assets})
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self.assets = {name: Asset(path) for name, path in paths.items()}
 
     def response(self, name: str, request: Request) -> Response:
         """Answer with the file ``name``.
@@ -119,7 +95,8 @@ def package_folder(package: str) -> Path:
 
 def add_playground(app: FastAPI) -> None:
     """Add ``/``, the playground, and the files it is made of."""
-    files = Folder.of(package_folder("service.playground") / "static")
+    static = package_folder("service.playground") / "static"
+    files = Folder({path.name: path for path in static.iterdir() if path.suffix in MEDIA_TYPES})
 
     @app.get("/", include_in_schema=False)
     async def playground(request: Request) -> Response:

@@ -51,7 +51,10 @@ def add_probes(app: FastAPI, lifecycle: Lifecycle, computer: Computer, metrics: 
     )
     async def readyz() -> Response:
         """Answer 200 while requests can be computed, and 503 with the reason while not."""
-        check_ready(lifecycle, computer)
+        if lifecycle.draining:
+            raise Draining("The service is shutting down.", retry_after_s=1)
+        if computer.reason is not None:
+            raise NotReady(computer.reason, retry_after_s=1)
         return JSONResponse({"status": "ready"}, headers=NO_STORE)
 
     @app.get(
@@ -66,16 +69,3 @@ def add_probes(app: FastAPI, lifecycle: Lifecycle, computer: Computer, metrics: 
     async def metrics_text() -> Response:
         """Answer with the metrics of the service in Prometheus's text format."""
         return Response(metrics.text(), headers=NO_STORE, media_type=CONTENT_TYPE)
-
-
-def check_ready(lifecycle: Lifecycle, computer: Computer) -> None:
-    """Return where requests are welcome.
-
-    Raises:
-        Draining: the signal to stop came.
-        NotReady: there are no workers; the message says why.
-    """
-    if lifecycle.draining:
-        raise Draining("The service is shutting down.", retry_after_s=1)
-    if not computer.ready:
-        raise NotReady(computer.reason or "The workers are starting.", retry_after_s=1)

@@ -19,17 +19,20 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.contract import problem as contract
 from service.contract.problem import (
     PROBLEM_MEDIA_TYPE,
+    BodyTimeout,
     Draining,
     GradtraceError,
     Internal,
     InvalidRequest,
     MethodNotAllowed,
+    NotAcceptable,
     NotFound,
     ProblemError,
+    Unauthorized,
     pointer,
+    problems,
     quote,
 )
 from service.web import examples
@@ -64,11 +67,11 @@ def problem_response(
     extra = dict(headers or {})
     if error.retry_after_s is not None:
         extra["retry-after"] = str(error.retry_after_s)
-    if error.status == contract.Unauthorized.status:
+    if error.status == Unauthorized.status:
         extra["www-authenticate"] = 'Bearer realm="gradtrace"'
-    if error.status == contract.NotAcceptable.status:
+    if error.status == NotAcceptable.status:
         extra["vary"] = "accept"
-    if error.status == contract.BodyTimeout.status:
+    if error.status == BodyTimeout.status:
         extra["connection"] = "close"  # the rest of the body would be waited for again
     return Response(
         problem_body(error, status),
@@ -79,7 +82,11 @@ def problem_response(
 
 
 def add_problems(app: FastAPI) -> None:
-    """Answer every error of a route or the framework with a problem; add ``/problems/{code}``."""
+    """Answer every error of a route or the framework with a problem; add ``/problems/{code}``.
+
+    `ProblemMiddleware` would do so too, but telemetry sees what comes as far as that, and takes it
+    for a bug.
+    """
 
     async def on_problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, GradtraceError)
@@ -120,7 +127,7 @@ def add_problems(app: FastAPI) -> None:
         code: Annotated[str, Path(description="The problem's code.", examples=["cycle"])],
     ) -> Response:
         """Answer with the description that the `type` of every problem refers to."""
-        return describe(code, exchange_of(request.scope).header(b"accept"))
+        return _describe(code, exchange_of(request.scope).header(b"accept"))
 
 
 def _http_problem(request: Request, error: HTTPException) -> Response:
@@ -154,7 +161,11 @@ def _validation_problem(error: RequestValidationError) -> GradtraceError:
 
 
 class ProblemMiddleware:
-    """Answers what no route did: a bug is a 500, and a client that is gone gets nothing."""
+    """Answers what no handler of `add_problems` did; a client that is gone gets nothing.
+
+    These are bugs, which are a 500, and problems raised by middleware or on the shorter way of
+    `app.Application`.
+    """
 
     def __init__(self, app: ASGIApp, lifecycle: Lifecycle) -> None:
         self.app = app
@@ -172,7 +183,8 @@ class ProblemMiddleware:
         except (Exception, asyncio.CancelledError) as error:
             if exchange_of(scope).answering:
                 raise
-            # No name for the problem: it knows this frame, and both would stay until a collection.
+            # No second name for `error`, whose traceback holds this frame: both would stay until a
+            # collection.
             if isinstance(error, GradtraceError):
                 answer = problem_response(error, scope)
             elif isinstance(error, asyncio.CancelledError):
@@ -187,13 +199,13 @@ class ProblemMiddleware:
             await answer(scope, receive, send)
 
 
-def describe(code: str, accept: str) -> Response:
+def _describe(code: str, accept: str) -> Response:
     """Answer for ``/problems/{code}``: what this kind of problem is, as HTML or JSON.
 
     Raises:
         NotFound: there is no problem of that code.
     """
-    kinds = {str(kind.code): kind for kind in contract.problems()}
+    kinds = {str(kind.code): kind for kind in problems()}
     if code not in kinds:
         raise NotFound(f"There is no problem {quote(code)}; there are {', '.join(kinds)}.")
     kind = kinds[code]

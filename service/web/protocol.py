@@ -25,8 +25,7 @@ from service.contract.problem import (
     Overloaded,
     quote,
 )
-from service.web.compute import CLOSE
-from service.web.exchange import GONE, LINES, NO_METHOD, Exchange
+from service.web.exchange import CLOSE, GONE, LINES, NO_METHOD, Exchange
 from service.web.middleware import LINGER_S, SECURITY_LINES, Observer, headers_of
 from service.web.problems import problem_body
 
@@ -35,13 +34,14 @@ MAX_HEAD = 64 * 1024
 HEAD_TIMEOUT_S = 15.0
 """Seconds in which a request's head must come, once it began or the connection was made.
 
-So long may also what is left of a body take that nobody reads, since the answer is sent.
+The rest of a body may take as long once its answer has been sent.
 """
 MAX_WAITING = 100
 """Requests that may wait on one connection for those before them."""
 CONTINUE = STATUS_LINE[100]
 CHUNKED = b"\r\ntransfer-encoding: chunked\r\n"
 OFFER = (b"upgrade", b"http2-settings")
+"""Headers, and words of Connection, that offer to change to another protocol."""
 SPARE_FILES = 256
 """Open files kept for everything but connections."""
 
@@ -77,9 +77,13 @@ class HeadWithBody:
         self._transport = transport
         self._knows_chunks = knows_chunks
         self._started = False
-        self._unchunk = False
+        """Whether the head has been passed to `write`."""
         self._held = b""
+        """The head, while it waits for the body."""
         self._lines = b""
+        """What is still to be added to the head."""
+        self._unchunk = False
+        """Whether what the app sends in chunks goes out without them."""
 
     def add_lines(self, lines: bytes) -> None:
         """Add ``lines``, each with its end, to the head that will be written."""
@@ -138,16 +142,18 @@ class BoundedHttp(HttpToolsProtocol):
         self._observer = observer
         self._patience_s = patience_s
         self._in_head = False
+        """Whether a head has begun to come and is not whole."""
         self._in_request = False
         """Whether a request has begun to come and is not whole."""
         self._pieces: list[bytes] = []
         """What the read that is parsed has brought of a body."""
-        self._advanced = False
-        """Whether a read brought more than the middle of a head or of trailers."""
-        self._bytes_since = 0
-        """Bytes of the reads since the last one that did."""
-        self._offered = False
-        self._deaf = False
+        self._progressed = False
+        """Whether this read began or ended a request, or brought some of a body."""
+        self._stalled_bytes = 0
+        """Bytes of the reads since the last one that did: all of them in one head, or trailers."""
+        self._upgrade_offered = False
+        """Whether this request offers to change to another protocol."""
+        self._ignores_input = False
         """Whether what still comes is dropped."""
         self._running: RequestResponseCycle | None = None
         """The request that is being answered."""
@@ -164,53 +170,53 @@ class BoundedHttp(HttpToolsProtocol):
         if len(self.connections) > connection_limit():
             self._refuse(429, Overloaded("There are too many connections.", retry_after_s=1))
             return
-        self._await_head()
+        self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection; tell the request that is being answered."""
-        self._head_came()
+        self._stop_head_timer()
         self._stop_write_timer()
         self.pipeline.clear()
-        self._disconnect()
+        self._tell_running_gone()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless a head or trailers grow without end."""
-        if self._deaf or self.transport.is_closing():
+        if self._ignores_input or self.transport.is_closing():
             return
-        self._advanced = False
+        self._progressed = False
         self._parse(data)
-        if self._deaf or self.transport.is_closing():
+        if self._ignores_input or self.transport.is_closing():
             return
-        self._bytes_since = 0 if self._advanced else self._bytes_since + len(data)
-        if self._bytes_since > MAX_HEAD:
+        self._stalled_bytes = 0 if self._progressed else self._stalled_bytes + len(data)
+        if self._stalled_bytes > MAX_HEAD:
             self._refuse(431, InvalidRequest(f"The headers have more than {MAX_HEAD} bytes."))
         else:
-            self._watch()
+            self._ensure_read_timer()
 
     def on_message_begin(self) -> None:
         """Begin a request."""
         if len(self.pipeline) >= MAX_WAITING:
             raise TooManyWaiting
         super().on_message_begin()
-        self._in_head = self._in_request = self._advanced = True
+        self._in_head = self._in_request = self._progressed = True
         scope: Any = self.scope
         scope["extensions"] = {}
 
     def on_headers_complete(self) -> None:
         """Hand the request to the app."""
-        self._head_came()
+        self._stop_head_timer()
         # Without "Connection: upgrade" the header has to be ignored (RFC 9110, 7.8).
         upgrades = self.parser.should_upgrade()
-        self._offered = upgrades and any(name == b"upgrade" for name, _ in self.headers)
-        if not self._offered:
+        self._upgrade_offered = upgrades and any(name == b"upgrade" for name, _ in self.headers)
+        if not self._upgrade_offered:
             super().on_headers_complete()
             self.headers = []  # what comes behind a body in chunks (trailers) is no header
             if not self.pipeline:
                 self._running = self.cycle
-            if self.cycle.scope["method"] != "HEAD":
+            if self.cycle.scope["method"] != "HEAD":  # whose head has no body to wait for
                 knows = self.cycle.scope["http_version"] != "1.0"
-                if not knows:  # nor does it know of 100: that would be its answer
+                if not knows:  # nor does it know of 100, and would take it for the answer
                     self.cycle.waiting_for_100_continue = False
                 held: Any = HeadWithBody(self.transport, knows_chunks=knows)
                 self.cycle.transport = held
@@ -219,16 +225,16 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head = False
 
     def on_body(self, body: bytes) -> None:
-        """Keep a piece of a body until the end of the read, which may bring very many."""
+        """Keep a piece of a body until the end of the read, which may bring very many of them."""
         self._pieces.append(body)
 
     def on_message_complete(self) -> None:
         """Tell the app that the body is whole."""
         self._pass_on()
-        self._advanced = True
+        self._progressed = True
         self._in_request = False
-        self._head_came()
-        if not self._offered:
+        self._stop_head_timer()
+        if not self._upgrade_offered:
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -243,13 +249,13 @@ class BoundedHttp(HttpToolsProtocol):
         elif self._in_request and CLOSE in cast("dict[str, Any]", self.cycle.scope)["extensions"]:
             self.transport.close()
         else:
-            self._watch()
+            self._ensure_read_timer()
 
     def pause_writing(self) -> None:
         """Stop writing to a client that does not read, and give it up when it goes on so."""
         super().pause_writing()
         if self._write_timer is None:
-            self._await_reading()
+            self._start_write_timer()
 
     def resume_writing(self) -> None:
         """Go on writing."""
@@ -277,9 +283,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._refuse(400, InvalidRequest(msg))
 
     def _pass_on(self) -> None:
-        """Pass on what came of a body."""
+        """Pass the pieces of a body on to the app, as one."""
         if self._pieces:
-            self._advanced = True
+            self._progressed = True
             super().on_body(b"".join(self._pieces))
             self._pieces.clear()
 
@@ -289,17 +295,17 @@ class BoundedHttp(HttpToolsProtocol):
             self.parser.feed_data(data)
             self._pass_on()
         except httptools.HttpParserUpgrade as offer:
-            if self._offered:
-                self._decline(data[offer.args[0] :])
+            if self._upgrade_offered:
+                self._decline_upgrade(data[offer.args[0] :])
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, TooManyWaiting):
                 # RFC 9112, 9.3.2: who sends on without waiting must be ready to send again.
-                self._deaf = True
+                self._ignores_input = True
                 self.pipeline[0][0].keep_alive = False
                 return
             self.send_400_response(f"The request could not be read as HTTP/1.1: {_reason(error)}.")
 
-    def _decline(self, rest: bytes) -> None:
+    def _decline_upgrade(self, rest: bytes) -> None:
         """Read the request again without its offer to change to another protocol.
 
         The parser takes what follows such a head for that protocol, and so for no body. Java's
@@ -314,21 +320,21 @@ class BoundedHttp(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
         self._parse(b"".join([*head, b"\r\n", rest]))
 
-    def _watch(self) -> None:
-        """See that there is a timer wherever it is the client's turn to send."""
+    def _ensure_read_timer(self) -> None:
+        """See that a timer runs wherever it is the client's turn to send."""
         answered = self.cycle is None or self.cycle.response_complete
         if self._in_head or (answered and self._in_request):
             if self._head_timer is None and not self.flow.read_paused:
-                self._await_head()
+                self._start_head_timer()
         elif answered and self._head_timer is None and self.timeout_keep_alive_task is None:
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
 
-    def _await_head(self) -> None:
+    def _start_head_timer(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.abort)
 
-    def _head_came(self) -> None:
+    def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
@@ -339,22 +345,22 @@ class BoundedHttp(HttpToolsProtocol):
             self._write_timer = None
 
     def _flush_in_time(self) -> None:
-        """Cut a connection that was closed and whose client does not read what is left."""
+        """See that a connection that is closing is cut if its client does not read what is left."""
         if self._write_timer is None and self.transport.get_write_buffer_size():
-            self._await_reading()
+            self._start_write_timer()
 
-    def _await_reading(self) -> None:
+    def _start_write_timer(self) -> None:
         self._unread = self.transport.get_write_buffer_size()
-        self._write_timer = self.loop.call_later(self._patience_s, self._look_at_reading)
+        self._write_timer = self.loop.call_later(self._patience_s, self._check_reading)
 
-    def _look_at_reading(self) -> None:
+    def _check_reading(self) -> None:
         """Go on waiting for a client that is slow; cut the connection of one that has stopped."""
         if self.transport.get_write_buffer_size() < self._unread:
-            self._await_reading()
+            self._start_write_timer()
         else:
             self.transport.abort()
 
-    def _disconnect(self) -> None:
+    def _tell_running_gone(self) -> None:
         """Tell the request that is being answered that nobody will read all of its answer."""
         running, self._running = self._running, None
         if running is not None and not running.response_complete:
@@ -364,8 +370,8 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _refuse(self, status: int, error: GradtraceError) -> None:
         """Refuse what came last, after the answers to what came before; read no more."""
-        self._deaf = True
-        self._head_came()
+        self._ignores_input = True
+        self._stop_head_timer()
         broken = self._in_request and not self._in_head
         if broken and self.pipeline:
             self.pipeline.popleft()
@@ -373,7 +379,7 @@ class BoundedHttp(HttpToolsProtocol):
             if self._running.response_started:  # an answer within another would be a part of it
                 self.transport.close()
                 return
-            self._disconnect()
+            self._tell_running_gone()
         if self._running is not None and not self._running.response_complete:
             self._refusal = status, error
         else:

@@ -14,6 +14,7 @@ from service.settings import MEGABYTE, Settings
 from service.workers.body import INLINE
 
 LEAST = 256 * MEGABYTE
+"""Bytes for which there is room at least."""
 
 
 class Room:
@@ -38,13 +39,9 @@ class Room:
         if self.full:
             raise Overloaded("There is no room for more answers.", retry_after_s=1)
 
-    def share(self) -> Share:
-        """Return one request's part of the room, empty so far and after a ``with`` block."""
-        return Share(self)
-
 
 class Share:
-    """What one request holds, of its body or of its answer."""
+    """What one request holds of the room, for its body or its answer: nothing after ``with``."""
 
     __slots__ = ("_held", "_room")
 
@@ -56,9 +53,9 @@ class Share:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.keep(0)
+        self.hold(0)
 
-    def hold(self, count: int) -> None:
+    def claim(self, count: int) -> None:
         """Hold ``count`` bytes of a body from now on, instead of what was held so far.
 
         Raises:
@@ -66,13 +63,13 @@ class Share:
         """
         if count > INLINE and count - self._held > max(self._room.left, 0):
             raise Overloaded("There is no room for more long bodies.", retry_after_s=1)
-        self.keep(count)
+        self.hold(count)
 
     def shrink(self, count: int) -> None:
         """Hold ``count`` bytes from now on where more is held."""
-        self.keep(min(count, self._held))
+        self.hold(min(count, self._held))
 
-    def keep(self, count: int) -> None:
+    def hold(self, count: int) -> None:
         """Hold ``count`` bytes from now on, whatever room there is."""
         wanted = count if count > INLINE else 0
         self._room.left -= wanted - self._held

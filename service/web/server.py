@@ -41,7 +41,7 @@ log = logging.getLogger("gradtrace")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 LOOK_S = 0.05
-"""How often it is looked whether a request is left."""
+"""Seconds between two looks at whether a request is left; in as many, one hears that it is over."""
 LAST_ANSWERS_S = 2
 """Seconds for the answers that are on their way when the time to drain is over.
 
@@ -50,7 +50,7 @@ What is not taken by then is cut. uvicorn would wait twice as long, and log what
 GARBAGE = 20_000
 """Containers made and not freed since the last collection, after which the next one is due.
 
-Python's 700 are there with every few requests, which leave hardly any garbage.
+Python's 700 are reached every few requests, which leave hardly any garbage.
 """
 KEEP_ALIVE_S = 75
 """Seconds that an idle connection is kept: longer than most proxies keep theirs."""
@@ -91,13 +91,16 @@ def pool_options(settings: Settings) -> PoolOptions:
 
 
 def openapi_document() -> dict[str, Any]:
-    """Return the OpenAPI document, without starting anything."""
+    """Return the OpenAPI document, whatever the environment says, without starting anything."""
     settings = Settings.model_construct(root_path="", api_keys=(), cors_origins=(), log="json")
     return build(create_app(settings, InProcess()), settings.root_path)
 
 
 class Server(uvicorn.Server):
-    """A uvicorn that first turns unready and only then stops listening."""
+    """A uvicorn that first turns unready and only then stops listening.
+
+    uvicorn calls `capture_signals` around its whole run, and `shutdown` once `should_exit` is set.
+    """
 
     def __init__(
         self, settings: Settings, computer: Computer, access_log: AccessLog | None = None
@@ -157,8 +160,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close everything and end the app; cut the answers that are not taken in time.
 
-        uvicorn leaves the app out when it must stop at once; its end would then be that it is
-        cancelled, and look like a crash in the log.
+        uvicorn does not end the app when it must stop at once: the app would be cancelled instead,
+        which looks like a crash in the log.
         """
         time_is_up = asyncio.get_running_loop().call_later(LAST_ANSWERS_S, self._cut)
         await super().shutdown(sockets)
@@ -169,7 +172,7 @@ class Server(uvicorn.Server):
             await self.lifespan.shutdown()
 
     def _cut(self) -> None:
-        """Close every connection: who answers there learns of it as of a client that goes away."""
+        """Close every connection; to those who answer there, the client has gone away."""
         for connection in list(self.server_state.connections):
             cast("BoundedHttp", connection).cut()
 

@@ -33,9 +33,9 @@ from service.contract.problem import (
 from service.settings import Settings
 from service.web import examples
 from service.web.body import check_encoding, next_chunk
-from service.web.compute import CLOSE, RawRoute
+from service.web.compute import RawRoute
 from service.web.describe import SECURITY, STREAMED, answer, answers, body, ndjson_of
-from service.web.exchange import GONE, Exchange, exchange_of
+from service.web.exchange import CLOSE, GONE, Exchange, exchange_of
 from service.web.lines import (
     PROBLEM_WORD,
     Line,
@@ -56,8 +56,8 @@ MAX_LINES = 32
 """Lines of one batch."""
 MAX_BYTES = 256 * 1024
 """Bytes after which a batch takes no more lines."""
-MAX_WAITING = 1024 * 1024
-"""Weight of the lines that wait for a worker, after which no more are read."""
+MAX_WAITING_WEIGHT = 1024 * 1024
+"""Weight of the lines that wait for a worker, beyond which no more are read."""
 MANY_LINES = 512
 """Lines that may be cut at once; the event loop goes on between more of them."""
 SLICE = 4096
@@ -101,30 +101,39 @@ class TraceStream:
         self.exchange = exchange
         self.silence = silence
         self.room = room
-        self._lines_held: Share
-        self._answers_held: Share
-        self.started = False
+        self._lines_held = Share(room)
+        self._answers_held = Share(room)
+        self._splitter = LineSplitter(settings.max_body_bytes)
         self._waiting: deque[Line] = deque()
         self._waiting_weight = 0
-        self._splitter = LineSplitter(settings.max_body_bytes)
         self._open_weight = 0
         """Weight of the lines that wait or are computed."""
         self._ended = False
-        self._done = False
+        """Whether the last line has been read."""
         self._end_problem: GradtraceError | None = None
-        self._changed = asyncio.Event()
-        self._taken = asyncio.Event()
+        """Why no more lines are read, where that is not the end of the body."""
+        self._started = False
+        """Whether the head of the answer has been sent."""
+        self._done = False
+        """Whether the end of the answer is being sent: from then on the client may go."""
+        self._arrived = asyncio.Event()
+        """Set when a line has come, or the last one has."""
+        self._freed = asyncio.Event()
         """Set when a line is taken by a worker or answered, or an answer by the client."""
         self._computing = asyncio.Semaphore(settings.workers)
+        """Batches that may still be given to workers."""
         self._unwritten = asyncio.Semaphore(settings.workers * AHEAD)
+        """Batches that may still be begun before the oldest one is written."""
         self._batches: asyncio.Queue[asyncio.Task[list[Part]] | None] = asyncio.Queue()
+        """Those that were begun, in order; None behind the last one."""
         self._long_lines: set[Body] = set()
         """Contents of lines that are not answered yet, as far as they are in a memfd."""
         self._unsent: set[Body] = set()
+        """Workers' answers that have not been written yet."""
         self._answered_at = -math.inf
         """When the last answer was sent, in the event loop's time."""
         self._batch_lines = 1
-        self._lines = 0
+        """Lines that the next batch may have."""
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer every line.
@@ -133,9 +142,8 @@ class TraceStream:
             ClientDisconnected: the client went away; nothing is computed any more.
             GradtraceError: nothing could be answered at all.
         """
-        room = self.room
         try:
-            with room.share() as self._lines_held, room.share() as self._answers_held:
+            with self._lines_held, self._answers_held:
                 async with asyncio.TaskGroup() as group:
                     reading = group.create_task(self._read(receive))
                     dispatching = group.create_task(self._dispatch(group))
@@ -170,7 +178,7 @@ class TraceStream:
             self._end_problem = error
             self._splitter.drop()
         self._ended = True
-        self._changed.set()
+        self._arrived.set()
         while (await receive())["type"] != "http.disconnect":
             pass
         if not self._done:
@@ -188,13 +196,12 @@ class TraceStream:
                     raise
 
     def _add(self, line: Line) -> None:
-        self._lines = line.number + 1
         self._waiting.append(line)
         self._waiting_weight += line.weight
         self._open_weight += line.weight
         if line.content.fds:
             self._long_lines.add(line.content)
-        self._changed.set()
+        self._arrived.set()
 
     async def _until_there_is_room(self) -> None:
         """Hold the lines that are not answered yet; read no more while there is no room for them.
@@ -207,18 +214,18 @@ class TraceStream:
         """
         while True:
             try:
-                self._lines_held.hold(self._open_weight + self._splitter.held)
+                self._lines_held.claim(self._open_weight + self._splitter.held)
                 return
             except Overloaded:
                 if not self._open_weight and not self._unsent:
                     raise
-            self._taken.clear()
-            await self._taken.wait()
+            self._freed.clear()
+            await self._freed.wait()
 
     async def _until_few_wait(self) -> None:
-        while self._waiting_weight > MAX_WAITING:
-            self._taken.clear()
-            await self._taken.wait()
+        while self._waiting_weight > MAX_WAITING_WEIGHT:
+            self._freed.clear()
+            await self._freed.wait()
 
     # To the workers
 
@@ -234,12 +241,12 @@ class TraceStream:
             self._batches.put_nowait(group.create_task(self._compute(batch)))
 
     async def _until_answers_are_taken(self, batch: list[Line]) -> None:
-        """Wait while answers fill the room, but not with what may still be refused as a whole.
+        """Wait while answers fill the room; refuse the first batch instead, and so the stream.
 
-        What is dispatched is computed whatever the room, again too: the answers of later batches
-        wait for it, and would fill the room for ever.
+        What has been dispatched is computed whatever the room, even when it is tried again: the
+        answers of later batches wait for it, and would fill the room for ever.
         """
-        while batch[0].number and self.room.full:
+        while self.room.full and not batch[0].is_first:
             await asyncio.sleep(AGAIN_S)
         self.room.check()
 
@@ -248,8 +255,8 @@ class TraceStream:
         while not self._waiting:
             if self._ended:
                 return []
-            self._changed.clear()
-            await self._changed.wait()
+            self._arrived.clear()
+            await self._arrived.wait()
         batch = [self._take()]
         size = len(batch[0].content)
         while (
@@ -266,7 +273,7 @@ class TraceStream:
     def _take(self) -> Line:
         line = self._waiting.popleft()
         self._waiting_weight -= line.weight
-        self._taken.set()
+        self._freed.set()
         return line
 
     async def _compute(self, batch: list[Line]) -> list[Part]:
@@ -279,16 +286,16 @@ class TraceStream:
                 line.content.close()
                 self._long_lines.discard(line.content)
             self._lines_held.shrink(self._open_weight + self._splitter.held)
-            self._taken.set()
+            self._freed.set()
 
     async def _answer(self, batch: list[Line]) -> list[Part]:
         """Return what ``batch`` is answered with; what fails together is tried line by line."""
         if batch[0].problem is not None:
             return [Part(batch, batch[0].problem)]
         try:
-            return [Part(batch, await self._ask_again_and_again(batch))]
+            return [Part(batch, await self._ask_until_taken(batch))]
         except (NotReady, Draining, Overloaded) as error:
-            if not self.started and batch[0].number == 0:
+            if batch[0].is_first:
                 raise
             return [Part(batch, error)]
         except GradtraceError as error:
@@ -296,15 +303,14 @@ class TraceStream:
                 return [Part(batch, error)]
         return [part for line in batch for part in await self._answer([line])]
 
-    async def _ask_again_and_again(self, batch: list[Line]) -> Body:
-        """Wait for a place in the queue, but not with what may still be refused as a whole."""
+    async def _ask_until_taken(self, batch: list[Line]) -> Body:
+        """Ask again until there is a place in the queue; the first batch is refused instead."""
         while True:
-            may_be_refused = not self.started and batch[0].number == 0
-            if may_be_refused or not self.computer.full:
+            if batch[0].is_first or not self.computer.full:
                 try:
                     return await self._ask(batch)
                 except Overloaded:
-                    if may_be_refused:
+                    if batch[0].is_first:
                         raise
             await asyncio.sleep(AGAIN_S)
 
@@ -324,13 +330,16 @@ class TraceStream:
             with closing(answered.body):
                 raise error_from(Problem.model_validate_json(bytes(answered.body)))
         self._unsent.add(answered.body)
-        self._keep_answers()
-        seconds = loop.time() - began - answered.queue_s
-        if seconds < QUICK_S and len(batch) == self._batch_lines:
+        self._hold_answers()
+        self._adapt_batches(len(batch), loop.time() - began - answered.queue_s)
+        return answered.body
+
+    def _adapt_batches(self, lines: int, seconds: float) -> None:
+        """Make the next batch larger or smaller, after one of ``lines`` took ``seconds``."""
+        if seconds < QUICK_S and lines == self._batch_lines:
             self._batch_lines = min(MAX_LINES, 2 * self._batch_lines)
         elif seconds > SLOW_S:
             self._batch_lines = max(1, self._batch_lines // 2)
-        return answered.body
 
     # To the client
 
@@ -338,38 +347,43 @@ class TraceStream:
         while batch := await self._batches.get():
             for part in await batch:
                 await self._start(send)
-                self.exchange.lines += len(part.lines)
-                tail = b""
-                for text in part.text():
-                    seen = tail + text  # the word may lie across a border
-                    tail = seen[1 - len(PROBLEM_WORD) :]
-                    self.exchange.line_problems += seen.count(PROBLEM_WORD)
-                    await send({"type": "http.response.body", "body": text, "more_body": True})
-                    if GONE in scope.get("extensions", ()):  # nobody may be reading, to be told so
-                        raise ClientDisconnected
-                self._answered_at = asyncio.get_running_loop().time()
-                if isinstance(part.answer, Body):
-                    self._unsent.discard(part.answer)
-                    part.answer.close()
-                    self._keep_answers()
+                await self._write_part(part, scope, send)
             self._unwritten.release()
         if self._end_problem is not None:
-            if not self.started:
+            if not self._started:
                 raise self._end_problem
             scope.setdefault("extensions", {})[CLOSE] = True
-            text = problem_line(self._lines, problem_body(self._end_problem))
+            text = problem_line(self._splitter.count, problem_body(self._end_problem))
             await send({"type": "http.response.body", "body": text, "more_body": True})
         await self._start(send)
         self._done = True
         await send({"type": "http.response.body", "body": b""})
 
-    def _keep_answers(self) -> None:
-        self._answers_held.keep(sum(map(len, self._unsent)))
-        self._taken.set()
+    async def _write_part(self, part: Part, scope: Scope, send: Send) -> None:
+        self.exchange.lines += len(part.lines)
+        tail = b""
+        for text in part.text():
+            seen = tail + text  # the word may lie across a border
+            tail = seen[1 - len(PROBLEM_WORD) :]
+            self.exchange.line_problems += seen.count(PROBLEM_WORD)
+            await send({"type": "http.response.body", "body": text, "more_body": True})
+            if GONE in scope.get("extensions", ()):  # `_read` may wait, and not hear of it
+                raise ClientDisconnected
+        self._answered_at = asyncio.get_running_loop().time()
+        if isinstance(part.answer, Body):
+            self._unsent.discard(part.answer)
+            part.answer.close()
+            self._hold_answers()
+
+    def _hold_answers(self) -> None:
+        """Hold room for the answers that have not been written."""
+        self._answers_held.hold(sum(map(len, self._unsent)))
+        self._freed.set()
 
     async def _start(self, send: Send) -> None:
-        if not self.started:
-            self.started = True
+        """Send the head of the answer, once."""
+        if not self._started:
+            self._started = True
             headers = [(b"content-type", NDJSON.encode())]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
 

@@ -37,24 +37,24 @@ class Body:
     The memory is given back when the last reference goes, or at :meth:`close`.
     """
 
-    __slots__ = ("_closed", "_fd", "_parts", "_size")
+    __slots__ = ("_fd", "_on_close", "_parts", "_size")
 
     def __init__(self, data: bytes = b"") -> None:
         self._parts: list[Buffer] = [data] if data else []
         self._size = len(data)
         self._fd: int | None = None
-        self._closed: Callable[[], None] | None = None
+        self._on_close: Callable[[], None] | None = None
 
     @classmethod
     def adopt(
-        cls, fd: int, size: int | None = None, closed: Callable[[], None] | None = None
+        cls, fd: int, size: int | None = None, on_close: Callable[[], None] | None = None
     ) -> Self:
         """Take over a memfd that another process filled.
 
         Args:
-            fd: becomes the body's own; not so the memory behind it, if ``closed`` is given.
+            fd: becomes the body's own; not so the memory behind it, if ``on_close`` is given.
             size: how many bytes of it are the body; None for all.
-            closed: called once the body has been closed, after which the memory may change.
+            on_close: called once the body is closed, after which the memory may change.
 
         Raises:
             ValueError: it is no memory, or has not as many bytes: it may be of any length and yet
@@ -66,7 +66,7 @@ class Body:
         if not _is_memory(fd) or size > min(status.st_size, status.st_blocks * BLOCK):
             raise ValueError("a body is not what it says")
         body = cls()
-        body._fd, body._size, body._closed = fd, size, closed
+        body._fd, body._size, body._on_close = fd, size, on_close
         return body
 
     @classmethod
@@ -141,8 +141,8 @@ class Body:
         fd, self._fd, self._size = self._fd, None, 0
         if fd is not None:
             os.close(fd)
-            if self._closed:
-                self._closed()
+            if self._on_close:
+                self._on_close()
 
     def __del__(self) -> None:
         self.close()

@@ -24,19 +24,23 @@ import orjson
 from service.workers.body import INLINE, Body
 
 MAX_HEAD = 64 * 1024
+"""Bytes of the longest head."""
 BUFFER = 12 + MAX_HEAD + INLINE
 """Bytes of the longest message."""
 
+# What a head begins with, from a worker to the pool:
 READY = "ready"
-RETIRE = "retire"
-ANSWER = "answer"
-READ = "read"
+ANSWER = "answer"  # with status and headers
 NO_MEMORY = "no_memory"
-NO_FILES = "no_files"
 FAILED = "failed"
+RETIRE = "retire"
+# From the pool to a worker, where it is no request:
+READ = "read"
+# Inside the pool, where the descriptor of an answer was lost:
+NO_FILES = "no_files"
 
 _LENGTHS = struct.Struct("<IQ")
-# As plain integers: to combine the enum's members is a call of three functions of Python's.
+# Plain integers, since to combine members of the enum takes three calls of Python functions.
 _CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
 _TRUNCATED = int(socket.MSG_CTRUNC)
 _FDS = 4
@@ -67,7 +71,9 @@ class Frame(NamedTuple):
             read()
         if not self.fds:
             return Body(self.inline)
-        return Body.adopt(self.fds[0], *((self.lent, read) if self.lent else ()))
+        if self.lent:
+            return Body.adopt(self.fds[0], self.lent, read)
+        return Body.adopt(self.fds[0])
 
     def close(self) -> None:
         """Close what came with a message that nobody wants."""

@@ -22,7 +22,7 @@ from service.workers import frames
 from service.workers.body import Body
 
 _READ = frames.encode([frames.READ])
-_ANSWERS = frozenset({frames.ANSWER, frames.NO_MEMORY, frames.NO_FILES, frames.FAILED})
+_ANSWERS = frozenset({frames.ANSWER, frames.NO_MEMORY, frames.FAILED})
 LONGEST_PROBLEM = 2**20
 """Bytes of the longest body of an answer that says no: it is read at once."""
 
@@ -41,7 +41,7 @@ class WorkerDied(Exception):
 
 
 class State(Enum):
-    """What a worker is doing."""
+    """What a worker is doing: it starts, is idle and busy in turns, and is gone for good."""
 
     STARTING = "starting"
     IDLE = "idle"
@@ -132,7 +132,7 @@ class Worker:
                 frames.send(self._sock, _READ)
             frames.send(self._sock, message, fds)
         except OSError:
-            self._lose(WorkerDied(innocent=True))
+            self.kill(WorkerDied(innocent=True))
 
     def has_taken(self) -> bool:
         """Tell whether it has taken what it was sent last off its socket."""
@@ -141,8 +141,13 @@ class Worker:
         return not unread[0]
 
     def kill(self, error: Exception | None = None) -> None:
-        """Kill it, because of ``error`` or because nobody needs it."""
-        self._lose(error)
+        """Kill it and tell the owner, because of ``error`` or because nobody needs it."""
+        if self.state is State.GONE:
+            return
+        was, self.state = self.state, State.GONE
+        self._close()
+        self.child.kill()
+        self._owner.worker_gone(self, was, error)
 
     def retire(self) -> None:
         """End it: it is not computing, and nobody is told."""
@@ -156,18 +161,18 @@ class Worker:
         except BlockingIOError:
             return
         except ConnectionResetError:
-            self._lose(WorkerDied(innocent=True))
+            self.kill(WorkerDied(innocent=True))
         except (OSError, ValueError):
-            self._lose(WorkerDied(innocent=self.child.orphaned()))
+            self.kill(WorkerDied(innocent=self.child.orphaned()))
         else:
             if frame is None:
-                self._lose(WorkerDied(innocent=self.child.orphaned()))
+                self.kill(WorkerDied(innocent=self.child.orphaned()))
             elif not self._hear(frame):
                 frame.close()
-                self._lose(WorkerDied(innocent=False))
+                self.kill(WorkerDied(innocent=False))
 
     def _hear(self, frame: frames.Frame) -> bool:
-        """Take a message; return whether a sane worker would have sent it, and now."""
+        """Take a message; return False where no sane worker would have sent it, or not now."""
         match frame.head:
             case [str(kind), *_]:
                 pass
@@ -196,7 +201,7 @@ class Worker:
             return False
         if head[0] == frames.ANSWER and head[1] >= 400 and len(body) > LONGEST_PROBLEM:
             body.close()
-            frame.fds.clear()
+            frame.fds.clear()  # closed with the body
             return False
         self.state = State.IDLE
         self._owner.worker_answered(self, [frames.NO_FILES] if frame.lost else head, body)
@@ -204,14 +209,6 @@ class Worker:
 
     def _note_read(self) -> None:
         self._has_read = True
-
-    def _lose(self, error: Exception | None) -> None:
-        if self.state is State.GONE:
-            return
-        was, self.state = self.state, State.GONE
-        self._close()
-        self.child.kill()
-        self._owner.worker_gone(self, was, error)
 
     def _close(self) -> None:
         self._loop.remove_reader(self._sock.fileno())

@@ -68,10 +68,6 @@ class InProcess:
         self.counters.answered += 1
         return Answer(status, answered, Body(b"".join(pieces_of(data))), 0.0)
 
-    async def drain(self, grace_s: float) -> None:  # noqa: ARG002  # nothing to wait for
-        """Stop: nothing is ever under way between two calls."""
-        await self.stop()
-
     async def stop(self) -> None:
         """Forget the job."""
         self._job = None

@@ -22,10 +22,13 @@ from service.workers.handle import Child
 from service.workers.seam import Counters, PoolOptions
 
 FIRST_PAUSE_S = 0.5
+"""Seconds before a start that failed, or an order that was not met, is tried again."""
 LONGEST_PAUSE_S = 30.0
+"""Seconds between two starts at most: the pause doubles with every failure."""
 KILLED_STARTS = 3
 """Fork servers in a row that die without a word while they start, before that is a failure."""
 SWEEP_S = 1.0
+"""Seconds after the death of a fork server by when its children are dead too."""
 ORDER_LIMIT_S = 10.0
 """Seconds of silence from a fork server that has orders, after which another takes its place."""
 _CONTROL_FD = 3
@@ -86,18 +89,26 @@ class Nursery:
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray(frames.BUFFER)
         self._active: _Server | None = None
-        self._standby: _Server | None = None
+        """The one that forks, or is starting; None while none can be started."""
         self._up = False
-        self._reason: str | None = None
+        """Whether the active one has imported the job and takes orders."""
+        self._standby: _Server | None = None
+        self._import_error: str | None = None
+        """What the active one said before it gave up importing the job."""
         self._failures = 0
-        self._pause: asyncio.TimerHandle | None = None
+        """Starts in a row that failed."""
+        self._start_timer: asyncio.TimerHandle | None = None
         self._due: set[tuple[_Server, str]] = set()
         """What is ordered again in a moment."""
         self._heard = 0.0
-        self._patience: asyncio.TimerHandle | None = None
-        self._alive: dict[int, Child] = {}
+        """When a fork server last said something or, if later, got its first open order."""
+        self._order_timer: asyncio.TimerHandle | None = None
+        self._alive: set[Child] = set()
+        """Processes that have not ended, as far as is known: fork servers and workers."""
         self._group = 0
+        """Process group of the active fork server, its standby and all their workers."""
         self._groups: set[int] = set()
+        """This group, and earlier ones until all of their processes are reaped."""
 
     def start(self) -> None:
         """Start a fork server; the parent hears when it is ready."""
@@ -112,7 +123,7 @@ class Nursery:
             return
         self._group = pid
         self._groups.add(pid)
-        self._reason = None
+        self._import_error = None
         self._active = _Server(self._keep(Child(pid, os.pidfd_open(pid), self._loop)), ours)
         self._watch(self._active.child)
         self._listen(self._active)
@@ -143,8 +154,8 @@ class Nursery:
             self._order_later(server, kind)
         elif kind == "worker":
             self.ordered += count
-        if self._patience is None:
-            self._patience = self._loop.call_later(ORDER_LIMIT_S, self._lose_patience)
+        if self._order_timer is None:
+            self._order_timer = self._loop.call_later(ORDER_LIMIT_S, self._lose_patience)
 
     def _order_later(self, server: _Server, kind: str) -> None:
         if (server, kind) not in self._due:
@@ -156,24 +167,24 @@ class Nursery:
         if server is not self._active:
             return
         if kind == "worker":
-            self._parent.nursery_ready()
+            self._parent.nursery_ready()  # which knows how many are missing by now
         else:
             self._order(server, kind)
 
     def _lose_patience(self) -> None:
         """Kill the fork server where it has said nothing for long and yet has orders."""
-        self._patience = None
+        self._order_timer = None
         if self._active is None or not self.ordered:
             return
         left = self._heard + ORDER_LIMIT_S - self._loop.time()
         if left <= 0:
             self._active.child.kill()  # which its socket will tell
             left = ORDER_LIMIT_S
-        self._patience = self._loop.call_later(left, self._lose_patience)
+        self._order_timer = self._loop.call_later(left, self._lose_patience)
 
     async def stop(self) -> None:
         """Kill every process that came from here, and wait until all are gone."""
-        for timer in (self._pause, self._patience):
+        for timer in (self._start_timer, self._order_timer):
             if timer:
                 timer.cancel()
         if self._active:
@@ -183,10 +194,10 @@ class Nursery:
             if server:
                 self._hang_up(server)
         self._active = self._standby = None
-        for child in list(self._alive.values()):
+        for child in self._alive:
             self._watch(child)
             child.kill()
-        ended = [child.ended for child in self._alive.values()]
+        ended = [child.ended for child in self._alive]
         if ended:
             await asyncio.wait(ended)
         while self._sweep():
@@ -203,11 +214,11 @@ class Nursery:
         return bool(self._groups)
 
     def _keep(self, child: Child) -> Child:
-        self._alive[child.pidfd] = child
+        self._alive.add(child)
         return child
 
     def _finish(self, child: Child, cause: str) -> None:
-        self._alive.pop(child.pidfd, None)
+        self._alive.discard(child)
         self._loop.remove_reader(child.pidfd)
         child.finish(cause)
 
@@ -256,13 +267,13 @@ class Nursery:
             case {"ready": _}:
                 self._counters.server_starts += 1
                 self._failures = 0
-                self._serve(server)
+                self._activate(server)
             case {"failed": kind, "count": count, "error": reason}:
                 self._not_met(server, kind, count, reason)
             case {"forked": kind}:  # a child that is not held ends by itself
                 self._not_met(server, kind, 1, os.strerror(errno.EMFILE))
             case {"error": reason}:
-                self._reason = reason
+                self._import_error = reason
 
     def _born(self, server: _Server, kind: str, child: Child, sock: socket.socket) -> None:
         if kind == "worker":
@@ -274,6 +285,7 @@ class Nursery:
             self._listen(self._standby)
 
     def _not_met(self, server: _Server, kind: str, count: int, reason: str) -> None:
+        """Note that ``count`` processes were not forked; order them again in a moment."""
         self.trouble = f"no process can be made ({reason})"
         if server is not self._active:
             return
@@ -281,8 +293,8 @@ class Nursery:
             self.ordered -= count
         self._order_later(server, kind)
 
-    def _serve(self, server: _Server) -> None:
-        """Make ``server``, which is ready, the active one."""
+    def _activate(self, server: _Server) -> None:
+        """Give orders to ``server``, which is ready, from now on."""
         self._active, self._up, self.ordered = server, True, 0
         self._order(server, "server")
         self._parent.nursery_ready()
@@ -295,6 +307,7 @@ class Nursery:
             self._watch(child)
 
     def _lost(self, server: _Server) -> None:
+        """Replace ``server``, which has ended: the active one by its standby where there is one."""
         self._hang_up(server)
         if server is self._standby:
             self._standby = None
@@ -305,22 +318,23 @@ class Nursery:
         self._loop.call_later(SWEEP_S, self._sweep)
         if standby:
             self._counters.takeovers += 1
-            self._serve(standby)
+            self._activate(standby)
             return
         was_up, self._up, self.ordered = self._up, False, 0
         if was_up:
             self.start()
-        elif self._reason is None and self._failures < KILLED_STARTS:
+        elif self._import_error is None and self._failures < KILLED_STARTS:
             self._failures += 1
             self.start()
         else:
-            self._fail(self._reason or "The process that starts them dies while it starts.")
+            self._fail(self._import_error or "The process that starts them dies while it starts.")
 
     def _fail(self, reason: str) -> None:
+        """Say why there is no fork server, and start one after a while."""
         self._parent.nursery_failed(reason)
         pause = min(FIRST_PAUSE_S * 2 ** min(self._failures, 10), LONGEST_PAUSE_S)
         self._failures += 1
-        self._pause = self._loop.call_later(pause, self.start)
+        self._start_timer = self._loop.call_later(pause, self.start)
 
 
 def _spawn(control_fd: int, threads: int) -> int:

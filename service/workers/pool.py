@@ -25,7 +25,6 @@ took a request from one that the request killed, or passes a large body without 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import socket
@@ -55,6 +54,7 @@ from service.workers.timers import Timer, Timers
 log = logging.getLogger("gradtrace")
 
 STARTING = "The workers are starting."
+STOPPING = "The service is shutting down."
 STILLBORN = 3
 """Workers in a row that die while they start, after which something is wrong with all of them."""
 START_LIMIT_S = 60.0
@@ -101,22 +101,26 @@ class Pool:
         self.options = options
         self.counters = Counters()
         self._reason: str | None = STARTING
+        """Why it is not ready; None while it is."""
         self._settled = asyncio.Event()
-        self._draining = False
+        """Set once the first worker is ready, or it is known that none will be."""
         self._stopped = False
-        self._empty = asyncio.Event()
-        self._open = 0
         self._workers: set[Worker] = set()
+        """Those that start, are idle or compute."""
         self._idle: deque[Worker] = deque()
+        """New ones on the left; on the right the one that answered last."""
         self._busy: dict[Worker, Request] = {}
         self._queue: deque[Request] = deque()
         self._again: deque[Request] = deque()
+        """Requests whose worker died: they go before the queue, and to new workers only."""
         self._stillborn = 0
+        """Workers in a row that died while they started."""
         self._without_workers: float | None = None
         """Since when there has been no worker that could compute, by the loop's clock."""
         self._looking = False
-        """Whether it is looked now and then whether there is one again."""
+        """Whether `_look_for_workers` is called again and again, until there is one."""
         self._mean_s = 0.0
+        """Running mean of the computing times."""
         self._buffer = bytearray(frames.BUFFER)
         self._deadlines = Timers(options.time_limit_s)
         self._watch = Watch(self._expects)
@@ -173,48 +177,32 @@ class Pool:
             finally:
                 spilled.close()  # an exception would keep it until the next garbage collection
         self._admit()
-        self._open += 1
+        request = Request(*_message(headers, body), self._loop)
+        self._queue.append(request)
+        self._dispatch()
         try:
-            request = Request(*_message(headers, body), self._loop)
-            self._queue.append(request)
-            self._dispatch()
-            try:
-                head, answer = await request.reply
-            except asyncio.CancelledError:
-                self._abandon(request)
-                raise
-            except WorkerDied:
-                raise await _crashed(request.deaths) from None
-            return self._answer(head, answer, request.waited_s)
-        finally:
-            self._open -= 1
-            if not self._open:
-                self._empty.set()
-
-    async def drain(self, grace_s: float) -> None:
-        """Refuse new requests, finish what was accepted, for ``grace_s`` at most; then stop."""
-        self._draining = True
-        self._reason = "The service is shutting down."
-        if self._open:
-            self._empty.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._empty.wait(), grace_s)
-        await self.stop()
+            head, answer = await request.reply
+        except asyncio.CancelledError:
+            self._abandon(request)
+            raise
+        except WorkerDied:
+            raise await _crashed(request.deaths) from None
+        return self._answer(head, answer, request.waited_s)
 
     async def stop(self) -> None:
         """Stop at once: what computes is killed, what waits is refused, no process is left."""
-        self._draining = self._stopped = True
-        self._reason = "The service is shutting down."
-        self._refuse_waiting(Draining("The service is shutting down.", retry_after_s=1))
+        self._stopped = True
+        self._reason = STOPPING
+        self._refuse_waiting(Draining(STOPPING, retry_after_s=1))
         for worker in list(self._workers):
-            worker.kill(Draining("The service is shutting down.", retry_after_s=1))
+            worker.kill(Draining(STOPPING, retry_after_s=1))
         await self._nursery.stop()
 
     # One request
 
     def _admit(self) -> None:
-        if self._draining:
-            raise Draining("The service is shutting down.", retry_after_s=1)
+        if self._stopped:
+            raise Draining(STOPPING, retry_after_s=1)
         if self._reason is not None:
             raise NotReady(self._reason, retry_after_s=1)
         if self.full:
@@ -323,6 +311,7 @@ class Pool:
     # What the nursery and the workers report
 
     def _refill(self) -> None:
+        """Order the workers that are missing; notice where none come."""
         if self._stopped:
             return
         wanted = self.options.workers + self.options.spares
@@ -331,7 +320,7 @@ class Pool:
             self._look_for_workers()
 
     def _look_for_workers(self) -> None:
-        """Say that there are none where that lasts; those that start are none yet."""
+        """Say that there are none where that lasts, not counting those that are starting."""
         self._looking = not (self._idle or self._busy or self._stopped)
         if not self._looking:
             self._without_workers = None
@@ -340,7 +329,7 @@ class Pool:
         self._without_workers = self._without_workers or now
         lasts, trouble = now - self._without_workers, self._nursery.trouble
         if lasts >= (NONE_S if trouble else NONE_YET_S):
-            self._say(f"There are no workers: {trouble or 'new ones take long to start'}.")
+            self._set_reason(f"There are no workers: {trouble or 'new ones take long to start'}.")
         if lasts >= NONE_AT_ALL_S and self._reason:
             self._refuse_waiting(NotReady(self._reason, retry_after_s=1))
         self._loop.call_later(NONE_S / 2, self._look_for_workers)
@@ -353,9 +342,9 @@ class Pool:
         """Tell everybody why there are no workers."""
         self._fail(f"The workers cannot start: {reason}")
 
-    def _say(self, reason: str | None) -> None:
+    def _set_reason(self, reason: str | None) -> None:
         """Be ready, or not for ``reason``."""
-        if self._draining or reason == self._reason:
+        if self._stopped or reason == self._reason:
             return
         if reason:
             log.warning("%s", reason)
@@ -364,7 +353,8 @@ class Pool:
         self._reason = reason
 
     def _fail(self, reason: str) -> None:
-        self._say(reason)
+        """Say why new workers cannot start; where none is left, refuse those that wait."""
+        self._set_reason(reason)
         self._settled.set()
         if not self._workers:
             self._refuse_waiting(NotReady(reason, retry_after_s=1))
@@ -384,13 +374,13 @@ class Pool:
         """Give a new worker its first request, or keep it as a spare."""
         self._stillborn = 0
         self._without_workers = None
-        self._say(None)
+        self._set_reason(None)
         self._settled.set()
         self._idle.appendleft(worker)
         self._dispatch()
 
     def worker_answered(self, worker: Worker, head: Any, body: Body) -> None:
-        """Pass an answer on, after the worker has got its next request: it shall not wait."""
+        """Pass an answer on; before that, give the worker its next request: it shall not wait."""
         request = self._taken_back(worker)
         worker.served += 1
         if worker.retiring or worker.served >= self.options.max_requests:

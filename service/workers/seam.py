@@ -108,11 +108,11 @@ class Computer(Protocol):
             MemoryLimit: not even the answer could be built in the memory allowed.
         """
 
-    async def drain(self, grace_s: float) -> None:
-        """Refuse new requests, finish what was accepted, for ``grace_s`` at most; then stop."""
-
     async def stop(self) -> None:
-        """Stop at once: what computes is killed, what waits is refused, no process is left."""
+        """Stop at once: what computes is killed, what waits is refused, no process is left.
+
+        To let requests finish first is the caller's part.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,21 +69,21 @@ class Timers:
 
 
 class Interrupt:
-    """Cancels the task that made it, and remembers that it did so."""
+    """Cancels the task that made it, and can tell that from being cancelled by others."""
 
-    __slots__ = ("_task", "sent")
+    __slots__ = ("_sent", "_task")
 
     def __init__(self) -> None:
         self._task = asyncio.current_task()
-        self.sent = False
+        self._sent = False
 
     def send(self) -> None:
         """Cancel the task: it is in the middle of waiting for something."""
-        self.sent = True
+        self._sent = True
         assert self._task is not None
         self._task.cancel()
 
-    def was_all(self) -> bool:
-        """Tell whether nobody else cancelled the task; if so, it is not cancelled any more."""
+    def was_only_cause(self) -> bool:
+        """Tell whether it alone cancelled the task, which then counts as cancelled no more."""
         assert self._task is not None
-        return self.sent and not self._task.uncancel()
+        return self._sent and not self._task.uncancel()

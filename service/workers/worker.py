@@ -1,7 +1,7 @@
 """A worker: takes one request at a time off its socket, runs the job, sends the answer back.
 
 It is forked from a process that has imported the job, and it may die at any time: killed by the
-pool past a deadline, by the kernel, or by what a graph does to PyTorch. It never asks anybody.
+pool past a deadline, by the kernel, or by what a graph does to PyTorch.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from service.workers.outbox import Outbox
 from service.workers.seam import Job
 from service.workers.system_calls import filter_system_calls
 
-KEPT = 0.25
+MAY_KEEP = 0.25
 """Part of the memory budget that a worker may keep between requests; beyond it, it is replaced."""
-BLOCK = 2**20
-"""Bytes of memory that are kept for the next request rather than given back and mapped again."""
-
+FREED_BLOCK = 2**20
+"""Bytes of the largest freed block that is kept for the next request (`confine.keep_freed`)."""
 GARBAGE = 20_000
 """Containers made and not freed since the last collection, after which the next one is due."""
 
@@ -46,10 +45,10 @@ def run(sock: socket.socket, task: Task, parent: int) -> None:
     filter_system_calls()
     if task.warm_up:
         task.job(*task.warm_up)
-    confine.keep_freed(BLOCK)
+    confine.keep_freed(FREED_BLOCK)
     memory = confine.Memory()
     budget = task.memory_limit_mb * 2**20
-    kept = memory.used() + int(budget * KEPT) if budget else sys.maxsize
+    kept = memory.used() + int(budget * MAY_KEEP) if budget else sys.maxsize
     if budget:
         memory.allow(budget)
     gc.disable()  # it would interrupt requests; between them it keeps nobody waiting
@@ -94,6 +93,6 @@ def _answer(outbox: Outbox, job: Job, frame: frames.Frame) -> None:
         outbox.send([frames.ANSWER, status, headers], data)
     except MemoryError:
         outbox.send([frames.NO_MEMORY], b"")
-    except Exception as error:  # noqa: BLE001  # a bug of the job's must not end the worker
+    except Exception:  # noqa: BLE001  # a bug of the job's must not end the worker
         traceback.print_exc()
-        outbox.send([frames.FAILED, type(error).__name__], b"")
+        outbox.send([frames.FAILED], b"")

@@ -185,7 +185,9 @@ async def test_very_many_short_lines_keep_nobody_waiting_and_do_not_add_up(text:
         while turns < 200:
             await asyncio.sleep(0)
             turns += not left
-        assert lines_in_memory() - before < streams.MAX_WAITING / LINE_COST + 3 * streams.SLICE
+        assert (
+            lines_in_memory() - before < streams.MAX_WAITING_WEIGHT / LINE_COST + 3 * streams.SLICE
+        )
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
 

@@ -11,7 +11,8 @@ from starlette.types import Message
 
 from service.settings import Settings
 from service.web.catalogue import Catalogue
-from service.web.exchange import KEY, Exchange
+from service.web.exchange import SCOPE_KEY, Exchange
+from service.web.models import ServiceLimits
 from service.workers.body import Body
 from service.workers.inprocess import InProcess
 from service.workers.seam import Answer
@@ -165,6 +166,7 @@ async def test_ops_and_capabilities_are_asked_of_a_worker_once() -> None:
             assert op.json()["name"] == "linalg.svd"
             limits = (await web.http.get("/v1/capabilities")).json()["limits"]
             assert limits["queue"] == 7
+            assert set(limits) == set(ServiceLimits.model_fields)
         answered = [line for line in web.log.getvalue().splitlines() if "queue" in line]
         assert not answered
         assert len((await web.http.get("/v1/ops")).json()["ops"]) == 3
@@ -178,7 +180,7 @@ async def test_what_is_remembered_has_a_bound_whatever_is_asked(
     computer = InProcess(JOB)
     await computer.start()
     catalogue = Catalogue(Settings(), computer)
-    scope: dict[str, Any] = {"type": "http", KEY: Exchange("GET", [])}
+    scope: dict[str, Any] = {"type": "http", SCOPE_KEY: Exchange("GET", [])}
     for number in [*range(50), 49, 0]:
         query = "add" if number == 49 else "x" * number
         answer = await catalogue.ask(Request(scope), "ops", q=query)

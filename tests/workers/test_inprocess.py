@@ -26,7 +26,7 @@ async def test_it_computes_between_start_and_stop() -> None:
     answer = await computer.compute({"do": "echo"}, large)
     assert bytes(answer.body) == b"x" * 300_000
     assert answer.headers["config"] == "hello"
-    await computer.drain(1)
+    await computer.stop()
     assert not computer.ready
 
 

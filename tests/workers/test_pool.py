@@ -275,30 +275,17 @@ async def test_a_job_that_cannot_be_imported_says_why(job: str, reason: str) -> 
     await pool.stop()
 
 
-async def test_draining_finishes_what_was_accepted(start_pool: StartPool) -> None:
-    pool = await start_pool(workers=2)
-    accepted = [ask_later(pool, "sleep", b"0.1") for _ in range(6)]
-    await until(lambda: pool.waiting == 4)
-    draining = asyncio.create_task(pool.drain(10))
-    await until(lambda: not pool.ready)
-    with pytest.raises(Draining):
-        await ask(pool, "echo")
-    await draining
-    assert len([task.result() for task in accepted]) == 6
-
-
-async def test_draining_ends_when_the_grace_is_over(start_pool: StartPool) -> None:
+async def test_when_it_stops_what_computes_waits_or_comes_is_refused(
+    start_pool: StartPool,
+) -> None:
     pool = await start_pool(workers=1)
     tasks = [ask_later(pool, "sleep", b"3600") for _ in range(3)]
     await until(lambda: pool.waiting == 2)
-    await pool.drain(0.1)
+    await pool.stop()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results] == [Draining] * 3
-
-
-async def test_an_idle_pool_drains_at_once(start_pool: StartPool) -> None:
-    pool = await start_pool()
-    await asyncio.wait_for(pool.drain(3600), 10)
+    with pytest.raises(Draining):
+        await ask(pool, "echo")
 
 
 async def test_it_can_be_stopped_while_it_starts() -> None:

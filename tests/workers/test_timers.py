@@ -106,7 +106,7 @@ async def test_an_interrupt_is_told_from_a_cancellation_by_somebody_else() -> No
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            if interrupt[0].was_all():
+            if interrupt[0].was_only_cause():
                 return "interrupted"
             raise
         raise AssertionError
