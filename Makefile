@@ -8,6 +8,8 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+# How many processes run the tests; each takes a file at a time.
+TEST_JOBS ?= 2
 # Counting lines takes a fifth of the tests' time, so only the complete run does it.
 COVERAGE := $(if $(REQUIRE_ALL),--cov --cov-report=term:skip-covered)
 VENV := .venv
@@ -53,7 +55,7 @@ run: $(STAMP)  ## Start the service
 	$(BIN)/gradtrace serve
 
 test: $(TOOLS)  ## Run the tests
-	$(BIN)/python -m pytest $(COVERAGE) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TEST_JOBS) --dist loadfile $(COVERAGE) $(PYTEST_ARGS)
 
 lint: $(TOOLS)  ## Check form, types and the Dockerfile
 	$(BIN)/ruff format --check .
