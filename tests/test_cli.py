@@ -397,10 +397,25 @@ def test_a_port_that_cannot_be_is_no_traceback() -> None:
 
 
 def test_a_service_that_is_not_there_exits_with_1() -> None:
-    done = gradtrace("ops", "--url", f"http://127.0.0.1:{free_port()}")
+    url = f"http://127.0.0.1:{free_port()}"
+    done = gradtrace("ops", "--url", url)
     assert done.returncode == 1
-    assert "no answer" in done.stderr
-    assert "Traceback" not in done.stderr
+    told = f"gradtrace: no answer from a Gradtrace service at {url}: nothing listens there\n"
+    assert done.stderr == told
+
+
+def test_an_address_without_its_scheme_is_told_what_it_lacks() -> None:
+    done = gradtrace("ops", "--url", "127.0.0.1:8000")
+    assert done.returncode == 1
+    assert "'127.0.0.1:8000' does not begin with http:// or https://" in done.stderr
+
+
+def test_who_needs_a_key_is_told_how_to_give_it() -> None:
+    problem = Unauthorized("Send a key.").problem().model_dump_json().encode()
+    with answering(401, PROBLEM_MEDIA_TYPE, problem) as url:
+        done = gradtrace("ops", "--url", url)
+    assert done.returncode == 1
+    assert done.stderr.endswith("--key, or the variable GRADTRACE_KEY, takes the key\n")
 
 
 @pytest.mark.parametrize(
@@ -614,19 +629,30 @@ def test_an_exported_model_becomes_a_graph(url: str, tmp_path: Path) -> None:
     assert "accumulated" in weight
 
 
-def test_what_is_no_exported_model_is_refused_in_words() -> None:
-    refused = gradtrace("from-export", "pyproject.toml")
+def test_what_is_no_exported_model_is_refused_in_words(tmp_path: Path) -> None:
+    other = gradtrace("from-export", "pyproject.toml")
+    assert other.returncode == 2
+    assert "files that end in .pt2" in " ".join(other.stderr.replace("│", " ").split())
+    (tmp_path / "text.pt2").write_text("no archive")
+    refused = gradtrace("from-export", str(tmp_path / "text.pt2"))
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
 
 
+def test_who_traces_an_exported_model_is_told_how(tmp_path: Path) -> None:
+    (tmp_path / "m.pt2").write_bytes(b"")
+    refused = gradtrace("trace", str(tmp_path / "m.pt2"))
+    assert refused.returncode == 2
+    assert "gradtrace from-export" in " ".join(refused.stderr.replace("│", " ").split())
+
+
 @long
 def test_a_damaged_exported_model_is_refused_in_words(tmp_path: Path) -> None:
-    with ZipFile(tmp_path / "other.zip", "w") as other:
+    with ZipFile(tmp_path / "other.pt2", "w") as other:
         other.writestr("readme", "an archive of something else")
     with ZipFile(tmp_path / "half.pt2", "w") as half:
         half.writestr("half/archive_format", "pt2")
-    for damaged in ("other.zip", "half.pt2"):
+    for damaged in ("other.pt2", "half.pt2"):
         refused = gradtrace("from-export", str(tmp_path / damaged))
         assert refused.returncode == 1
         assert f"{damaged} cannot be" in refused.stderr
@@ -748,7 +774,10 @@ def test_health_says_whether_the_service_is_ready(url: str) -> None:
     for bad in (f"127.0.0.1:{free_port()}", "127.0.0.1:abc", "a b", ""):
         gone = gradtrace("health", "--url", f"http://{bad}")
         assert gone.returncode == 1
-        assert gone.stderr.startswith("gradtrace: ")
+        assert gone.stderr.startswith(
+            f"gradtrace: no answer from http:{'//' * bool(bad)}{bad}/readyz: "
+        )
+        assert "urlopen" not in gone.stderr
 
 
 def lines_of(path: Path, count: int) -> list[str]:

@@ -160,8 +160,9 @@ def test_what_edges_contribute_comes_out(client: Client, array: Any, dtype: str)
 def test_what_the_service_has_no_dtype_for_is_a_bad_value(
     client: Client, array: Any, told: str
 ) -> None:
-    with pytest.raises(BadValue, match=told):
+    with pytest.raises(BadValue, match=told) as refused:
         client.trace_tensors({"backward": []}, {"x": array})
+    assert refused.value.errors[0].node in ("x", None)
 
 
 def test_an_array_that_could_have_masked_elements_and_has_none_is_taken(client: Client) -> None:
@@ -169,7 +170,19 @@ def test_an_array_that_could_have_masked_elements_and_has_none_is_taken(client: 
     np.testing.assert_array_equal(answer.values["x"], [1.0, 2.0])
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:-1", "http://127.0.0.1:70000", "http://xn--/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:-1",
+        "http://127.0.0.1:70000",
+        "http://xn--/",
+        "127.0.0.1:8000",
+        "localhost:8000",
+        "ftp://127.0.0.1",
+        "http://",
+        "",
+    ],
+)
 def test_an_address_that_is_none_is_an_invalid_url(url: str) -> None:
     with pytest.raises(httpx.InvalidURL):
         Client(url)
@@ -193,6 +206,19 @@ def test_a_graph_is_sent_without_spaces() -> None:
     assert graph_json({"leaves": [{"id": "x", "value": [1, math.inf]}]}) == (
         b'{"leaves":[{"id":"x","value":[1,"Infinity"]}]}'
     )
+
+
+def test_single_numbers_of_numpy_are_numbers() -> None:
+    numbers = [np.float32(0.5), np.float64(2), np.int64(3), np.bool_(True), np.float16("nan")]
+    assert graph_json({"leaves": numbers}) == b'{"leaves":[0.5,2.0,3,true,"NaN"]}'
+
+
+@pytest.mark.parametrize("array", [np.ones(2), torch.ones(2)], ids=["numpy", "torch"])
+def test_an_array_in_a_graph_is_refused_with_what_to_write_instead(array: Any) -> None:
+    with pytest.raises(TypeError, match=r"value\.tolist\(\), or give it to trace_tensors"):
+        graph_json({"leaves": [{"id": "x", "value": array}]})
+    with pytest.raises(TypeError, match=r"not of builtins\.set$"):
+        graph_json({"leaves": {1}})
 
 
 @pytest.mark.parametrize("kind", [np.complex64, np.complex128])

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import BaseModel
+from typer.main import get_command
 
 from service.cli.commands import app
 from service.cli.demo import running
@@ -286,6 +287,34 @@ def test_the_tutorial_says_what_the_service_answers(url: str) -> None:
     assert nan["out"]["value"] == 2
     assert higher["d1:0"]["value"] == higher["d2:0"]["value"] == 12
     assert higher["x"]["grad"] == 6
+
+
+def test_the_page_for_engines_says_what_the_service_answers(url: str) -> None:
+    roots, higher = (traced(url, json.loads(block)) for block in blocks("docs/engines.md", "json"))
+    assert roots["x"]["grad"] == [6, 4]
+    assert higher["d2:0"]["value"] == 12
+    assert higher["x"]["grad"] == 6
+    half = {"leaves": [{"id": "x", "value": 65504, "dtype": "float16"}], "backward": []}
+    assert "65500.0" in httpx.post(f"{url}/v1/trace", json=half).text
+
+
+def test_many_graphs_are_posted_as_the_page_for_engines_says(url: str) -> None:
+    require_program("curl")
+    command = next(block for block in blocks("docs/engines.md", "sh") if "curl" in block)
+    done = subprocess.run(["sh", "-c", command.replace(ADDRESS, url)], capture_output=True)
+    trace, problem = (json.loads(line) for line in done.stdout.splitlines())
+    assert trace["trace"]["nodes"][0]["grad"] == 1
+    assert problem["problem"]["code"] == "bad_value"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_that_is_shown_is_there_with_its_options(page: Path) -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    shell = "\n".join(blocks(str(page.relative_to(ROOT)), "sh"))
+    for line in re.findall(r"^gradtrace (.*)$", shell, re.MULTILINE):
+        name, *words = shlex.split(line.partition(">")[0])
+        known = {option for parameter in commands[name].params for option in parameter.opts}
+        assert {word for word in words if word.startswith("-")} <= known, line
 
 
 @long

@@ -35,6 +35,8 @@ Graph = Annotated[
     Path, typer.Argument(help="A .json or .py file; - for a graph as JSON on standard input.")
 ]
 
+MODEL = ".pt2"
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -119,6 +121,8 @@ def trace(
     """Trace the graph, script or stream of graphs in FILE and print its table."""
     stream = file.suffix == ".ndjson"
     _expect(file, twice=stream)
+    if file.suffix == MODEL:
+        _usage(f"make a graph of it first: gradtrace from-export {file} > graph.json")
     if stream:
         from service.cli.stream import trace_lines
 
@@ -201,6 +205,8 @@ def from_export(
     """Turn an exported PyTorch model into a graph. Only for files that you trust."""
     if not model.is_file():
         _usage(f"there is no file {model}")
+    if model.suffix != MODEL:
+        _usage(f"PyTorch loads exported models only from files that end in {MODEL}")
     from service.cli.failures import shown
     from service.cli.graph import model_graph
 

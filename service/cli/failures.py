@@ -11,7 +11,7 @@ import httpx
 import typer
 
 from service.client import UnexpectedAnswer
-from service.contract.problem import GradtraceError
+from service.contract.problem import GradtraceError, ProblemCode
 
 REASONS: dict[type[Exception], str] = {
     httpx.ReadTimeout: "it was silent for too long",
@@ -40,8 +40,7 @@ def shown() -> Iterator[None]:
     except GradtraceError as error:
         sys.stderr.write(readable(error))
     except (UnexpectedAnswer, httpx.HTTPError, httpx.InvalidURL) as error:
-        said = str(error) or REASONS.get(type(error)) or type(error).__name__
-        sys.stderr.write(f"gradtrace: no answer from a Gradtrace service: {said}\n")
+        sys.stderr.write(f"gradtrace: no answer from {_asked(error)}: {_said(error)}\n")
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -50,6 +49,32 @@ def shown() -> Iterator[None]:
     else:
         return
     raise typer.Exit(1)
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, httpx.ConnectError) and isinstance(_first(error), ConnectionRefusedError):
+        return "nothing listens there"
+    return str(error) or REASONS.get(type(error)) or type(error).__name__
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the error that ``error`` began with."""
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
+    return error
+
+
+def _asked(error: Exception) -> str:
+    """Return who was asked, with the address where the error knows it."""
+    try:
+        url = error.request.url if isinstance(error, httpx.RequestError) else None
+    except RuntimeError:  # it belongs to no request
+        url = None
+    return (
+        f"a Gradtrace service at {url.scheme}://{url.netloc.decode()}"
+        if url
+        else "a Gradtrace service"
+    )
 
 
 def _drop_unwritten() -> None:
@@ -67,4 +92,6 @@ def readable(error: GradtraceError) -> str:
         place = one.pointer or "the request"
         node = f", node {one.node}" if one.node else ""
         lines.append(f"  {place}{node}: {one.message}")
+    if error.code == ProblemCode.UNAUTHORIZED:
+        lines.append("  --key, or the variable GRADTRACE_KEY, takes the key")
     return "\n".join(lines) + "\n"

@@ -21,7 +21,7 @@ def ready(url: str | None = None, quiet: bool = False) -> int:
     try:
         reason = _refusal(address)
     except (OSError, ValueError, HTTPException) as error:
-        reason = f"gradtrace: {error or type(error).__name__}"
+        reason = f"gradtrace: no answer from {address}: {_words(error)}"
     if reason is None:
         return 0
     if not quiet:
@@ -38,6 +38,12 @@ def _refusal(address: str) -> str | None:
             return None
     except urllib.error.HTTPError as error:
         return error.read().decode(errors="replace")
+
+
+def _words(error: Exception) -> str:
+    """Return what ``error`` says, without the wrapping that urllib puts around it."""
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    return str(getattr(reason, "strerror", None) or reason) or type(reason).__name__
 
 
 def _own_url() -> str:

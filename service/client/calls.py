@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from service.contract.problem import PROBLEM_MEDIA_TYPE, GradtraceError, Problem, error_from
@@ -80,6 +81,9 @@ def graph_json(graph: Graph) -> bytes:
     """Return ``graph`` as JSON text.
 
     Non-finite numbers become the contract's three strings. Fields that were never set stay out.
+
+    Raises:
+        TypeError: something in ``graph`` has no form in JSON, such as an array.
     """
     data = graph.model_dump(exclude_unset=True) if isinstance(graph, BaseModel) else graph
     try:
@@ -90,7 +94,16 @@ def graph_json(graph: Graph) -> bytes:
 
 def _json(data: Any) -> bytes:
     """Return JSON without spaces: a service bounds the bytes of a body."""
-    return json.dumps(data, allow_nan=False, separators=(",", ":")).encode()
+    return json.dumps(data, allow_nan=False, separators=(",", ":"), default=_plain).encode()
+
+
+def _plain(value: Any) -> Any:
+    """Return what ``json`` does not know, NumPy's single numbers, as Python's own."""
+    if isinstance(value, np.bool_ | np.integer | np.float16 | np.float32):  # float64 is a float
+        return value.item()
+    hint = "; write value.tolist(), or give it to trace_tensors" if hasattr(value, "tolist") else ""
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    raise TypeError(f"a graph is made of lists and numbers, not of {kind}{hint}")
 
 
 def _spelled(value: Any) -> Any:
@@ -98,7 +111,7 @@ def _spelled(value: Any) -> Any:
         return {key: _spelled(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_spelled(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float | np.float16 | np.float32) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
 

@@ -24,6 +24,7 @@ from service.contract.response import OpDescription, OpList, TraceResponse
 RETRIED = frozenset({429, 503})
 LONGEST_PAUSE_S = 30.0
 LAST_PORT = 65535
+SCHEMES = frozenset({"http", "https"})
 DEFAULT_URL = "http://127.0.0.1:8000"
 THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 """Asked directly: a proxy that the environment names is for what lies beyond it."""
@@ -41,6 +42,8 @@ class _Settings:
             raise httpx.InvalidURL(f"Invalid host: {error}") from None
         if port is not None and not 0 <= port <= LAST_PORT:
             raise httpx.InvalidURL(f"Invalid port: '{port}'")
+        if not (parsed.scheme in SCHEMES and host):
+            raise httpx.InvalidURL(f"'{url}' does not begin with http:// or https:// and a host")
         self.options: dict[str, Any] = {
             "base_url": url.rstrip("/"),
             "timeout": httpx.Timeout(timeout_s, pool=None),

@@ -65,7 +65,7 @@ def pack(graph: Graph, tensors: Mapping[str, Any]) -> bytes:
     leaves += [_leaf(name, tensor) for name, tensor in tensors.items() if name not in listed]
     for leaf in leaves:
         if leaf.get("id") in tensors:  # what a leaf lacks is the service's to say
-            leaf.setdefault("dtype", _dtype(tensors[leaf["id"]]))
+            leaf.setdefault("dtype", _dtype(leaf["id"], tensors[leaf["id"]]))
     metadata = {"request": graph_json({**data, "leaves": leaves}).decode()}
     if any(_is_torch(tensor) for tensor in tensors.values()):
         return _torch_bytes(tensors, metadata)
@@ -117,11 +117,14 @@ def _leaf(name: str, tensor: Any) -> dict[str, Any]:
     return {"id": name, "requires_grad": True} if tracked else {"id": name}
 
 
-def _dtype(tensor: Any) -> str:
+def _dtype(leaf: str, tensor: Any) -> str:
     dtype = tensor.dtype if _is_torch(tensor) else np.asarray(tensor).dtype.name
     name = str(dtype).removeprefix("torch.")
     if name not in set(DType):
-        raise BadValue(f"{name} is not among the dtypes: {', '.join(DType)}.")
+        raise BadValue(
+            f"the tensor of {leaf} is of {name}, which is none of the dtypes: {', '.join(DType)}",
+            node=leaf,
+        )
     return name
 
 

@@ -102,9 +102,22 @@ def test_json_pasted_as_python_is_read_where_it_belongs(open_page: OpenPage) -> 
     graph = '{"leaves": [{"id": "pasted", "value": 1}], "backward": []}'
     write(page, graph)
     page.wait_for_selector("#problem :text('cannot be read')")
+    page.wait_for_selector("#problem :text('This looks like JSON')")
     page.click("#tab-json")
     until_status(page, "pasted", "constant")
     assert source(page) == graph
+
+
+def test_python_pasted_as_json_is_read_where_it_belongs(open_page: OpenPage) -> None:
+    page = open_page(refusals=True)
+    page.click("#tab-json")
+    until_source(page, "{")
+    script = "import torch\npasted = torch.ones(1)\n"
+    write(page, script)
+    page.wait_for_selector("#problem :text('This looks like Python')")
+    page.click("#tab-python")
+    until_status(page, "pasted", "constant")
+    assert source(page) == script
 
 
 def test_quick_clicks_on_two_nodes_both_count(open_page: OpenPage) -> None:

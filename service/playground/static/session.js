@@ -251,8 +251,9 @@ export class Session {
       throw error;
     }
     const { problem } = error;
-    const line = place(problem, this.#store.get("text"), this.#store.get("view"));
-    this.#store.set({ busy: false, message: null, problem: { ...problem, line, clicked } });
+    const { text, view } = this.#fields();
+    const hint = misplaced(text, view);
+    this.#store.set({ busy: false, message: null, problem: { ...problem, line: place(problem, text, view), clicked, hint } });
   }
 }
 
@@ -268,6 +269,12 @@ function asking(request, include) {
     encoding: [null, "json", "base64"].includes(encoding) ? "json" : encoding,
     include: known ? include : given,
   };
+}
+
+/** Return what to say of a text that cannot be read and looks written for the other tab. */
+function misplaced(text, view) {
+  if (view === "python") return text.trimStart().startsWith("{") ? "This looks like JSON: choose JSON above." : null;
+  return /^\s*(import|from|#|\w+\s*=)/.test(text) ? "This looks like Python: choose Python above." : null;
 }
 
 const isLarge = (request) => (request.leaves?.length ?? 0) + (request.ops?.length ?? 0) > LARGE_FROM;
