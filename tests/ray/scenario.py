@@ -52,7 +52,6 @@ SEED = {
 }
 CONNECTIONS = 8
 LOAD = 500
-KILL_AFTER_S = 0.3
 PATIENCE_S = 60.0
 
 
@@ -102,6 +101,9 @@ class Story:
 
     async def replicas(self) -> list[dict[str, Any]]:
         return await asyncio.to_thread(lambda: self.compute.broadcast("report").results())
+
+    async def state_of(self, pid: int) -> dict[str, Any]:
+        return next(each for each in await self.replicas() if each["pid"] == pid)
 
     async def until_replicas(self, wanted: int) -> list[dict[str, Any]]:
         """Wait, a minute at most, until Ray runs ``wanted`` replicas; return those there are.
@@ -157,16 +159,28 @@ class Story:
         codes: Counter[str] = Counter()
         # Both replicas have long work to do when one of them is killed.
         killed_at = range(LOAD // 5, LOAD // 5 + CONNECTIONS)
+        killed: asyncio.Task[None] | None = None
+
+        async def kill() -> None:
+            """Kill the victim while it is at one thing for longer than the small work takes."""
+            before, now = None, await self.state_of(victim["pid"])
+            while not now["busy"] or now != before:
+                before = now
+                await asyncio.sleep(0.1)
+                now = await self.state_of(victim["pid"])
+            os.kill(victim["pid"], signal.SIGKILL)
 
         async def one_client() -> None:
+            nonlocal killed
             for number in numbers:
                 if number == killed_at.start:
-                    loop = asyncio.get_running_loop()
-                    loop.call_later(KILL_AFTER_S, os.kill, victim["pid"], signal.SIGKILL)
+                    killed = asyncio.create_task(kill())
                 graph = LONG_WORK if number in killed_at else SMALL_WORK
                 codes[outcome(await attempt(self.trace(graph)))] += 1
 
         await asyncio.gather(*(one_client() for _ in range(CONNECTIONS)))
+        assert killed is not None
+        await asyncio.wait_for(killed, PATIENCE_S)
         there = await self.until_replicas(2)
         metrics = (await self.client.get("/metrics")).text
         self.report["kill"] = {
