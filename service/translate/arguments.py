@@ -9,8 +9,9 @@ from typing import Any
 from service.engine.catalogue import Operation
 from service.engine.signature import Kind, Parameter, Signature
 from service.translate.folding import check_items
+from service.translate.objects import Class, Instance
 from service.translate.unreadable import Unreadable
-from service.translate.values import DType, MemoryFormat, Path, Ref, Several, Tensor, Unknown
+from service.translate.values import Data, DType, MemoryFormat, Path, Ref, Several, Tensor, Unknown
 
 NUMPY_NAMES: Mapping[str, str] = {
     "axis": "dim",
@@ -89,6 +90,12 @@ def describe(value: Any) -> str:
         return "a tensor"
     if isinstance(value, Path):
         return str(value).removeprefix("builtins.")
+    if isinstance(value, Data):
+        return "the .data of a tensor"
+    if isinstance(value, Instance):
+        return f"an instance of {value.kind}"
+    if isinstance(value, Class):
+        return f"the class {value.name}"
     if isinstance(value, Unknown):
         return "a value that is there only when the script runs"
     return f"a {type(value).__name__}"

@@ -13,12 +13,15 @@ from service.translate.folding import RAISED, check_items, holds
 from service.translate.gradients import empty_gradient
 from service.translate.in_place import operate
 from service.translate.leaves import forget_grad, require_grad
+from service.translate.members import member
 from service.translate.names import id_of
+from service.translate.objects import Instance
 from service.translate.operations import HALF_CUT, apply
 from service.translate.operators import binary_operator, index
 from service.translate.reading import Reading
+from service.translate.registration import name_module, put_module, set_member, stem_of
 from service.translate.unreadable import Unreadable
-from service.translate.values import Several, Tensor
+from service.translate.values import Node, Several, Tensor
 
 WRITES = (
     "this writes into a tensor in place, and a node of a graph never changes; torch.where, "
@@ -60,15 +63,24 @@ def assign(reading: Reading, target: ast.expr, value: Any) -> str:
 def _name(reading: Reading, stem: str, value: Any) -> str:
     """Name the node of a value that has no name yet; of a list, each item's by its number."""
     if isinstance(value, Tensor | Several):
-        node = value.node
+        node = _node_to_name(value)
         reading.graph.name(node, stem)
         return node.id
+    if isinstance(value, Instance):
+        name_module(reading, value, stem, for_good=reading.scope.outer is None)
     if isinstance(value, list | tuple):
         _name_items(reading, stem, value, set())
     return stem
 
 
-NAMED = frozenset({Tensor, Several, list, tuple})
+def _node_to_name(value: Tensor | Several) -> Node:
+    """Return the node of a value; that of a parameter may be filled later."""
+    if isinstance(value, Tensor) and value.is_parameter:
+        return value.now.node
+    return value.node
+
+
+NAMED = frozenset({Tensor, Several, Instance, list, tuple})
 """What has a name, or holds what has one."""
 
 
@@ -82,7 +94,7 @@ def _name_items(reading: Reading, stem: str, items: Any, seen: set[int]) -> None
     first = dict(zip(map(id, reversed(items)), reversed(places), strict=True))
     for k in sorted(first.values()):
         item = items[k]
-        if isinstance(item, Tensor | Several):
+        if isinstance(item, Tensor | Several | Instance):
             _name(reading, f"{stem}.{k}", item)
         elif isinstance(item, list | tuple) and id(item) not in seen:
             _name_items(reading, f"{stem}.{k}", item, seen)
@@ -106,6 +118,9 @@ def _unpack(reading: Reading, target: ast.Tuple | ast.List, value: Any) -> str:
 
 def _assign_attribute(reading: Reading, target: ast.Attribute, value: Any) -> str:
     owner = evaluate(reading, target.value)
+    if isinstance(owner, Instance):
+        set_member(reading, owner, target.attr, value)
+        return stem_of(owner, target.attr)
     if isinstance(owner, Tensor) and target.attr == "requires_grad" and isinstance(value, bool):
         attribute(reading, owner, "requires_grad_")  # which refuses what it is not known of
         (require_grad if value else forget_grad)(reading, owner)
@@ -122,6 +137,9 @@ def _assign_item(reading: Reading, target: ast.Subscript, value: Any) -> str:
     key = evaluate(reading, target.slice)
     if isinstance(owner, Tensor):
         raise Unreadable(WRITES, target)
+    if isinstance(owner, Instance):
+        put_module(reading, owner, key, value)
+        return ""
     if not isinstance(owner, list | dict):
         raise Unreadable(f"{describe(owner)} cannot be written into", target)
     if isinstance(key, slice):
@@ -143,11 +161,30 @@ def read_augmented(reading: Reading, node: ast.AugAssign) -> str:
         )
     if isinstance(node.target, ast.Subscript):
         return _augment_item(reading, node, node.target)
-    if not isinstance(node.target, ast.Name):
-        raise Unreadable("an in-place operator is read on names and items of lists", node.target)
+    if isinstance(node.target, ast.Attribute):
+        return _augment_attribute(reading, node, node.target)
+    assert isinstance(node.target, ast.Name)
     held = evaluate(reading, ast.copy_location(ast.Name(node.target.id, ast.Load()), node.target))
     result = _augmented(reading, node, held)
+    if isinstance(result, Tensor) and result is held and result.is_parameter and result.past:
+        reading.graph.name(result.node, result.past[0][1].node.id or node.target.id)
     return "" if isinstance(held, list) and result is held else assign(reading, node.target, result)
+
+
+def _augment_attribute(reading: Reading, node: ast.AugAssign, target: ast.Attribute) -> str:
+    """Read ``self.steps += 1``."""
+    owner = evaluate(reading, target.value)
+    if not isinstance(owner, Instance):
+        raise Unreadable(
+            "an in-place operator is read on names, items of lists and attributes of instances",
+            target,
+        )
+    held = member(reading, owner, target.attr)
+    result = _augmented(reading, node, held)
+    if isinstance(result, Tensor) and result is held and result.past:
+        reading.graph.name(result.node, result.past[0][1].node.id or target.attr)
+    set_member(reading, owner, target.attr, result)
+    return result.node.id if isinstance(result, Tensor) else ""
 
 
 def _augment_item(reading: Reading, node: ast.AugAssign, target: ast.Subscript) -> str:

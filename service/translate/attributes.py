@@ -10,10 +10,14 @@ from service.translate.arguments import UNKNOWN_DTYPE, describe
 from service.translate.element_types import dtype_at, kind_of, last_part
 from service.translate.folding import MATH_CONSTANTS, is_number
 from service.translate.gradients import gradient_of, gradient_tensor
+from service.translate.members import member, of_class, of_parent
+from service.translate.objects import Class, Instance, Parent
 from service.translate.operations import DROPOUTS, HALF_CUT, apply
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
 from service.translate.values import (
+    UNINITIALISED,
+    Data,
     Device,
     DType,
     Gradient,
@@ -55,34 +59,44 @@ MAY_BE_NONE = (
     "whether this .grad is None is known only when the graph runs, as a derivative that leads here "
     "may be a constant"
 )
+HIDDEN = ".data hides a tensor from autograd; write .detach()"
+FILLED = frozenset("fill_ zero_ uniform_ normal_ copy_".split())
+"""Methods that give all numbers of a tensor anew."""
 VALUES = frozenset({"numpy", "__array__", "storage", "data_ptr"})
 NO_PART_OF_A_GRAPH = frozenset({"grad_fn", "register_hook", "_version", "names", "output_nr"})
 
 
 def attribute(reading: Reading, owner: Any, name: str) -> Any:
     """Return ``owner.name``."""
-    if isinstance(owner, Path):
-        return _of_path(owner, name)
-    if isinstance(owner, Tensor):
-        return _of_tensor(reading, owner, name)
-    if isinstance(owner, Several):
-        if name in owner.names:
-            return owner.output(owner.names.index(name))
-        raise Unreadable(f"this op has no output called {name}")
-    if isinstance(owner, Gradient):
-        if name in ("zero_", "detach_"):
-            return Method(owner, name)
-        if name == "requires_grad_":
-            raise Unreadable(".grad.requires_grad_() is not read")
-        return attribute(reading, gradient_tensor(reading, owner), name)
+    read = OWNERS.get(type(owner))
+    if read is not None:
+        return read(reading, owner, name)
     if is_number(owner) and name in ("real", "imag"):
         return getattr(owner, name)
-    if isinstance(owner, Device | DType):
-        return _of_setting(owner, name)
     return Method(owner, name)
 
 
-def _of_setting(owner: Device | DType, name: str) -> Any:
+def _of_several(_reading: Reading, owner: Several, name: str) -> Tensor:
+    if name in owner.names:
+        return owner.output(owner.names.index(name))
+    raise Unreadable(f"this op has no output called {name}")
+
+
+def _of_gradient(reading: Reading, owner: Gradient, name: str) -> Any:
+    if name in ("zero_", "detach_"):
+        return Method(owner, name)
+    if name == "requires_grad_":
+        raise Unreadable(".grad.requires_grad_() is not read")
+    return attribute(reading, gradient_tensor(reading, owner), name)
+
+
+def _of_data(_reading: Reading, owner: Data, name: str) -> Method:
+    if name not in FILLED:
+        raise Unreadable(HIDDEN)
+    return Method(owner, name)
+
+
+def _of_setting(_reading: Reading, owner: Device | DType, name: str) -> Any:
     """Return a fact of a device or a dtype."""
     if isinstance(owner, Device):
         kind, _, number = owner.name.partition(":")
@@ -97,7 +111,7 @@ def _of_setting(owner: Device | DType, name: str) -> Any:
     return facts[name]
 
 
-def _of_path(owner: Path, name: str) -> Any:
+def _of_path(_reading: Reading, owner: Path, name: str) -> Any:
     last = owner.parts[-1]
     if last in ("math", "numpy", "torch") and len(owner.parts) == 1:
         if name in MATH_CONSTANTS:
@@ -118,6 +132,9 @@ def _number_type(module: str, name: str) -> DType | Path:
 
 
 def _of_tensor(reading: Reading, owner: Tensor, name: str) -> Any:
+    """Return an attribute of a tensor: an op, a fact that the script shows, or a method."""
+    if owner.now.node.stale == UNINITIALISED and owner.is_parameter:
+        return _of_empty(owner, name)
     if owner.node.half_cut and name in ("grad", "requires_grad", "is_leaf"):
         raise Unreadable(HALF_CUT)
     if owner.node.unsure and name in UNSURE_FLAGS:
@@ -130,17 +147,34 @@ def _of_tensor(reading: Reading, owner: Tensor, name: str) -> Any:
     if name in FACTS:
         return FACTS[name](owner)
     if name == "data":
-        raise Unreadable(".data hides a tensor from autograd; write .detach()")
+        if owner.is_parameter:
+            return Data(owner)
+        raise Unreadable(HIDDEN)
+    _check_part(name)
+    return Method(owner, name)
+
+
+def _check_part(name: str) -> None:
     if name in VALUES:
         raise Unreadable(ASKS_FOR_VALUE.format(f".{name}()"))
     if name in NO_PART_OF_A_GRAPH:
         raise Unreadable(f".{name} cannot be part of a graph")
-    return Method(owner, name)
+
+
+def _of_empty(owner: Tensor, name: str) -> Any:
+    """Return what is known of a parameter before it is filled."""
+    if name == "data":
+        return Data(owner)
+    if name in ("shape", "ndim"):
+        return FACTS[name](owner)
+    if name in FILLED or name in ("size", "dim", "numel", "nelement", "ndimension"):
+        return Method(owner, name)
+    raise Unreadable(UNINITIALISED)
 
 
 def known_shape(owner: Tensor) -> tuple[int, ...]:
     """Return the shape of a tensor where the script shows it."""
-    shape = owner.ref.shape
+    shape = owner.now.shape
     if shape is None:
         raise Unreadable("this shape is known only when the graph runs; write the number")
     return shape
@@ -188,6 +222,11 @@ def _returned(node: Node) -> Iterator[Node]:
         yield from fresh
         seen |= fresh
         waiting.extend(fresh)
+
+
+def may_be_parameter(owner: Tensor) -> bool:
+    """Whether a result may be the very leaf that its op was given."""
+    return any(one.requires_grad for one in _given(owner.now.node))
 
 
 def _check_itself(owner: Tensor) -> None:
@@ -270,3 +309,16 @@ FACTS: Mapping[str, Callable[[Tensor], Any]] = {
     ),
 }
 """What the script itself says of a tensor; an empty dtype is one that it does not say."""
+
+OWNERS: Mapping[type, Callable[[Reading, Any, str], Any]] = {
+    Path: _of_path,
+    Tensor: _of_tensor,
+    Several: _of_several,
+    Gradient: _of_gradient,
+    Data: _of_data,
+    Device: _of_setting,
+    DType: _of_setting,
+    Instance: member,
+    Class: lambda _reading, owner, name: of_class(owner, name),
+    Parent: lambda _reading, owner, name: of_parent(owner, name),
+}

@@ -23,6 +23,7 @@ from service.translate.folding import (
     nested_items,
     on_numbers,
 )
+from service.translate.objects import CONTAINERS, Instance
 from service.translate.operations import apply
 from service.translate.operators import binary_operator
 from service.translate.reading import AT_ONCE, Reading
@@ -122,6 +123,8 @@ def _iterator(reading: Reading, value: Any) -> Iterator[Any]:
         check_items(len(value))
     if isinstance(value, (*ITERABLE, Iterator)):
         return iter(value)
+    if isinstance(value, Instance) and value.of in CONTAINERS:
+        return iter(value.modules if value.of == "ModuleDict" else value.modules.values())
     if isinstance(value, Several):
         if value.count is None:
             raise Unreadable("how many tensors this is, is known only when the graph runs")
@@ -155,6 +158,8 @@ def _len(_reading: Reading, value: Any) -> int:
         return value.count
     if isinstance(value, ITERABLE):
         return len(value)
+    if isinstance(value, Instance) and value.of in CONTAINERS:
+        return len(value.modules)
     raise Unreadable(f"{describe(value)} has no length that is known here")
 
 
@@ -249,7 +254,8 @@ KEYWORDS: Mapping[str, frozenset[str]] = {
     "sum": frozenset({"start"}),
 }
 """The keywords with which a builtin is read."""
-NAMES = frozenset({*COLLECTIONS, *BUILTINS, "print", "exit", "quit"})
+WITH_INSTANCES = frozenset({"super", "isinstance", "getattr", "setattr"})
+NAMES = frozenset({*COLLECTIONS, *BUILTINS, *WITH_INSTANCES, "print", "exit", "quit"})
 """The builtins that a script can use."""
 
 

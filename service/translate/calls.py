@@ -10,34 +10,36 @@ from service.translate.arguments import describe, dtype_name
 from service.translate.attributes import attribute
 from service.translate.builtins_read import call_builtin, call_python_module
 from service.translate.exported import call_helper
-from service.translate.in_place import become, check_changeable
+from service.translate.in_place import apply_maybe_in_place
+from service.translate.initialisers import initialise
 from service.translate.methods import call_method, count_listed, in_place, tensor_of
+from service.translate.module_calls import call_instance, call_module_method
+from service.translate.modules import (
+    inline,
+    is_instance,
+    make_instance,
+    make_module,
+    parent,
+    start,
+)
+from service.translate.objects import Bound, Class, Instance, Parent
 from service.translate.operations import apply, exists
+from service.translate.optimizers import Optimizer, call_optimizer, make_optimizer
 from service.translate.reading import Reading
+from service.translate.registration import set_member
 from service.translate.unreadable import Unreadable
 from service.translate.values import (
+    UNINITIALISED,
     Array,
     Base64,
     Device,
     Function,
     Helper,
-    Layer,
     Method,
     Path,
     Tensor,
     Unknown,
 )
-
-LAYERS: Mapping[str, str] = {
-    "ReLU": "relu", "ReLU6": "relu6", "LeakyReLU": "leaky_relu", "ELU": "elu", "SELU": "selu",
-    "GELU": "gelu", "SiLU": "silu", "Mish": "mish", "Softplus": "softplus", "Sigmoid": "sigmoid",
-    "Tanh": "tanh", "LogSigmoid": "logsigmoid", "Softmax": "softmax", "LogSoftmax": "log_softmax",
-    "Hardtanh": "hardtanh", "Hardswish": "hardswish", "MSELoss": "mse_loss", "L1Loss": "l1_loss",
-    "SmoothL1Loss": "smooth_l1_loss", "HuberLoss": "huber_loss", "NLLLoss": "nll_loss",
-    "CrossEntropyLoss": "cross_entropy", "BCELoss": "binary_cross_entropy",
-    "BCEWithLogitsLoss": "binary_cross_entropy_with_logits", "KLDivLoss": "kl_div",
-}  # fmt: skip
-"""Modules without parameters of their own, and the function that each one calls."""
 
 SETTINGS = frozenset(
     "set_printoptions set_num_threads set_num_interop_threads set_warn_always "
@@ -52,7 +54,7 @@ REFUSED: Mapping[str, str] = {
     "load": "a script is never run, and no file is read",
     "seed": "only torch.manual_seed gives the same numbers again",
     "is_tensor": "asks what a value is; a graph holds tensors only",
-    **dict.fromkeys(("empty", "empty_like", "empty_strided"), "it returns uninitialised memory"),
+    **dict.fromkeys(("empty_like", "empty_strided"), "it returns uninitialised memory"),
 }
 
 
@@ -67,14 +69,21 @@ def call(
     if isinstance(function, Path):
         return _call_path(reading, function, values, keywords)
     if isinstance(function, Method):
+        if isinstance(function.owner, Instance | Parent):
+            return call_module_method(reading, function, values, keywords)
+        if isinstance(function.owner, Optimizer):
+            return call_optimizer(reading, function.owner, function.name, values, keywords)
         return call_method(reading, function, values, keywords)
     if isinstance(function, Function):
-        assert reading.inline is not None
-        return reading.inline(reading, function, values, dict(keywords))
+        return inline(reading, function, values, keywords)
+    if isinstance(function, Bound):
+        return inline(reading, function.function, [function.this, *values], keywords)
+    if isinstance(function, Class):
+        return make_instance(reading, function, values, keywords)
+    if isinstance(function, Instance):
+        return call_instance(reading, function, values, keywords)
     if isinstance(function, Helper):
         return call_helper(reading, function.name, values)
-    if isinstance(function, Layer):
-        return _call_layer(reading, function, values, keywords)
     raise Unreadable(f"{describe(function)} cannot be called")
 
 
@@ -83,10 +92,14 @@ def _call_path(
 ) -> Any:
     root, *rest = path.parts
     if root == "builtins":
+        if rest[0] in WITH_INSTANCES and not keywords:
+            return WITH_INSTANCES[rest[0]](reading, values)
         return call_builtin(reading, rest[0], values, keywords)
     if root != "torch":
         return call_python_module(path, values, keywords)
     name = op_name(rest)
+    if name == "nn.Module.__init__" and values and isinstance(values[0], Instance):
+        return start(values[0], values[1:], keywords)
     values = [tensor_of(reading, value) for value in values]
     keywords = {key: tensor_of(reading, value) for key, value in keywords.items()}
     if rest[-2:-1] and rest[-2] in TENSOR_CLASSES and rest[0] != "ops":
@@ -104,21 +117,46 @@ def _call_path(
         return special(reading, values, keywords)
     if name in SETTINGS:
         return None
-    _check_read(name)
-    if len(rest) == 2 and rest[0] == "nn" and rest[1][:1].isupper():
-        return _layer(rest[1], values, keywords)
+    return _call_torch(reading, rest, values, keywords)
+
+
+def _call_torch(
+    reading: Reading, parts: Sequence[str], values: Sequence[Any], keywords: Mapping[str, Any]
+) -> Any:
+    """Return what a module, an optimizer or an op of torch gives."""
+    name, last = op_name(parts), parts[-1]
+    if name in REFUSED:
+        raise Unreadable(f"torch.{name}: {REFUSED[name]}")
+    if parts[0] == "optim":
+        return make_optimizer(reading, last, values, keywords)
+    if parts[:2] == ["nn", "init"]:
+        return initialise(reading, last, values, keywords)
+    if parts[0] == "nn" and last[:1].isupper():
+        return make_module(reading, last, values, keywords)
     return _function(reading, name, values, keywords)
 
 
-def _check_read(name: str) -> None:
-    """Refuse a function of torch that has no meaning in a graph."""
-    if name in REFUSED:
-        raise Unreadable(f"torch.{name}: {REFUSED[name]}")
-    if name.startswith("optim."):
-        raise Unreadable(
-            f"torch.{name}: optimizers are not read; write their step, such as "
-            "with torch.no_grad(): w -= lr * w.grad"
-        )
+def _get(reading: Reading, values: Sequence[Any]) -> Any:
+    """Return ``getattr(instance, name)``."""
+    if len(values) != 2 or not (isinstance(values[0], Instance) and isinstance(values[1], str)):
+        raise Unreadable("getattr is read with an instance and a name that the script says")
+    return attribute(reading, values[0], values[1])
+
+
+def _set(reading: Reading, values: Sequence[Any]) -> None:
+    """Read ``setattr(instance, name, value)``."""
+    if len(values) != 3 or not (isinstance(values[0], Instance) and isinstance(values[1], str)):
+        raise Unreadable("setattr is read with an instance and a name that the script says")
+    set_member(reading, values[0], values[1], values[2])
+
+
+WITH_INSTANCES: Mapping[str, Callable[..., Any]] = {
+    "super": parent,
+    "isinstance": lambda _reading, values: is_instance(values),
+    "getattr": _get,
+    "setattr": _set,
+}
+"""Builtins that are read with instances."""
 
 
 def _call_on_class(
@@ -143,42 +181,6 @@ def op_name(parts: Sequence[str]) -> str:
     return ".".join(parts)
 
 
-def _layer(name: str, values: Sequence[Any], keywords: Mapping[str, Any]) -> Layer:
-    function = LAYERS.get(name)
-    if function is None or values:
-        raise Unreadable(
-            f"nn.{name}: modules are not read; write the function with its tensors, such as "
-            "torch.nn.functional.linear(x, weight, bias)"
-        )
-    return Layer(f"nn.functional.{function}", tuple(keywords.items()))
-
-
-def _call_layer(
-    reading: Reading, layer: Layer, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Any:
-    settings = {**dict(layer.keywords), **keywords}
-    values = [tensor_of(reading, value) for value in values]
-    count_listed(reading, *values, *settings.values())
-    return _maybe_in_place(reading, layer.function, values, settings)
-
-
-def _maybe_in_place(
-    reading: Reading, name: str, values: Sequence[Any], settings: Mapping[str, Any]
-) -> Any:
-    """Call an op; with ``inplace=True`` its tensor becomes the result."""
-    rest = dict(settings)
-    in_place = rest.pop("inplace", False)
-    held = values[0] if values else rest.get("input")
-    if not in_place or not isinstance(held, Tensor):
-        return apply(reading, name, values, rest)
-    check_changeable(reading, held)
-    result = apply(reading, name, values, rest)
-    assert isinstance(result, Tensor)
-    result.node.overwrites = held.node
-    become(reading, held, result)
-    return held
-
-
 def _function(
     reading: Reading, name: str, values: Sequence[Any], keywords: Mapping[str, Any]
 ) -> Any:
@@ -194,7 +196,7 @@ def _function(
         if exists(candidate):
             name = candidate
             break
-    result = _maybe_in_place(reading, name, values, settings)
+    result = apply_maybe_in_place(reading, name, values, settings)
     if requires_grad and isinstance(result, Tensor):
         leaves.require_grad(reading, result)
     return result
@@ -236,13 +238,31 @@ def _set_grad_enabled(reading: Reading, values: Sequence[Any], keywords: Mapping
     reading.grad_enabled = bool(mode)
 
 
-def _as_leaf(default: bool) -> Callable[..., Tensor]:
+def _as_leaf(default: bool, *, is_parameter: bool = False) -> Callable[..., Tensor]:
     def read(reading: Reading, values: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
         wanted = values[1] if len(values) > 1 else keywords.get("requires_grad", default)
         data = values[0] if values else keywords.get("data")
-        return leaves.as_leaf(reading, data, bool(wanted))
+        if isinstance(data, Tensor) and data.now.node.stale == UNINITIALISED and is_parameter:
+            made = data
+            made.now.node.requires_grad = made.now.node.tracked = bool(wanted)
+        else:
+            made = leaves.as_leaf(reading, data, bool(wanted))
+        made.is_parameter = is_parameter
+        return made
 
     return read
+
+
+def _empty(reading: Reading, values: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
+    """``torch.empty(...)``: a tensor that is not to be used before it is filled."""
+    settings = dict(keywords)
+    leaves.on_cpu(settings.pop("device", None))
+    if settings.pop("requires_grad", False):
+        raise Unreadable(f"torch.empty: {UNINITIALISED}")
+    made = apply(reading, "zeros", values, settings)
+    assert isinstance(made, Tensor)
+    made.node.stale = UNINITIALISED
+    return made
 
 
 def _frombuffer(reading: Reading, values: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
@@ -268,10 +288,11 @@ SPECIAL: Mapping[str, Callable[..., Any]] = {
     "set_default_device": _set_default_device,
     "set_grad_enabled": _set_grad_enabled,
     "autograd.Variable": _as_leaf(default=False),
-    "nn.Parameter": _as_leaf(default=True),
-    "nn.parameter.Parameter": _as_leaf(default=True),
+    "nn.Parameter": _as_leaf(default=True, is_parameter=True),
+    "nn.parameter.Parameter": _as_leaf(default=True, is_parameter=True),
     "autograd.backward": gradients.autograd_backward,
     "autograd.grad": gradients.autograd_grad,
+    "empty": _empty,
     "frombuffer": _frombuffer,
     "device": _device,
     "allclose": _compared,

@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from service.translate.builtins_read import ENDS
-from service.translate.calls import LAYERS, SETTINGS, op_name
+from service.translate.calls import SETTINGS, op_name
+from service.translate.layers import CHANGING, LAYERS, WITHOUT_PARAMETERS
 from service.translate.leaves import CONSTRUCTORS, LEGACY
+from service.translate.module_methods import WALKS
+from service.translate.objects import Bound, Class, Instance
 from service.translate.operations import exists
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
-from service.translate.values import Function, Layer, Method, Path, Scope, Tensor
+from service.translate.values import Function, Method, Path, Scope, Tensor
 
 RANDOM = re.compile(
     "rand|normal(?!ize)|bernoulli|multinomial|binomial|poisson|dropout|rrelu|gumbel|lowrank"
@@ -107,6 +110,8 @@ def _holds_iterator(value: Any) -> bool:
         one = waiting.pop()
         if isinstance(one, Iterator):
             return True
+        if isinstance(one, Instance):
+            one = [*one.own.values(), *one.modules.values(), *_of_its_class(one)]
         if isinstance(one, dict):
             one = list(one.values())
         if isinstance(one, list | tuple) and len(one) <= 100:
@@ -114,6 +119,11 @@ def _holds_iterator(value: Any) -> bool:
             seen.update(id(item) for item in fresh)
             waiting.extend(fresh)
     return False
+
+
+def _of_its_class(instance: Instance) -> list[Any]:
+    line = instance.of.line() if isinstance(instance.of, Class) else ()
+    return [value for one in line for value in one.names.values()]
 
 
 def _find(scope: Scope, name: str, hidden: frozenset[str]) -> Any:
@@ -132,8 +142,41 @@ def resolve(scope: Scope, node: ast.expr, hidden: frozenset[str] = frozenset()) 
         return _find(scope, node.id, hidden)
     if isinstance(node, ast.Attribute):
         owner = resolve(scope, node.value, hidden)
+        if isinstance(owner, Instance):
+            return _of_instance(owner, node.attr)
         return Path((*owner.parts, node.attr)) if isinstance(owner, Path) else None
     return None
+
+
+def _of_instance(instance: Instance, name: str) -> Any:
+    """Return an attribute of an instance; None where nothing is known of it."""
+    if name in instance.own:
+        return instance.own[name]
+    if isinstance(instance.of, Class):
+        for one in instance.of.line():
+            if name in one.names:
+                found = one.names[name]
+                return Bound(found, instance) if isinstance(found, Function) else found
+    return instance.parameters.get(name) or instance.modules.get(name)
+
+
+def _is_silent_module(module: Instance) -> bool:
+    """Whether calling a module of ``torch.nn`` changes nothing."""
+    waiting, seen = [module], {module}
+    while waiting:
+        one = waiting.pop()
+        if not isinstance(one.of, str) or "forward" in one.own or one.own.get("inplace"):
+            return False
+        if one.of != "Sequential" and not _is_silent_kind(one.of):
+            return False
+        fresh = {inner for inner in one.modules.values() if inner is not None} - seen
+        seen |= fresh
+        waiting.extend(fresh)
+    return True
+
+
+def _is_silent_kind(name: str) -> bool:
+    return name in LAYERS and not CHANGING.search(name)
 
 
 def _is_silent_call(
@@ -147,25 +190,55 @@ def _is_silent_call(
         return False
     for given in (*node.args, *(keyword.value for keyword in node.keywords)):
         one = resolve(scope, given, hidden)
-        if isinstance(one, Function) and not _is_silent_function(reading, one, inside):
+        if isinstance(one, Function | Bound) and not _is_silent_value(reading, one, inside):
+            return False
+        if isinstance(one, Instance) and not _takes_instances(scope, node.func, hidden):
             return False
     function = resolve(scope, node.func, hidden)
+    if function is not None:
+        return _is_silent_value(reading, function, inside)
+    if isinstance(node.func, ast.Attribute):
+        return _is_silent_attribute(reading, scope, node.func, hidden)
+    if isinstance(node.func, ast.Call):  # nn.ReLU()(x)
+        made = resolve(scope, node.func.func, hidden)
+        in_nn = isinstance(made, Path) and made.parts[:2] == ("torch", "nn")
+        name = made.parts[-1] if in_nn else ""
+        return name in WITHOUT_PARAMETERS and _is_silent_kind(name)
+    return False
+
+
+def _is_silent_value(reading: Reading, function: Any, inside: tuple[Function, ...]) -> bool:
+    """Whether calling what is known changes nothing."""
     if isinstance(function, Path):
         return is_silent_path(function)
-    if isinstance(function, Layer):
-        return not RANDOM.search(function.function)
+    if isinstance(function, Instance):
+        return _is_silent_module(function)
+    if isinstance(function, Bound):
+        return _is_silent_function(reading, function.function, inside)
     if isinstance(function, Function):
         return _is_silent_function(reading, function, inside)
     if isinstance(function, Method):
         return _is_silent_method(function.name, is_tensor=isinstance(function.owner, Tensor))
-    if isinstance(node.func, ast.Attribute):
-        owner = node.func.value
-        return _is_silent_method(node.func.attr, is_tensor=_is_tensor(scope, owner, hidden))
-    if isinstance(node.func, ast.Call):  # nn.ReLU()(x)
-        made = resolve(scope, node.func.func, hidden)
-        in_nn = isinstance(made, Path) and made.parts[:2] == ("torch", "nn")
-        return in_nn and made.parts[-1] in LAYERS
     return False
+
+
+def _takes_instances(scope: Scope, node: ast.expr, hidden: frozenset[str]) -> bool:
+    """Whether a function only looks at an instance, as isinstance does; others may call it."""
+    function = resolve(scope, node, hidden)
+    known = ("builtins", "isinstance"), ("builtins", "len"), ("builtins", "type")
+    return isinstance(function, Path) and function.parts in known
+
+
+def _is_silent_attribute(
+    reading: Reading, scope: Scope, node: ast.Attribute, hidden: frozenset[str]
+) -> bool:
+    """Whether calling an attribute of something changes nothing."""
+    if isinstance(resolve(scope, node.value, hidden), Instance):
+        return node.attr in WALKS
+    is_tensor = _is_tensor(scope, node.value, hidden)
+    if node.attr in reading.members and not is_tensor:
+        return False
+    return _is_silent_method(node.attr, is_tensor=is_tensor)
 
 
 def is_silent_path(path: Path) -> bool:
@@ -182,8 +255,8 @@ def is_silent_path(path: Path) -> bool:
         return False
     if name in TORCH_FUNCTIONS or name in CONSTRUCTORS or name in LEGACY or name in SETTINGS:
         return name not in SETTINGS or name == "set_printoptions"
-    if len(rest) == 2 and rest[0] == "nn" and rest[1] in LAYERS:
-        return True
+    if rest[:1] == ["nn"] and rest[-1][:1].isupper():
+        return len(rest) == 2 and rest[1] in WITHOUT_PARAMETERS
     return not WRITES.search(last) and (exists(name) or exists(last) or name == "autograd.grad")
 
 

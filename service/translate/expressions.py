@@ -16,6 +16,7 @@ from service.translate.effects import bound_in, check_silent
 from service.translate.folding import check_bits, nested_items
 from service.translate.formatting import text_of
 from service.translate.gradients import gradient_tensor
+from service.translate.objects import Bound, Class, Instance
 from service.translate.operators import (
     binary_operator,
     compare_operator,
@@ -29,7 +30,6 @@ from service.translate.values import (
     Array,
     Function,
     Gradient,
-    Layer,
     Method,
     Path,
     Scope,
@@ -370,7 +370,7 @@ def _is_of_torch(function: Any) -> bool:
     """Whether a function looks through the lists that it is given."""
     if isinstance(function, Method):
         return isinstance(function.owner, Tensor)
-    return isinstance(function, Layer) or (
+    return isinstance(function, Instance) or (
         isinstance(function, Path) and function.parts[0] not in ("builtins", "math")
     )
 
@@ -451,7 +451,7 @@ def _is_constant(reading: Reading, node: ast.expr) -> bool:
     return True
 
 
-WITH_TENSORS = (Tensor, Several, Gradient, Function, Layer, Unknown, Iterator)
+WITH_TENSORS = (Tensor, Several, Gradient, Function, Instance, Class, Bound, Unknown, Iterator)
 
 
 READERS: Mapping[type[ast.expr], Callable[[Reading, Any], Any]] = {

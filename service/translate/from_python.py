@@ -19,11 +19,12 @@ from typing import Any
 
 from service.contract.problem import InvalidRequest
 from service.translate.builtins_read import Exited
+from service.translate.calls import call
 from service.translate.graph import Graph
 from service.translate.reading import Reading
 from service.translate.statements import Break, Continue, Returned, execute, inline
 from service.translate.unreadable import Unreadable
-from service.translate.values import Scope
+from service.translate.values import UNINITIALISED, Scope
 
 MAIN = "__main__"
 
@@ -53,12 +54,14 @@ def read(source: str) -> Reading:
     """
     tree = parse(source)
     graph = Graph(_assigned_names(tree))
-    reading = Reading(graph, Scope({"__name__": MAIN}), inline=inline)
+    reading = Reading(graph, Scope({"__name__": MAIN}), inline=inline, call=call)
     try:
         try:
             execute(reading, tree.body)
         except Exited:
             reading.graph.name_rest(0, "")
+        if any(node.stale == UNINITIALISED for node in graph.ops):
+            raise Unreadable(f"torch.empty: {UNINITIALISED}; here nothing fills it")
         if not graph.leaves and not graph.ops:
             raise Unreadable("the script makes no tensor")
         return reading

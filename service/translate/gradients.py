@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from service.translate.arguments import describe, literal
@@ -110,7 +110,7 @@ def _leave_stale(node: Node, reason: str) -> None:
 
 
 def _several(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
+    return list(value) if isinstance(value, list | tuple | Iterator) else [value]
 
 
 def _tensors(value: Any) -> list[Tensor]:

@@ -31,6 +31,10 @@ class Root:
         return filled_from(self.ref)
 
 
+WITHOUT_DRAWS = frozenset({None, "rsub", "zeros", "ones", "full", "select_scatter"})
+"""Ops, and leaves, that can be left out where nothing uses them."""
+
+
 class Graph:
     """Leaves, ops and roots in the order of the script, and the names they get.
 
@@ -51,6 +55,7 @@ class Graph:
         self._ids: set[str] = set()
         self._counts: dict[str, int] = {}
         self._unnamed: list[Node] = []
+        self._named_for_now: set[Node] = set()
 
     def add(self, node: Node) -> Node:
         """Append a leaf or an op; it is named at the end of its statement."""
@@ -105,6 +110,42 @@ class Graph:
         self._ids.discard(node.id)
         self._ids.add(node_id)
         node.id = node_id
+
+    def name_for_now(self, node: Node, stem: str, *, for_good: bool) -> bool:
+        """Name a parameter after where it is, until it is known where its module is.
+
+        Returns:
+            Whether it has this name now, not one of its own.
+        """
+        if node.id and node not in self._named_for_now:
+            return False
+        self._ids.discard(node.id)
+        node.id = unique(stem, self._ids, self._counts)
+        self._ids.add(node.id)
+        (self._named_for_now.discard if for_good else self._named_for_now.add)(node)
+        return True
+
+    def replace(self, old: Node, new: Node) -> None:
+        """Put a node in the place of one that nothing has used, under its id.
+
+        The old one stays where numbers were drawn for it, as later draws come behind them.
+        """
+        node_id = old.id
+        old.requires_grad = old.tracked = old.retain_grad = False
+        if old.op in WITHOUT_DRAWS and old.seed is None:
+            (self.leaves if old.op is None else self.ops).remove(old)
+            if old in self._unnamed:
+                self._unnamed.remove(old)
+        elif node_id:
+            self._ids.discard(node_id)
+            old.id = unique(f"{node_id}.{old.op}", self._ids, self._counts)
+            self._ids.add(old.id)
+        if node_id and not new.id:
+            new.id = node_id
+            self._ids.add(node_id)
+            if old in self._named_for_now:
+                self._named_for_now.add(new)
+        self._named_for_now.discard(old)
 
     def mark(self) -> int:
         """Return where the unnamed nodes of a statement begin."""

@@ -7,6 +7,7 @@ would keep what a graph cannot, the script is refused.
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.translate import gradients
@@ -113,6 +114,23 @@ def operate(
         assert isinstance(result, Tensor)
         result.node.shares_memory = False  # with nothing that has a name
     become(reading, held, result)
+
+
+def apply_maybe_in_place(
+    reading: Reading, name: str, values: Sequence[Any], settings: Mapping[str, Any]
+) -> Any:
+    """Call an op; with ``inplace=True`` its tensor becomes the result."""
+    rest = dict(settings)
+    in_place = rest.pop("inplace", False)
+    held = values[0] if values else rest.get("input")
+    if not in_place or not isinstance(held, Tensor):
+        return apply(reading, name, values, rest)
+    check_changeable(reading, held)
+    result = apply(reading, name, values, rest)
+    assert isinstance(result, Tensor)
+    result.node.overwrites = held.node
+    become(reading, held, result)
+    return held
 
 
 def _check_shape(reading: Reading, held: Tensor, value: Any) -> None:

@@ -13,16 +13,26 @@ import torch
 
 from service.translate import gradients, leaves
 from service.translate.arguments import describe, dtype_name
-from service.translate.attributes import ASKS_FOR_VALUE, check_own_grad, known_shape
+from service.translate.attributes import ASKS_FOR_VALUE, FILLED, check_own_grad, known_shape
 from service.translate.builtins_read import items_of
 from service.translate.element_types import last_part
 from service.translate.folding import attempt, check_items, nested_items
 from service.translate.in_place import operate
+from service.translate.initialisers import fill_parameter
 from service.translate.operations import apply
 from service.translate.operators import check_comparable
 from service.translate.reading import AT_ONCE, Reading
 from service.translate.unreadable import Unreadable
-from service.translate.values import Device, DType, Gradient, Method, Several, Tensor, Unknown
+from service.translate.values import (
+    Data,
+    Device,
+    DType,
+    Gradient,
+    Method,
+    Several,
+    Tensor,
+    Unknown,
+)
 
 
 def tensor_of(reading: Reading, value: Any) -> Any:
@@ -81,10 +91,19 @@ def call_method(
             return owner
         gradients.empty_gradient(reading, owner.tensor, zeros=True)
         return None
+    if isinstance(owner, Data):
+        with reading.grad_mode(enabled=False):
+            return fill_parameter(reading, name, owner.tensor, values, keywords)
     if not isinstance(owner, Tensor):
         if keywords:
             raise Unreadable(f".{name} of {describe(owner)} is read without keywords")
         return _python_method(reading, owner, name, values)
+    return _tensor_method(reading, owner, name, values, keywords)
+
+
+def _tensor_method(
+    reading: Reading, owner: Tensor, name: str, values: Sequence[Any], keywords: Mapping[str, Any]
+) -> Any:
     values = [tensor_of(reading, value) for value in values]
     keywords = {key: tensor_of(reading, value) for key, value in keywords.items()}
     count_listed(reading, *values, *keywords.values())
@@ -95,6 +114,8 @@ def call_method(
         return owner
     if name.startswith("__"):
         raise Unreadable(f"{name} is not called by its name here; write the operator itself")
+    if name in FILLED and owner.is_parameter:
+        return fill_parameter(reading, name, owner, values, keywords)
     if name.endswith("_"):
         raise Unreadable(in_place(name))
     if not _is_method(name):

@@ -17,6 +17,7 @@ from service.translate.folding import (
     is_number,
     nested_items,
 )
+from service.translate.objects import CONTAINERS, Instance
 from service.translate.operations import add, apply
 from service.translate.reading import A_NUMBER, AT_ONCE, Reading
 from service.translate.unreadable import Unreadable
@@ -197,6 +198,8 @@ def index(reading: Reading, value: Any, key: Any) -> Any:
         return item
     if isinstance(value, Several):
         return _output(value, key)
+    if isinstance(value, Instance) and value.of in CONTAINERS:
+        return _module(reading, value, key)
     if not isinstance(value, Tensor):
         raise Unreadable(f"{describe(value)} cannot be indexed")
     keys = list(key) if isinstance(key, tuple) or _is_read_as_tuple(key) else [key]
@@ -205,6 +208,19 @@ def index(reading: Reading, value: Any, key: Any) -> Any:
             reading.spend(A_NUMBER * (nested_items(item) if isinstance(item, list) else len(item)))
     attrs = {"index": [_index_item(item) for item in keys]}
     return add(reading, Node("getitem", inputs=[value.ref], attrs=attrs))
+
+
+def _module(reading: Reading, container: Instance, key: Any) -> Instance | None:
+    """Return a module of a container; a slice is a container of the same modules."""
+    if container.of == "ModuleDict":
+        return attempt(_item, container.modules, key)  # type: ignore[no-any-return]
+    reading.spend(len(container.modules) // (1 if isinstance(key, slice) else AT_ONCE))
+    if not isinstance(key, slice):
+        return attempt(_item, list(container.modules.values()), key)  # type: ignore[no-any-return]
+    part = dict(list(container.modules.items())[key])
+    if container.of == "ModuleList":
+        part = {str(k): one for k, one in enumerate(part.values())}
+    return Instance(container.of, {"training": True}, modules=part, is_ready=True)
 
 
 NO_NUMBERS = (list, tuple, range, slice, Tensor, type(Ellipsis))

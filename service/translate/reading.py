@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,9 +27,11 @@ class Reading:
     """The state of one reader.
 
     ``inline`` reads the body of a function of the script; the reader of statements sets it, as
-    expressions come before statements in the order of imports. ``gradients`` are the values that
-    ``.grad`` had, each behind its tensor, until a backward pass adds to them. ``retained`` are the
-    tensors that retain their gradient, as long as something of the script holds them.
+    expressions come before statements in the order of imports; ``call`` calls anything.
+    ``gradients`` are the values that ``.grad`` had, each behind its tensor, until a backward pass
+    adds to them. ``retained`` are the tensors that retain their gradient, as long as something of
+    the script holds them. ``members`` are the names of the methods of all classes, and of the
+    attributes of all instances that are no tensors.
     """
 
     graph: Graph
@@ -42,11 +44,13 @@ class Reading:
     emptied: list[tuple[int, Node]] = field(default_factory=list)
     gradients: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     retained: list[ref[Tensor]] = field(default_factory=list)
+    members: set[str] = field(default_factory=set)
     inline: Callable[[Reading, Function, Sequence[Any], dict[str, Any]], Any] | None = None
+    call: Callable[[Reading, Any, Sequence[Any], Mapping[str, Any]], Any] | None = None
 
-    def step(self) -> None:
-        """Count one step, so that no loop goes on for ever."""
-        self.steps += 1
+    def step(self, count: int = 1) -> None:
+        """Count steps, so that no loop goes on for ever."""
+        self.steps += count
         if self.steps > MAX_STEPS:
             raise Unreadable(f"the script takes more than {MAX_STEPS} steps to read")
 

@@ -27,7 +27,7 @@ def declarations(
 
 def scope_of_call(function: Function, prefix: str) -> Scope:
     """Return the scope that a call of a function of the script makes."""
-    scope = Scope(outer=function.scope, prefix=prefix, own=function.own)
+    scope = Scope(outer=function.scope, prefix=prefix, own=function.own, function=function)
     if isinstance(function.node, ast.Lambda):
         return scope
     elsewhere = dict.fromkeys(declarations(function.node, ast.Global), _module(function.scope))

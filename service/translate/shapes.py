@@ -20,7 +20,8 @@ ELEMENTWISE = frozenset(
     "softplus square reciprocal sign floor ceil round clamp softmax log_softmax dropout detach "
     "clone contiguous to float double half long bool logical_not bitwise_and bitwise_or "
     "bitwise_not cumsum cumprod tril triu zeros_like ones_like full_like rand_like randn_like "
-    "leaky_relu elu layer_norm rms_norm isnan isfinite".split()
+    "leaky_relu elu layer_norm rms_norm isnan isfinite relu6 selu celu mish hardtanh hardswish "
+    "hardsigmoid logsigmoid softsign softmin dropout2d".split()
 )
 """Ops whose result has the shape of their tensors, broadcast against each other."""
 
@@ -255,6 +256,17 @@ SEVERAL_RULES: Mapping[str, Callable[[Shape, Mapping[str, Any]], Shape | None]] 
 }
 """Ops with several outputs of one shape."""
 
+
+def _first(shapes: Sequence[Shape], _attrs: Mapping[str, Any]) -> Shape:
+    return shapes[0]
+
+
+def _pooled_to(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape | None:
+    size = attrs["output_size"]
+    size = size if isinstance(size, list) else [size, size]
+    return (*shapes[0][:-2], *size) if _are_numbers(size) and len(size) == 2 else None
+
+
 RULES: Mapping[str, Callable[[Sequence[Shape], Mapping[str, Any]], Shape | None]] = {
     "matmul": _matmul,
     "mm": _matmul,
@@ -276,8 +288,11 @@ RULES: Mapping[str, Callable[[Sequence[Shape], Mapping[str, Any]], Shape | None]
     "getitem": _indexed,
     "conv1d": _convolved,
     "conv2d": _convolved,
+    "conv3d": _convolved,
     "max_pool2d": _pooled,
     "avg_pool2d": _pooled,
+    "adaptive_avg_pool2d": _pooled_to,
+    **dict.fromkeys(("batch_norm", "group_norm", "prelu"), _first),
     "embedding": _looked_up,
     "one_hot": _one_hot,
     "mse_loss": _lost,

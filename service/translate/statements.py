@@ -15,6 +15,7 @@ from service.translate.assignments import (
 )
 from service.translate.attributes import attribute
 from service.translate.builtins_read import ENDS, IGNORED_MODULES
+from service.translate.classes import define_class
 from service.translate.effects import check_silent, resolve
 from service.translate.exported import helper
 from service.translate.expressions import (
@@ -26,6 +27,7 @@ from service.translate.expressions import (
     truth,
 )
 from service.translate.names import id_of
+from service.translate.objects import Instance
 from service.translate.reading import MAX_DEPTH, Reading
 from service.translate.scopes import scope_of_call
 from service.translate.unreadable import Unreadable
@@ -47,7 +49,6 @@ DOES_SOMETHING = (
 """Parts of an expression that change something, or step through an iterator."""
 
 NOT_READ: Mapping[type[ast.stmt], str] = {
-    ast.ClassDef: "classes are not read; write functions of tensors",
     ast.Try: "try is not read; nothing raises here",
     ast.AsyncFunctionDef: "async functions are not read",
     ast.AsyncFor: "async loops are not read",
@@ -120,9 +121,21 @@ def is_silent(reading: Reading, node: ast.expr) -> bool:
     if function.parts == ("random", "shuffle"):
         return False
     if function.parts[0] in IGNORED_MODULES or function.parts == ("builtins", "print"):
-        check_silent(reading, *node.args, *(keyword.value for keyword in node.keywords))
+        for given in (*node.args, *(keyword.value for keyword in node.keywords)):
+            _pass_over(reading, given)
         return True
     return False
+
+
+def _pass_over(reading: Reading, node: ast.expr) -> None:
+    """Leave out what is printed; what calls a module is computed all the same."""
+    try:
+        check_silent(reading, node)
+    except Unreadable:
+        calls = (part for part in ast.walk(node) if isinstance(part, ast.Call))
+        if not any(isinstance(resolve(reading.scope, one.func), Instance) for one in calls):
+            raise
+        evaluate(reading, node)
 
 
 def _assert(reading: Reading, node: ast.Assert) -> None:
@@ -321,6 +334,10 @@ def _parameters(
     return bound
 
 
+def _class(reading: Reading, node: ast.ClassDef) -> None:
+    define_class(reading, node, execute)
+
+
 # --- imports and the rest -----------------------------------------------------------------------
 
 
@@ -371,6 +388,7 @@ READERS: Mapping[type[ast.stmt], Callable[[Reading, Any], str | None]] = {
     ast.Return: _return,
     ast.With: _with,
     ast.FunctionDef: _define,
+    ast.ClassDef: _class,
     ast.Import: _import,
     ast.ImportFrom: _import_from,
     ast.Delete: _delete,

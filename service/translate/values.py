@@ -112,6 +112,10 @@ class Ref:
         return self.node.id if self.output is None else f"{self.node.id}:{self.output}"
 
 
+UNINITIALISED = "it returns uninitialised memory, which torch.nn.init fills where it is a parameter"
+"""Why a tensor that ``torch.empty`` made is stale until it is filled."""
+
+
 @dataclass(eq=False)
 class Tensor:
     """A tensor that names hold. An in-place operator lets all of them hold the next node.
@@ -119,6 +123,7 @@ class Tensor:
     ``past`` are the nodes that it was: (number of roots up to which, the node). ``since`` is the
     number of roots when its gradient was last emptied, ``zeroed`` whether with zeros, ``replaced``
     how often with None. ``held``: something besides the expression that made it holds it.
+    ``is_parameter``: it is an ``nn.Parameter``.
     """
 
     now: Ref
@@ -127,6 +132,7 @@ class Tensor:
     zeroed: bool = False
     replaced: int = 0
     held: bool = False
+    is_parameter: bool = False
 
     def __post_init__(self) -> None:
         self.now.node.holders.append(weakref.ref(self))
@@ -146,6 +152,11 @@ class Tensor:
     def move(self, ref: Ref, roots: int) -> None:
         """Let every name that holds this tensor hold ``ref`` from now on."""
         self.past.append((roots, self.ref))
+        self.now = ref
+        ref.node.holders.append(weakref.ref(self))
+
+    def swap(self, ref: Ref) -> None:
+        """Hold ``ref`` as if it had been so from the beginning, as nothing has used what was."""
         self.now = ref
         ref.node.holders.append(weakref.ref(self))
 
@@ -276,12 +287,11 @@ class Gradient:
         raise Unreadable("a gradient's value decides here; ask `.grad is not None`")
 
 
-@dataclass(frozen=True)
-class Layer:
-    """An instance of a module without parameters, such as ``nn.MSELoss()``."""
+@dataclass(frozen=True, eq=False)
+class Data:
+    """``parameter.data``, to be filled."""
 
-    function: str
-    keywords: tuple[tuple[str, Any], ...]
+    tensor: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,6 +312,7 @@ class Scope:
 
     ``own`` are the names that a function body assigns: they are never looked for further out.
     ``elsewhere`` are those that it declares ``global`` or ``nonlocal``, with the scope they are in.
+    ``function`` is the one whose body it is.
     """
 
     names: dict[str, Any] = field(default_factory=dict)
@@ -310,6 +321,7 @@ class Scope:
     own: frozenset[str] = frozenset()
     elsewhere: Mapping[str, Scope] = field(default_factory=dict)
     is_comprehension: bool = False
+    function: Function | None = None
 
     def find(self, name: str) -> Any:
         """Return what ``name`` holds; raise KeyError."""
@@ -338,7 +350,10 @@ class Scope:
 
 @dataclass(frozen=True, eq=False)
 class Function:
-    """A function of the script, with the scope that it was made in."""
+    """A function of the script, with the scope that it was made in.
+
+    ``owner`` is the class in whose body it stands.
+    """
 
     node: ast.FunctionDef | ast.Lambda
     scope: Scope
@@ -347,6 +362,7 @@ class Function:
     grad: bool | None = None
     inference: bool = False
     own: frozenset[str] = frozenset()
+    owner: Any = None
 
 
 def references(*values: Any) -> list[Ref]:

@@ -8,10 +8,14 @@ from typing import Any
 
 import orjson
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from service.contract.request import TraceRequest
+from service.translate import values
 from service.translate.from_python import from_python, read
+from service.translate.members import named_parameters
+from service.translate.objects import Instance
+from service.translate.reading import Reading
 from tests.engine.asking import nodes_of
 from tests.engine.bits import bits
 
@@ -87,3 +91,50 @@ def check(source: str) -> dict[str, dict[str, Any]]:
         if tensor.is_leaf or tensor.retains_grad:
             assert same(node["grad"], tensor.grad), (name, node["grad"], tensor.grad)
     return nodes
+
+
+def check_modules(source: str) -> dict[str, dict[str, Any]]:
+    """Compare every tensor and every module that a script's names hold at its end to its nodes."""
+    reading = read(source)
+    nodes = trace_of(reading.graph.request())
+    compared = 0
+    for name, found in executed(source).items():
+        if isinstance(found, Tensor):
+            compare(reading, reading.scope.names[name], found, nodes, name)
+            compared += 1
+        elif isinstance(found, nn.Module):
+            compared += compare_module(reading, name, found, nodes)
+    assert compared
+    return nodes
+
+
+def compare_module(
+    reading: Reading, name: str, module: nn.Module, nodes: dict[str, dict[str, Any]]
+) -> int:
+    """Compare what is registered in a module: names, order, values, gradients, flags."""
+    instance = reading.scope.names[name]
+    assert isinstance(instance, Instance)
+    own, given = list(named_parameters(reading, instance)), list(module.named_parameters())
+    assert [path for path, _ in own] == [path for path, _ in given]
+    for (path, tensor), (_, parameter) in zip(own, given, strict=True):
+        compare(reading, tensor, parameter, nodes, f"{name}.{path}")
+    return len(given)
+
+
+def compare(
+    reading: Reading,
+    own: values.Tensor,
+    tensor: Tensor,
+    nodes: dict[str, dict[str, Any]],
+    name: str,
+) -> None:
+    """Compare one tensor to its node: value, dtype, flag; its gradient where that was computed."""
+    assert own.ref.shape in (None, tuple(tensor.shape)), name
+    node = nodes[str(own.ref)]
+    assert node["dtype"] == str(tensor.dtype).removeprefix("torch."), name
+    assert node["requires_grad"] == tensor.requires_grad, name
+    assert same(node["value"], tensor), (name, node["value"], tensor)
+    if tensor.is_leaf or tensor.retains_grad:
+        at = own.at_root(len(reading.graph.roots) - 1)
+        grad = nodes[str(at)]["grad"]
+        assert same(grad, tensor.grad), (name, grad, tensor.grad)

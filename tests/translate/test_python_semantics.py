@@ -112,7 +112,7 @@ REFUSED = {
     "a number that is another": ("a = 1000\nb = 1000\ny = x if a is b else w", "write =="),
     "a text that is another": (
         "def f(r='mean'):\n    return x if r is 'mean' else w\ny = f()", "write =="),
-    "a builtin that is not read": ("y = getattr(x, 'T')", "Python's own getattr is not read"),
+    "a builtin that is not read": ("y = hasattr(x, 'T')", "Python's own hasattr is not read"),
     "sorted by a key": ("sorted([2., 1.], key=lambda v: -v)", "with the keyword reverse only"),
     "max by a key": ("max([1., -2.], key=lambda v: -v)", "max is read without keywords"),
     "pop by a keyword": ("[1].pop(index=0)", "without keywords"),
