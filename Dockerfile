@@ -1,6 +1,6 @@
 # Gradtrace as a container: built in one stage, run in another that holds only what runs.
 #   docker build --tag gradtrace .
-#   docker run --read-only --tmpfs /tmp --cap-drop ALL --publish 8000:8000 gradtrace
+#   docker run --read-only --tmpfs /tmp --cap-drop ALL --publish 127.0.0.1:8000:8000 gradtrace
 
 ARG BASE=docker.io/library/python:3.11-slim
 

@@ -10,7 +10,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,8 @@ from pydantic import Field, SecretStr, StringConstraints, ValidationError, field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEGABYTE = 2**20
+KEY_VARIABLE = "GRADTRACE_KEY"
+"""The variable with the key that commands send: no setting of the service."""
 CGROUP = Path("/sys/fs/cgroup")
 
 # Upper bounds, far beyond any use. All values up to them work; without them, a number too large for
@@ -239,10 +242,34 @@ def from_environment(**given: Any) -> Settings:
     raise SettingsRefused(complaint)  # apart from what caused it, which knows the values
 
 
+def misspelt(names: Iterable[str] = os.environ) -> list[str]:
+    """Return a sentence for each variable of ``names`` that looks like a setting and is none."""
+    prefix = Settings.model_config["env_prefix"]
+    sentences = []
+    for name in sorted(names):
+        rest = name.upper().removeprefix(prefix).lower()
+        known = name.upper() == KEY_VARIABLE or rest in Settings.model_fields
+        if name.upper().startswith(prefix) and not known:
+            near = get_close_matches(rest, Settings.model_fields, n=1)
+            hint = f"; near: {prefix}{near[0].upper()}" if near else ""
+            sentences.append(f"{name} is no setting, and is ignored{hint}")
+    return sentences
+
+
+WORDS: Mapping[str, str] = {
+    "int_parsing": "must be a whole number, such as 4",
+    "int_from_float": "must be a whole number, such as 4",
+    "float_parsing": "must be a number, such as 0.5",
+    "string_too_short": "must be an address, such as 127.0.0.1",
+}
+"""What to say of a setting, by pydantic's name for what is wrong; else pydantic says it."""
+
+
 def _complaint(refused: ValidationError) -> str:
     """Return a line for each variable; never its value, which may be a key."""
     prefix = Settings.model_config["env_prefix"]
     return "\n".join(
-        f"{prefix}{str(one['loc'][0]).upper()}: {one['msg'].removeprefix('Value error, ')}"
+        f"{prefix}{str(one['loc'][0]).upper()}: "
+        + WORDS.get(one["type"], one["msg"].removeprefix("Value error, "))
         for one in refused.errors(include_url=False, include_input=False)
     )

@@ -88,9 +88,20 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line).decode()
 
 
+class TextFormatter(logging.Formatter):
+    """Formats whatever else is logged for people, with the time as the requests' lines have it."""
+
+    def __init__(self) -> None:
+        super().__init__(TEXT)
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802, ARG002
+        """Return the time of ``record``'s line."""
+        return now()
+
+
 def formatter(form: Form) -> logging.Formatter:
     """Return what makes lines of all but the requests."""
-    return JsonFormatter() if form == "json" else logging.Formatter(TEXT)
+    return JsonFormatter() if form == "json" else TextFormatter()
 
 
 def standard_error(form: Form) -> Outlet:

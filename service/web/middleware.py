@@ -233,17 +233,24 @@ class KeyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] == "http" and _is_api(scope) and not self._knows(exchange_of(scope)):
-            if route := _route_of(scope):
-                scope["route"] = route
-            raise Unauthorized("Send a key as `Authorization: Bearer KEY`.")
+        if scope["type"] == "http" and _is_api(scope):
+            fault = self._fault(exchange_of(scope).header(b"authorization"))
+            if fault:
+                if route := _route_of(scope):
+                    scope["route"] = route
+                raise Unauthorized(fault)
         await self.app(scope, receive, send)
 
-    def _knows(self, exchange: Exchange) -> bool:
-        scheme, _, key = exchange.header(b"authorization").partition(" ")
+    def _fault(self, authorization: str) -> str:
+        """Return what is wrong with the header's value, nothing where it holds one of the keys."""
+        scheme, _, key = authorization.partition(" ")
+        if not authorization:
+            return "Send a key as `Authorization: Bearer KEY`."
+        if scheme.lower() != "bearer":
+            return "The header is not of the form `Authorization: Bearer KEY`."
         given = key.strip().encode("latin-1")
         matches = [hmac.compare_digest(given, known) for known in self.keys]
-        return scheme.lower() == "bearer" and any(matches)
+        return "" if any(matches) else "This key is not one of those in force."
 
 
 def _route_of(scope: Scope) -> BaseRoute | None:

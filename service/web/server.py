@@ -24,7 +24,7 @@ from typing import Any, cast
 import orjson
 import uvicorn
 
-from service.settings import Settings, usable_cpus
+from service.settings import Settings, misspelt, usable_cpus
 from service.web import examples
 from service.web.app import create_app
 from service.web.lifecycle import Lifecycle
@@ -65,6 +65,8 @@ def run(settings: Settings, computer: Computer) -> int:
     """Serve with ``computer``, as :func:`serve` does with a pool."""
     stderr = standard_error(settings.log)
     logging.config.dictConfig(logging_config(settings.log, stderr))
+    for sentence in misspelt():
+        log.warning("%s", sentence)
     raise_file_limit()
     keep_freed(4 * CHUNK)
     server = Server(settings, computer, AccessLog(settings.log, stderr))
@@ -141,7 +143,11 @@ class Server(uvicorn.Server):
             self.run()
         except SystemExit:  # it could not listen, and has said why
             where = self.settings.host, self.settings.port
-            log.error("no listening at %s, port %d (GRADTRACE_HOST, GRADTRACE_PORT)", *where)
+            log.error(
+                "cannot listen at %s, port %d; choose others with --host and --port, "
+                "or GRADTRACE_HOST and GRADTRACE_PORT",
+                *where,
+            )
             return 1
         return self.exit_code if self.started else 1
 

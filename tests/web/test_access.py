@@ -30,12 +30,21 @@ async def test_every_key_opens(sent: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "sent",
-    ["", "Bearer", "Bearer ", "Bearer first", "Basic first-key", "first-key", "Bearer first-key,"],
+    ("sent", "why"),
+    [
+        ("", "Send a key"),
+        ("Bearer", "not one of those"),
+        ("Bearer ", "not one of those"),
+        ("Bearer first", "not one of those"),
+        ("Bearer first-key,", "not one of those"),
+        ("Basic first-key", "not of the form"),
+        ("first-key", "not of the form"),
+    ],
 )
-async def test_nothing_else_opens(sent: str) -> None:
+async def test_nothing_else_opens_and_the_problem_says_why(sent: str, why: str) -> None:
     async with running(api_keys=KEYS) as web:
-        problem(await web.trace({}, authorization=sent), 401, "unauthorized")
+        found = problem(await web.trace({}, authorization=sent), 401, "unauthorized")
+    assert why in found.detail
 
 
 async def test_a_key_in_latin_1_is_refused_and_breaks_nothing() -> None:

@@ -220,4 +220,4 @@ def test_what_is_lost_has_a_line_in_the_form_of_the_others(
         assert (told["level"], told["logger"]) == ("warning", "gradtrace")
         assert re.fullmatch(said, told["message"])
     else:
-        assert re.fullmatch(r"[-0-9]{10} [:,0-9]{12} WARNING gradtrace: " + said, lost)
+        assert re.fullmatch(r"[-0-9]{10}T[:.0-9]{12}\+00:00 WARNING gradtrace: " + said, lost)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.settings import Settings, SettingsRefused, from_environment, usable_cpus
+from service.settings import Settings, SettingsRefused, from_environment, misspelt, usable_cpus
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 YEAR_S = 365 * 24 * 60 * 60
@@ -206,3 +206,11 @@ def test_the_limits_that_clients_see_are_the_settings() -> None:
     assert limits["queue"] == 5
     assert limits["max_nodes"] == 9
     assert not {"api_keys", "host", "port"} & set(limits)
+
+
+def test_a_variable_that_is_no_setting_is_told_with_the_one_that_is_near() -> None:
+    names = ["GRADTRACE_WROKERS", "GRADTRACE_KEY", "gradtrace_port", "GRADTRACE_XYZ", "PATH"]
+    assert misspelt(names) == [
+        "GRADTRACE_WROKERS is no setting, and is ignored; near: GRADTRACE_WORKERS",
+        "GRADTRACE_XYZ is no setting, and is ignored",
+    ]
