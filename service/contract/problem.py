@@ -34,7 +34,7 @@ MAX_POINTER = 1000
 """Characters of a JSON Pointer; the keys in it are the client's."""
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 BUG_HEADER = "x-bug"
-"""What tells the log of a bug: what was raised, and where. It is not sent to the client."""
+"""Brings a bug to the log: what was raised, and where. It is not sent to the client."""
 
 
 class ProblemCode(StrEnum):
@@ -112,14 +112,14 @@ class Problem(BaseModel):
 
 
 def quote(text: object, limit: int = 60) -> str:
-    """Return ``text`` for a message: cut after ``limit`` characters, control signs escaped."""
+    """Return ``text`` for a message: cut to ``limit`` characters, unprintable ones escaped."""
     plain = str(text)
     cut = plain if len(plain) <= limit else plain[: limit - 1] + "…"
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in cut)
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in cut)
 
 
 def _within_bounds(place: str) -> str:
-    """Return the JSON Pointer ``place``, or one to what is around it where it quotes too much."""
+    """Return the JSON Pointer ``place``, or where it is too long one to what encloses it."""
     return place if len(place) <= MAX_POINTER else place[:MAX_POINTER].rpartition("/")[0]
 
 

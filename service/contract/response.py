@@ -279,10 +279,8 @@ class OpSignature(ResponseModel):
     )
 
 
-class OpDescription(ResponseModel):
+class OpDescription(OpSummary):
     """An op with its documentation and signatures."""
 
-    name: str = Field(description="The name to use in a request.", examples=["pow"])
-    summary: str = Field(description="The first sentence of PyTorch's documentation.")
     documentation: str = Field(description="Where PyTorch documents it.")
     signatures: list[OpSignature] = Field(description="The ways to call it.")

@@ -34,7 +34,8 @@ MAX_TEMPLATES = 512
 """Templates that an op remembers."""
 MAX_KEY = 256
 """Characters of attrs up to which a binding is remembered."""
-MAX_SIGNATURES_SHOWN = 900
+MAX_SIGNATURES_TEXT = 900
+"""Characters of an op's signatures that a message shows."""
 
 
 class Binding(NamedTuple):
@@ -58,7 +59,7 @@ def bind(operation: Operation, inputs: Sequence[str], attrs: Mapping[str, Any]) 
     references = list(inputs)
     key: Any = len(references)
     if attrs:
-        # `repr` tells True, 1, 1.0 and "1", and 0.0 and -0.0 apart; JSON has nothing it confuses.
+        # `repr` tells True, 1, 1.0 and "1" apart, and 0.0 and -0.0: no two JSON values share one.
         text = repr(attrs)
         if "'ref'" in text:
             attrs = {name: _numbered(value, references) for name, value in attrs.items()}
@@ -98,7 +99,7 @@ def _bind_new(
 
 
 class _Misfit(Exception):
-    """Why a signature does not take the arguments; of several, the furthest one is told."""
+    """Why a signature does not take the arguments; of several the highest ``rank`` is reported."""
 
     def __init__(self, rank: int, reason: str, place: str) -> None:
         super().__init__(reason)
@@ -118,8 +119,8 @@ def _bind_first(
             misfits.append(misfit)
     best = max(misfits, key=lambda misfit: misfit.rank)
     there_are = operation.signatures_text()
-    if len(there_are) > MAX_SIGNATURES_SHOWN:
-        there_are = there_are[:MAX_SIGNATURES_SHOWN] + "…"
+    if len(there_are) > MAX_SIGNATURES_TEXT:
+        there_are = there_are[:MAX_SIGNATURES_TEXT] + "…"
     raise BadArguments(f"{best.reason}; there is: {there_are}", pointer=best.place)
 
 
@@ -139,13 +140,10 @@ def _bind_one(
         elif name in taken:
             named[name] = _taken(parameter, taken[name], inputs, uses)
         elif parameter.required:
-            raise _Misfit(1, f"{name} is missing", "/inputs" if _is_tensor(parameter) else "/attrs")
+            place = "/inputs" if parameter in signature.positional_tensors else "/attrs"
+            raise _Misfit(1, f"{name} is missing", place)
     template = _template(operation, signature, named, uses)
     return template, uses.references
-
-
-def _is_tensor(parameter: Parameter) -> bool:
-    return parameter.kind.base == "Tensor" and not parameter.keyword_only
 
 
 def _by_parameter(
@@ -202,7 +200,7 @@ def _taken(
 
 
 def _left_out(parameter: Parameter, value: Any) -> bool:
-    """Return whether null stands for an empty list, which is how schemas say None for some."""
+    """Return whether null leaves the parameter out: for None some schemas say an empty list."""
     kind = parameter.kind
     return value is None and kind.is_list and not kind.optional and parameter.default == []
 

@@ -61,7 +61,9 @@ class Operation:
     exact: bool = False
     """Whether it is an exact overload, which does not expand a number to a list."""
     takes_originals: bool = False
+    """Whether it must be given the nodes themselves, not copies for the edges' sake."""
     outputs_as_many_as: str | None = None
+    """The list of tensors that has as many entries as there are outputs."""
     templates: dict[Any, tuple[Template, tuple[int, ...]]] = field(default_factory=dict, repr=False)
     """Bindings met before; see :func:`service.engine.bind.bind`."""
 
@@ -93,7 +95,7 @@ class Catalogue:
         self._public: dict[str, Operation] = {}
         for operation in self._derive():
             self._public.setdefault(operation.name, operation)
-        self._exact: dict[str, Operation | None] = {}
+        self._exact: dict[str, Operation] = {}
 
     @property
     def names(self) -> list[str]:
@@ -223,24 +225,20 @@ class Catalogue:
         signatures = []
         for schema in schemas:
             try:
-                signature = signature_of_schema(schema, star=star)
+                signatures.append(signature_of_schema(schema, star=star))
             except NoSignature:
                 continue
-            if signature not in signatures:
-                signatures.append(signature)
         return tuple(signatures)
 
     # --- exact overloads --------------------------------------------------------------------
 
     def _find_exact(self, name: str) -> Operation | None:
-        if not name.startswith("aten."):
-            return None
-        if name not in self._exact:
+        if name not in self._exact and name.startswith("aten."):
             operation = self._derive_exact(name)
-            if operation is None:
+            if operation is None:  # not remembered: clients can think of any number of names
                 return None
             self._exact[name] = operation
-        return self._exact[name]
+        return self._exact.get(name)
 
     def _derive_exact(self, name: str) -> Operation | None:
         base, _, overload = name.removeprefix("aten.").rpartition(".")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from service.engine.limits import Limits
 from service.engine.plan import Plan, Step
-from service.engine.report import SHOWN, Trace, Wanted, fill
+from service.engine.report import SHOWN, Trace, Wanted, add_field
 from service.engine.run import Run, run_backward, run_forward
 from service.engine.stats import tensor_stats
 
@@ -31,15 +31,10 @@ class Use(NamedTuple):
     view: Tensor
 
 
-def trace_uses(plan: Plan, leaves: Sequence[Tensor], limits: Limits, seed: int) -> list[Use]:
-    """Run ``plan`` once more with every use split; return the uses in the request's order."""
-    return run_split(plan, leaves, limits, seed)[1]
-
-
 def run_split(
     plan: Plan, leaves: Sequence[Tensor], limits: Limits, seed: int, *, retain_all: bool = False
 ) -> tuple[Run, list[Use]]:
-    """Run ``plan`` once more with every use split; return the run and the uses.
+    """Run ``plan`` once more with every use split; return the run, and the uses in its ops' order.
 
     Args:
         plan: of the graph.
@@ -47,8 +42,6 @@ def run_split(
         limits: as in the first run.
         seed: as in the first run.
         retain_all: whether every result retains its gradient too.
-
-    The uses are in the request's order.
     """
     uses: dict[int, list[Use]] = {}
     steps = [_split(step, plan, uses) for step in plan.steps]
@@ -67,7 +60,7 @@ def run_split(
 
 def _split(step: Step, plan: Plan, uses: dict[int, list[Use]]) -> Step:
     """Return ``step`` with a view of its own for each use; the views are noted in ``uses``."""
-    if step.template.takes_originals:
+    if step.template.operation.takes_originals:
         return step
     call = step.template.compile(range(len(step.uses)))
     parameters = step.template.parameters
@@ -100,5 +93,5 @@ def write_edges(uses: Sequence[Use], wanted: Wanted) -> list[Trace]:
     wanted.put(edges, {"grad": grads})
     if wanted.encoding == SHOWN:  # a picture needs to know how large all of it is
         norms = (None if grad is None else tensor_stats(grad)["norm"] for grad in grads)
-        fill(edges, "norm", norms)
+        add_field(edges, "norm", norms)
     return edges

@@ -26,8 +26,8 @@ from service.engine.signature import (
 
 def signature_of_function(
     function: Callable[..., Any],
-    flags: Mapping[str, tuple[bool, bool]] | None = None,
-    outputs: int | None = None,
+    flags: Mapping[str, tuple[bool, bool]],
+    outputs: int | None,
 ) -> Signature:
     """Return the signature of a Python function, from its annotations.
 
@@ -35,7 +35,7 @@ def signature_of_function(
         function: one of the modules that the gate names.
         flags: parameters that decide what comes back: (the value with which this signature
             holds, the default).
-        outputs: how many tensors come back, where the annotation does not say.
+        outputs: how many tensors come back, None where the annotation says it.
 
     Raises:
         NoSignature: it does not return tensors, or takes what a request cannot say.
@@ -51,7 +51,7 @@ def signature_of_function(
             if declared.default is declared.empty:
                 raise NoSignature(f"it needs {declared.name}")
             continue
-        parameters.append(_parameter_of_function(function, declared, flags or {}))
+        parameters.append(_parameter_of_function(function, declared, flags))
     names, several, variable = _outputs_of_function(function, outputs)
     return Signature(tuple(parameters), names, several, variable, tuple(order))
 
@@ -71,41 +71,20 @@ def _parameter_of_function(
     name = inspect.unwrap(function).__name__.removeprefix("_").removesuffix("_with_indices")
     kind = WIDER.get((name, declared.name))
     if kind is None:
-        kind = _kind_of_annotation(_annotation(function, declared.annotation), declared)
+        kind = _kind_of_annotation(declared)
     fallback = None if required else as_json(declared.default)
     return Parameter(declared.name, kind, required, fallback, keyword_only)
 
 
-def _annotation(function: Callable[..., Any], annotation: Any) -> Any:
-    """Return an annotation as a type; one that names what is not there says nothing."""
-    if not isinstance(annotation, str):
-        return annotation
-    scope = {**vars(typing), **inspect.unwrap(function).__globals__}
-    try:
-        return eval(annotation, scope)  # noqa: S307 - torch's own source, never a client's words
-    except (NameError, AttributeError, TypeError):
-        return inspect.Parameter.empty
-
-
-PYTHON_TYPES: Mapping[Any, str] = {
-    torch.Tensor: "Tensor",
-    int: "int",
-    float: "float",
-    bool: "bool",
-    str: "str",
-    torch.dtype: "dtype",
-}
+PYTHON_TYPES: Mapping[Any, str] = {int: "int", float: "float", bool: "bool", str: "str"}
 
 UNANNOTATED: Mapping[str, Kind] = {
-    "dim": Kind("int", optional=True),
+    "dim": Kind("int", optional=True, loose=True),
     "dims": Kind("any"),
-    "size": Kind("int", is_list=True, optional=True),
-    "scale_factor": Kind("float", is_list=True, optional=True),
-    "weight": Kind("Tensor", optional=True),
-    "linear_bias": Kind("Tensor", optional=True),
+    "size": Kind("int", is_list=True, optional=True, loose=True),
+    "scale_factor": Kind("float", is_list=True, optional=True, loose=True),
     "align_corners": Kind("bool", optional=True),
-    "ignore_index": Kind("int", optional=True),
-    "M": Kind("int"),
+    "M": Kind("int", loose=True),
 }
 """Parameters for which PyTorch's Python functions say no type."""
 
@@ -132,7 +111,8 @@ WIDER: Mapping[tuple[str, str], Kind] = {
 """Parameters that are documented to take lists as well, or null in them, by their function."""
 
 
-def _kind_of_annotation(annotation: Any, declared: inspect.Parameter) -> Kind:
+def _kind_of_annotation(declared: inspect.Parameter) -> Kind:
+    annotation = declared.annotation
     none_default = declared.default is None
     if declared.name in MISANNOTATED:
         return MISANNOTATED[declared.name]
@@ -169,8 +149,7 @@ def _kind_of_members(members: set[Any], optional: bool) -> Kind:
 
 def _kind_of_default(declared: inspect.Parameter) -> Kind:
     if declared.name in UNANNOTATED:
-        kind = UNANNOTATED[declared.name]
-        return Kind(kind.base, kind.is_list, kind.optional, loose=kind.base in ("int", "float"))
+        return UNANNOTATED[declared.name]
     if declared.default is declared.empty:
         return Kind("Tensor")
     base = PYTHON_TYPES.get(type(declared.default), "any")
@@ -183,7 +162,7 @@ def _outputs_of_function(
 ) -> tuple[tuple[str | None, ...], bool, bool]:
     if outputs is not None:
         return (None,) * outputs, outputs > 1, False
-    annotation = _annotation(function, inspect.signature(function).return_annotation)
+    annotation = inspect.signature(function).return_annotation
     if annotation in (inspect.Parameter.empty, torch.Tensor):
         return (None,), False, False
     arguments = typing.get_args(annotation)

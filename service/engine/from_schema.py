@@ -17,15 +17,12 @@ from service.engine.signature import (
 )
 
 FIXED: Mapping[str, Any] = {"sparse": False}
-"""What a hidden parameter is given always, because one overload has no default for it."""
-
-HIDDEN_TYPES = frozenset({"Generator", "Device", "Layout", "Storage", "Stream", "Callable"})
+"""Hidden parameters that are always given: `aten.embedding_bag.padding_idx` has no default."""
 
 SCHEMA_TYPES: Mapping[str, str] = {
     "Tensor": "Tensor",
     "number": "number",
     "int": "int",
-    "SymInt": "int",
     "float": "float",
     "bool": "bool",
     "str": "str",
@@ -38,7 +35,6 @@ ENUMERATIONS: Mapping[str, Sequence[str]] = {
     "dtype": "uint8 int8 int16 int32 int64 float16 float32 float64".split(),
 }
 """What the numbers mean that schemas have as defaults; see c10/core/ScalarType.h."""
-
 
 NUMBERS_AS_TENSORS = frozenset(
     "add sub subtract mul multiply div divide true_divide floor_divide".split()
@@ -60,18 +56,18 @@ def signature_of_schema(schema: Any, *, star: bool = False, public: bool = True)
     """
     if schema.is_mutable:
         raise NoSignature("it writes into its arguments")
+    numbers_too = schema.name.removeprefix("aten::") in NUMBERS_AS_TENSORS
     parameters = []
     fixed = []
     for argument in schema.arguments:
-        base, *_ = _bare_type(str(argument.real_type))
-        if base in HIDDEN_TYPES or argument.name in HIDDEN:
+        if argument.name in HIDDEN:
             if argument.has_default_value():
                 continue
             if argument.name not in FIXED:
                 raise NoSignature(f"it needs {argument.name}")
             fixed.append((argument.name, FIXED[argument.name]))
             continue
-        parameters.append(_parameter_of_schema(argument, schema.name[6:] in NUMBERS_AS_TENSORS))
+        parameters.append(_parameter_of_schema(argument, numbers_too))
     outputs, several, variable = _outputs_of_schema(schema)
     order = tuple(argument.name for argument in schema.arguments if not argument.kwarg_only)
     lists = [p.name for p in parameters if p.kind.base == "Tensor" and p.kind.is_list]
@@ -88,7 +84,7 @@ def signature_of_schema(schema: Any, *, star: bool = False, public: bool = True)
 
 
 def _bare_type(text: str) -> tuple[str, bool, bool, bool]:
-    """Split `Optional[List[int]]` into (`int`, is it a list, is it optional, are its items)."""
+    """Return `int` of `Optional[List[int]]`; whether it is a list, optional, of optional items."""
     optional = text.startswith("Optional[")
     text = text[9:-1] if optional else text
     is_list = text.startswith("List[")

@@ -8,8 +8,8 @@ The catalogue is derived from torch; this is the gate that every name goes throu
    method with an overload;
 3. it writes into nothing, returns tensors, and what a request cannot say has a default;
 4. PyTorch documents it, or it is one of :data:`WANTED`;
-5. it has no vendor's prefix;
-6. it is not denied.
+5. it has no prefix of :data:`UNUSABLE`;
+6. it is not :data:`DENIED`.
 
 An exact overload `aten.X.overload` goes through the same gate; there X may also be the kernel
 behind a documented function of another name (:data:`KERNELS`), underscore or not.
@@ -53,23 +53,21 @@ WANTED = frozenset(
 )
 """Without a docstring of their own, but used and well defined."""
 
-VENDORS = tuple("cudnn miopen mkldnn fbgemm quantize sparse_ q_ fused_ batch_norm_ to_".split())
-"""Prefixes of kernels of a vendor, of quantisation, of layouts that an answer cannot carry."""
+UNUSABLE = ("quantize", "q_", "sparse_", "to_")
+"""Prefixes of quantisation, and of layouts that an answer cannot carry."""
 
 DENIED = frozenset(
     # reads files
     "from_file "
     # return uninitialised memory
-    "empty empty_like empty_permuted empty_quantized empty_strided new_empty new_empty_strided "
-    "resize resize_as "
+    "empty empty_like empty_permuted empty_strided new_empty new_empty_strided "
     # work on dtypes or layouts that a request cannot give
-    "dequantize scaled_mm scaled_grouped_mm grouped_mm int_repr coalesce sparse_mask "
-    "indices values crow_indices col_indices ccol_indices row_indices indices_copy values_copy "
-    "crow_indices_copy col_indices_copy ccol_indices_copy row_indices_copy "
+    "dequantize scaled_mm scaled_grouped_mm grouped_mm int_repr coalesce indices values "
+    "crow_indices col_indices indices_copy values_copy crow_indices_copy col_indices_copy "
     # corrupts memory on some pivots
-    "ldl_solve linalg_ldl_solve "
-    # work on storage, or need another device
-    "set data pin_memory record_stream".split()
+    "linalg_ldl_solve "
+    # needs another device
+    "pin_memory".split()
 )
 """Names, public or of kernels, that are not let through."""
 
@@ -80,8 +78,8 @@ def has_underscore(name: str) -> bool:
 
 
 def is_refused(base: str) -> bool:
-    """Return whether a vendor's prefix or a row of the denied keeps ``base`` out (rules 5, 6)."""
-    return base in DENIED or base.startswith(VENDORS)
+    """Return whether rule 5 or 6 keeps ``base`` out."""
+    return base in DENIED or base.startswith(UNUSABLE)
 
 
 def dispatcher_overloads() -> Mapping[str, frozenset[str]]:

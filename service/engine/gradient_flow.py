@@ -24,6 +24,8 @@ MIN_DEPTH = 5
 """Below this depth a large ratio says nothing about vanishing or exploding."""
 THIRDS = 3
 """The levels are taken in a near, a middle and a far third."""
+MAX_LEVELS = 100
+"""That an answer shows."""
 
 
 def gradient_flow(linked: Linked, bad_roots: Collection[str]) -> dict[str, Any]:
@@ -124,11 +126,12 @@ def _verdict(sizes: Sequence[float]) -> tuple[str, float | None]:
     return verdict, ratio if near and math.isfinite(ratio) else None
 
 
-def _thinned(levels: list[dict[str, Any]], most: int = 100) -> list[dict[str, Any]]:
-    """Return at most ``most`` of ``levels``, evenly spread, the first and the last among them."""
-    if len(levels) <= most:
+def _thinned(levels: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return at most MAX_LEVELS of them, evenly spread, the first and the last among them."""
+    last, most = len(levels) - 1, MAX_LEVELS - 1
+    if last <= most:
         return levels
-    return [levels[round(number * (len(levels) - 1) / (most - 1))] for number in range(most)]
+    return [levels[round(number * last / most)] for number in range(MAX_LEVELS)]
 
 
 def _rms(tensor: Tensor) -> float | None:

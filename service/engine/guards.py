@@ -1,8 +1,10 @@
 """What is refused before a kernel sees it, because it is known to bring PyTorch down.
 
 Each row names kernels, as :attr:`Operation.base` does, and a check of a few comparisons on their
-arguments, made at run time just before the call. What cannot be decided cheaply is in
-:data:`LEFT_TO_THE_WORKER`: the computation runs in a process that may die or be stopped.
+arguments, made at run time just before the call. What cannot be decided cheaply is left to the
+worker, a process that may die or be stopped: a `special.legendre_polynomial_p` or
+`special.laguerre_polynomial_l` of degree 1e15 ends at the time limit, the products of
+`cartesian_prod` and `combinations` at the memory limit.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ MAX_DIMENSIONS = 64
 """PyTorch's own limit, which some ops meet only after endless work."""
 MAX_SIZE = 2**31
 """Paddings beyond it overflow when sizes are added up."""
+MAX_RANDOM_SAMPLE = 1000
+"""Of fractional pooling: PyTorch draws them from 0 to 1; its own tests go to 9 on either side."""
 SCALES = 1e-6, 1e6
+"""Of interpolation: the least and the most."""
 LSTM_GATES, GRU_GATES = 4, 3
 ENUM_SIZE = 3
 """Interpolation and padding modes of grid sampling, as kernels number them."""
@@ -75,7 +80,7 @@ def _pdist(arguments: Arguments) -> str | None:
 
 
 def _grid_sample(arguments: Arguments) -> None:
-    """Not finite coordinates index anywhere; the kernels take any number for their modes."""
+    """Coordinates that are not finite index anywhere; kernels take any number for their modes."""
     for name in ("interpolation_mode", "padding_mode"):
         mode = arguments.get(name)
         in_range = not isinstance(mode, int) or 0 <= mode < ENUM_SIZE
@@ -104,7 +109,7 @@ def _ctc_loss(arguments: Arguments) -> None:
 def _embedding_bag(arguments: Arguments) -> None:
     """Bags that overlap, and indices in no bag, are foreign memory or SIGSEGV."""
     indices = arguments["input"] if "input" in arguments else arguments["indices"]
-    if indices.is_floating_point():  # the order of old, which PyTorch still takes
+    if indices.is_floating_point():  # weight and input in the old order, which PyTorch still takes
         indices = arguments["weight"]
     offsets, last = arguments.get("offsets"), bool(arguments.get("include_last_offset"))
     no_bags = offsets is not None and offsets.numel() - last < 1
@@ -112,7 +117,9 @@ def _embedding_bag(arguments: Arguments) -> None:
         count = indices.numel()
         bounds = torch.cat([offsets, offsets.new_tensor([count])])
         _refuse_if(bool((bounds.diff() < 0).any()), "offsets must rise up to the number of indices")
-        end = int(offsets[-1]) if last and len(offsets) else 0 if no_bags else count
+        end = 0 if no_bags else count
+        if last and len(offsets):
+            end = int(offsets[-1])
         _refuse_if(end < count, f"the bags must hold all {count} indices, and end at {end}")
     if arguments.get("per_sample_weights") is None:
         return
@@ -186,10 +193,6 @@ def _unbind(arguments: Arguments) -> None:
     tensor, dim = arguments["self"], arguments.get("dim", 0)
     many = -tensor.dim() <= dim < tensor.dim() and tensor.shape[dim] > MAX_OUTPUTS
     _refuse_if(many, f"there would be more than {MAX_OUTPUTS} outputs")
-
-
-MAX_RANDOM_SAMPLE = 1000
-"""PyTorch draws them from 0 to 1; its own samples go to 9 on either side."""
 
 
 def _fractional_max_pool(arguments: Arguments) -> None:
@@ -283,7 +286,7 @@ def _recurrent(gates: int, arguments: Arguments) -> None:
 
 
 def _upsample_kernel(arguments: Arguments) -> None:
-    """An endless scale times the first coordinate, 0, is NaN, which becomes an index."""
+    """An infinite scale times the first coordinate, 0, is NaN, which becomes an index."""
     scales = [arguments.get(name) for name in ("scales", "scales_d", "scales_h", "scales_w")]
     least, most = SCALES
     fit = all(scale is None or least <= scale <= most for scale in scales)
@@ -430,15 +433,6 @@ ROWS = (
         _upsample_kernel,
     ),
 )
-
-LEFT_TO_THE_WORKER: Mapping[str, str] = {
-    "special.legendre_polynomial_p special.laguerre_polynomial_l": (
-        "a degree of 1e15 never ends: the time limit stops it"
-    ),
-    "cartesian_prod combinations": "products grow without end: the memory limit stops them",
-    "multinomial poisson": "odd probabilities give odd numbers, but nothing worse",
-}
-"""What is known and not refused, because the deadline or the memory limit stops it."""
 
 _BY_KERNEL: Mapping[str, Row] = {kernel: row for row in ROWS for kernel in row.kernels.split()}
 

@@ -156,13 +156,12 @@ FLAG_OUTPUTS: Mapping[str, Callable[[Mapping[str, bool]], int]] = {
 """How many tensors come back from functions whose flags decide, where no annotation says."""
 
 OVERLOAD_ORDER: Mapping[str, Sequence[str]] = {
-    "to": ("dtype", "other", "dtype_layout"),
     "bernoulli": ("", "p"),
     "histogramdd": ("int_bins", "", "TensorList_bins"),
 }
-"""Overloads in another order than the schemas', which would take every dtype for `to.device`, or
-some only: the public `bernoulli` takes no tensor for its probability, and to `histogramdd` one
-number of bins is one for each dimension, not a list of one."""
+"""Overloads in another order than the schemas', or only some: the public `bernoulli` takes no
+tensor for its probability, and to `histogramdd` one number of bins is one for each dimension, not
+a list of one."""
 
 SUMMARIES: Mapping[str, tuple[str, str]] = {
     "clamp_max": ("Clamps all elements to at most max.", "torch.clamp"),

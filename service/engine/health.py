@@ -1,8 +1,8 @@
 """What is wrong with the gradients of a graph: where a NaN was born, where they vanish, and why.
 
 The diagnosis needs every gradient, also those that the client did not ask PyTorch to keep. They
-come from a second run of the same seed, in which every result retains its gradient and the uses
-are split as for edges, so asking for the diagnosis changes neither a flag nor a bit of the answer.
+come from the second run, of the same seed, in which the uses are split as for edges and every
+result retains its gradient. So asking for it changes neither a flag nor a bit of the answer.
 
 diagnose
 ├── link              nodes and ops of the second run, tied together   (linked)
@@ -18,16 +18,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from service.contract.response import GradStatus
-from service.engine.edges import run_split
+from service.engine.edges import Use
 from service.engine.gradient_flow import gradient_flow
 from service.engine.limits import Limits
 from service.engine.linked import MAX_NAMED, Linked, link
 from service.engine.nonfinite import bad_roots, flat, nonfinite_grad, nonfinite_value
 from service.engine.plan import Plan
 from service.engine.report import Node, describe
+from service.engine.run import Run
 
 RELUS = frozenset(
     {
@@ -40,23 +40,21 @@ RELUS = frozenset(
 )
 
 
-def diagnose(plan: Plan, leaves: Sequence[Tensor], limits: Limits, seed: int) -> dict[str, Any]:
+def diagnose(run: Run, uses: Sequence[Use], limits: Limits) -> dict[str, Any]:
     """Return the Health of the graph, see :class:`service.contract.response.Health`.
 
     Args:
-        plan: of the graph.
-        leaves: those of the first run; fresh ones are made of them.
-        limits: as in the first run.
-        seed: as in the first run.
+        run: the second run, in which every result retained its gradient.
+        uses: what each use of a node contributes.
+        limits: as in both runs.
     """
-    run, uses = run_split(plan, leaves, limits, seed, retain_all=True)
-    linked = link(plan, describe(run))
+    linked = link(run.plan, describe(run))
     return {
         "nonfinite_value": nonfinite_value(linked),
         "nonfinite_grad": nonfinite_grad(linked, uses, run, limits),
         "gradient_flow": gradient_flow(linked, bad_roots(run, limits)),
         "dead_relus": _dead_relus(linked.nodes),
-        "leaves_without_grad": _leaves_without_grad(plan, linked),
+        "leaves_without_grad": _leaves_without_grad(run.plan, linked),
     }
 
 

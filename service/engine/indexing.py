@@ -59,11 +59,8 @@ def _slice(bounds: Any) -> slice:
 
 def _positions(items: list[Any]) -> list[Any]:
     """Return nested lists of integers, or of booleans (a mask), as they are."""
-    return [
-        _positions(item)
-        if isinstance(item, list)
-        else item
-        if isinstance(item, bool)
-        else _int(item)
-        for item in items
-    ]
+    return [_positions(item) if isinstance(item, list) else _position(item) for item in items]
+
+
+def _position(item: Any) -> int:
+    return item if isinstance(item, bool) else _int(item)

@@ -1,10 +1,10 @@
 """The door of the engine: a request's bytes in, an answer's bytes out, every error a problem.
 
 Engine.trace
-├── read      bytes -> TraceRequest as a checked JSON object   (json_text, contract)
-├── plan      -> ordered, bound calls                          (known_graphs, plan, bind)
-├── run       -> tensors, gradients                            (run)
-└── report    -> the answer's bytes                            (report, edges, health)
+├── read         bytes -> parsed JSON, not checked yet    (json_text, safetensors_file)
+├── plan         -> checked; its ops ordered and bound    (check, known_graphs, plan, bind)
+├── compute      -> tensors, gradients, what they mean    (run, report, edges, health)
+└── write_*      -> the answer's bytes                    (report, write_tensor, safetensors_file)
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from service.contract.problem import (
 )
 from service.contract.request import Include
 from service.engine.check import check_request, count_nodes
-from service.engine.edges import Use, count_elements, grad_of, trace_uses, write_edges
+from service.engine.edges import Use, count_elements, grad_of, run_split, write_edges
 from service.engine.health import diagnose
 from service.engine.json_text import parse_json
 from service.engine.known_graphs import KnownGraphs, key_of
@@ -46,23 +46,28 @@ from service.engine.report import (
 )
 from service.engine.run import retain_grads, run_backward, run_forward
 from service.engine.safetensors_file import read_request, write_answer
-from service.engine.tensors import base64_bytes, leaf_tensor_of
+from service.engine.tensors import leaf_tensor_of
+from service.engine.write_tensor import base64_bytes
 
 JSON = "application/json"
 SAFETENSORS = "application/x-safetensors"
 CPU = torch.device("cpu")
 TORCH_VERSION = str(torch.__version__)
-NOTHING = nullcontext()
+NO_CONTEXT = nullcontext()
 MANY = 1 << 20
+"""Elements from which on it is tried whether there is room for their text."""
 TEXT_BYTES = 44
-"""For an element: 22 signs, twice, because orjson doubles its buffer when it is full."""
+"""For an element: 22 characters, twice, because orjson doubles its buffer when it is full."""
+EDGES, HEALTH = Include.EDGES, Include.HEALTH
 MARK = secrets.token_hex(16)
 """What no client can write where a piece of the answer is to come."""
 MAX_CALLS = 50
-"""Calls by which a bug is told, the innermost first."""
+"""Calls of a bug's traceback that are logged, the innermost first."""
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 NO_TENSORS: Mapping[str, Tensor] = {}
-LEAF_GRAD_WARNING = "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed"
+NON_LEAF_GRAD_WARNING = (
+    "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed"
+)
 
 
 class Answer(NamedTuple):
@@ -126,7 +131,7 @@ class Engine:
     Args:
         limits: what one request may take.
         threads: torch threads of this process; None leaves them as they are. Bits depend on it.
-        alone: whether this process does nothing else, so that warnings may be recorded for good.
+        alone: whether this process does nothing else, so that it may record warnings all its life.
     """
 
     def __init__(
@@ -155,7 +160,7 @@ class Engine:
             plan = self.plan(request)
             wanted = Wanted.of(request, beside=accept == SAFETENSORS)
             traced = self.compute(request, plan, tensors, wanted, watch)
-            write = write_file if accept == SAFETENSORS else write_json
+            write = write_safetensors if accept == SAFETENSORS else write_json
             data = write(traced, wanted)
             watch.lap("encode")
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a problem
@@ -209,8 +214,8 @@ class Engine:
             request: a TraceRequest as parsed JSON.
             plan: what :meth:`plan` made of it.
             tensors: those of the leaves that came beside it, by id.
-            wanted: what the answer will carry; edges and health are computed only for it.
-            watch: is told of the phases.
+            wanted: what the answer will carry; only edges and health need a second run.
+            watch: gets a lap for each phase.
 
         Raises:
             GradtraceError: whatever is wrong with the graph.
@@ -225,17 +230,15 @@ class Engine:
             retain_grads(run)
             run_backward(run, self.limits)
             watch.lap("backward")
-            said = [
-                text
-                for warning in caught
-                if not (text := str(warning.message)).startswith(LEAF_GRAD_WARNING)
-            ]
+            texts = [str(warning.message) for warning in caught]
+            said = [text for text in texts if not text.startswith(NON_LEAF_GRAD_WARNING)]
             nodes = describe(run)
+            edges, health = EDGES in wanted.include, HEALTH in wanted.include
             uses = diagnosis = None
-            if Include.EDGES in wanted.include:
-                uses = trace_uses(plan, leaves, self.limits, seed)
-            if Include.HEALTH in wanted.include:
-                diagnosis = diagnose(plan, leaves, self.limits, seed)
+            if edges or health:
+                split, uses = run_split(plan, leaves, self.limits, seed, retain_all=health)
+                diagnosis = diagnose(split, uses, self.limits) if health else None
+        uses = uses if edges else None
         extra = count_elements(uses, wanted) if uses else 0
         count = check_size(nodes, wanted, self.limits, extra)
         return Traced(nodes, uses, diagnosis, said, "cpu" if device is CPU else str(device), count)
@@ -301,7 +304,7 @@ def write_json(traced: Traced, wanted: Wanted) -> bytes | list[bytes | memoryvie
         RuntimeError: there is no room for the text; orjson would end the process instead.
     """
     if traced.elements > MANY and wanted.encoding != SHOWN:
-        # Taken and given back at once, and never written to.
+        # Freed at once and never written to: it only shows that there is room.
         torch.empty(traced.elements * TEXT_BYTES, dtype=torch.uint8)
     large: list[Tensor] = []
 
@@ -319,7 +322,7 @@ def write_json(traced: Traced, wanted: Wanted) -> bytes | list[bytes | memoryvie
     return pieces
 
 
-def write_file(traced: Traced, wanted: Wanted) -> list[bytes | memoryview]:
+def write_safetensors(traced: Traced, wanted: Wanted) -> list[bytes | memoryview]:
     """Return the answer as a safetensors file, in pieces."""
     grads = [grad_of(use) for use in traced.uses or ()]
     return write_answer(as_document(traced, wanted), traced.nodes, wanted.include, grads)
@@ -346,12 +349,12 @@ def _device(name: str) -> torch.device:
 
 def _tracking() -> AbstractContextManager[object]:
     """Return a context in which autograd tracks, whatever the caller has set."""
-    return NOTHING if torch.is_grad_enabled() else torch.enable_grad()
+    return NO_CONTEXT if torch.is_grad_enabled() else torch.enable_grad()
 
 
 def _on(device: torch.device) -> AbstractContextManager[object]:
     """Return a context in which ops that make tensors of nothing make them on ``device``."""
-    return NOTHING if device is CPU else device
+    return NO_CONTEXT if device is CPU else device
 
 
 def explain(error: Exception, limits: Limits) -> GradtraceError:
@@ -370,7 +373,7 @@ def explain(error: Exception, limits: Limits) -> GradtraceError:
 
 
 def problem_answer(error: GradtraceError) -> Answer:
-    """Return the answer that tells ``error``."""
+    """Return ``error`` as an answer."""
     headers = {"content-type": PROBLEM_MEDIA_TYPE}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)

@@ -67,7 +67,7 @@ def link(plan: Plan, nodes: list[Node]) -> Linked:
             step.node,
             list(dict.fromkeys(places[plan.slot_names[slot]] for slot in step.uses)),
             outputs[step.node],
-            step.template.takes_originals,
+            step.template.operation.takes_originals,
         )
         for step in plan.steps
     ]

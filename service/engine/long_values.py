@@ -1,9 +1,9 @@
 """Long values, cut out of the request's text before it is parsed.
 
-The text is looked at in strides; where a stride has no quote, a long list of numbers or a long
-string of base64 may be near. If it is what a leaf's or root's key says, it is cut out, and a mark
-takes its place. A list goes through :func:`read_number_array`; base64 stays where it is in the
-text, to be checked when it is decoded. Whether the marks came to stand where they may is seen after
+The text is searched in strides; where a stride has no quote, it may be in the middle of a long list
+of numbers or a long string of base64. If a leaf's or root's key stands before that, it is cut out
+and a mark takes its place. A list goes through :func:`read_number_array`; base64 stays where it is
+in the text, to be checked when it is decoded. Whether each mark stands where it may is seen after
 parsing. Nothing long is copied: of 10 MB each copy would cost as much as decoding it.
 """
 
@@ -121,9 +121,9 @@ def _long_values(text: Text) -> Iterator[tuple[int, int, LongValue]]:
 
 
 def _is_printable(string: memoryview) -> bool:
-    """Return whether ``string`` is ASCII without the signs that JSON wants escaped."""
-    signs = np.frombuffer(string, np.uint8)
-    return bool(signs.min() >= ord(" ") and signs.max() < 128)
+    """Return whether ``string`` is ASCII without the control characters that JSON wants escaped."""
+    codes = np.frombuffer(string, np.uint8)
+    return bool(codes.min() >= ord(" ") and codes.max() < 128)
 
 
 def _follows(text: Text, start: int, keys: tuple[bytes, ...]) -> bool:

@@ -1,11 +1,11 @@
 """Where NaN and Infinity begin: the op that made the first of them, forward and backward.
 
-A node *produces* one where all that it comes of is finite; it *propagates* one that it was given.
+A node *produces* one where all that it is made of is finite; it *propagates* one that it was given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from service.contract.request import MAX_AXES
 from service.engine.edges import Use, grad_of
 from service.engine.limits import Limits
 from service.engine.linked import Linked, without
+from service.engine.report import Node
 from service.engine.run import Run
 from service.engine.tensors import root_gradient
 
@@ -25,7 +26,7 @@ def flat(tensor: Tensor) -> Tensor:
 
 
 def is_finite(tensor: Tensor | None) -> bool:
-    """Return whether all elements of ``tensor`` are, and of nothing none is not."""
+    """Return whether all elements of ``tensor`` are finite; where there is no tensor, they are."""
     return tensor is None or bool(torch.isfinite(flat(tensor)).all())
 
 
@@ -90,58 +91,73 @@ def nonfinite_grad(
     if not bad:
         return None
     passing_on = {linked.maker[place] for place in bad}
-    started_so = bad_roots(run, limits)
+    started_from = bad_roots(run, limits)
     given = _given(linked, uses)
     # What passes through autograd.grad has no edges: where nothing else gave a node its NaN, the
     # last of those that are computed from it did.
-    double = {
+    grad_ops = {
         number
         for number, op in enumerate(linked.ops)
         if op.takes_originals and linked.with_grad(op.outputs)
     }
-    last_double, last_bad_double = _last(linked, double), _last(linked, double & passing_on)
+    last_grad_op = _last(linked, grad_ops)
+    last_bad_grad_op = _last(linked, grad_ops & passing_on)
 
-    def makes(place: int) -> bool:
+    def produces(place: int) -> bool:
         name = nodes[place].id
         if name in given:
             return passing_on.isdisjoint(given[name])
-        return name in started_so or last_bad_double[place] < 0
+        return name in started_from or last_bad_grad_op[place] < 0
 
     first = nodes[bad[0]]
     assert first.grad is not None
     kind = _kind(first.grad)
-    blamed = -1 if first.id in started_so else last_double[bad[0]]
-    if first.id in given and first.id not in started_so:
-        kinds = given[first.id]
-        blamed = max([op for op in kinds if kind in kinds[op]] or kinds)
-    behind = [last_double[place] for place in linked.ops[blamed].outputs] if blamed >= 0 else ()
-    if max(behind, default=-1) >= 0:
-        op = linked.ops[blamed]
-        culprit = None
-        how = (
-            f"the backward of {nodes[op.outputs[0]].op} ({op.id}) made it of finite gradients, or "
-            "that of an autograd.grad behind it did"
-        )
-    elif blamed >= 0:
-        culprit = nodes[linked.with_grad(linked.ops[blamed].outputs)[-1]]
-        how = f"the backward of {culprit.op} ({culprit.id}) made it of finite gradients"
+    if first.id in started_from:
+        maker, how = None, "it is the gradient that backward started from"
     else:
-        culprit = None
-        how = (
-            "it is the gradient that backward started from"
-            if first.id in started_so
-            else "its parts are finite, but not their sum"
-        )
-    producers = list(filter(makes, bad))
+        maker, how = _blame(linked, bad[0], kind, given.get(first.id, {}), last_grad_op)
+    producers = list(filter(produces, bad))
     return {
         "node": first.id,
-        "op": culprit.op if culprit else None,
-        "made_by": culprit.id if culprit else None,
+        "op": maker.op if maker else None,
+        "made_by": maker.id if maker else None,
         "kind": kind,
         "producers": linked.names(producers),
         "propagators": linked.names(without(bad, producers)),
         "note": f"the first {kind} of the backward pass is the gradient of {first.id}: {how}.",
     }
+
+
+def _blame(
+    linked: Linked,
+    place: int,
+    kind: str,
+    given: Mapping[int, Collection[str]],
+    last_grad_op: Sequence[int],
+) -> tuple[Node | None, str]:
+    """Return the node whose op's backward made a gradient not finite, and say how.
+
+    Args:
+        linked: the nodes of the run.
+        place: the node that has the gradient; backward met none that is not finite before it.
+        kind: of that gradient.
+        given: the ops that contribute to it what is not finite, and of which kinds.
+        last_grad_op: for each node the last ``autograd.grad`` that is computed from it, or -1.
+
+    The node is None where no single op is to blame.
+    """
+    # Of several ops the last: backward comes to it first.
+    blamed = max([op for op in given if kind in given[op]] or given, default=last_grad_op[place])
+    if blamed < 0:
+        return None, "its parts are finite, but not their sum"
+    op = linked.ops[blamed]
+    if max(last_grad_op[output] for output in op.outputs) >= 0:
+        return None, (
+            f"the backward of {linked.nodes[op.outputs[0]].op} ({op.id}) made it of finite "
+            "gradients, or that of an autograd.grad behind it did"
+        )
+    maker = linked.nodes[linked.with_grad(op.outputs)[-1]]
+    return maker, f"the backward of {maker.op} ({maker.id}) made it of finite gradients"
 
 
 def bad_roots(run: Run, limits: Limits) -> set[str]:

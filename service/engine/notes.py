@@ -44,9 +44,7 @@ NOTES: dict[GradStatus, str] = {
 }
 
 
-def note(
-    status: GradStatus, node: str, op: str | None, dtype: str = "float32", *, reads: bool = True
-) -> str:
+def note(status: GradStatus, node: str, op: str | None, dtype: str, *, reads: bool) -> str:
     """Return the sentence for a node.
 
     Args:

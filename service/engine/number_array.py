@@ -30,7 +30,7 @@ MAX_AXES = 64
 Text = bytes | mmap.mmap
 """What can be searched and sliced."""
 
-NUMBER_SIGNS = b"0123456789+-.eE \t\r\n"
+NUMBER_CHARACTERS = b"0123456789+-.eE \t\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +64,16 @@ def read_number_array(text: Text, start: int, stop: int) -> NumberArray | None:
         comma = text.find(b",", at + CHUNK, stop)
         end = stop if comma < 0 else comma
         piece = text[at:end]
-        signs = piece.translate(None, NUMBER_SIGNS)
+        brackets = piece.translate(None, NUMBER_CHARACTERS)  # and commas
         opened = b"[" * depth
-        depth += signs.count(b"[") - signs.count(b"]")
+        depth += brackets.count(b"[") - brackets.count(b"]")
         if (comma >= 0) != (depth > 0) or depth > MAX_AXES:
             return None
         numbers = _numbers(parser, opened + piece + b"]" * depth)
         if numbers is None:
             return None
         parts.append(numbers)
-        structure.append(signs)
+        structure.append(brackets)
         at = end + 1
     numbers = parts[0] if len(parts) == 1 else np.concatenate(parts)
     shape = _shape(b",".join(structure), numbers.size)

@@ -1,4 +1,4 @@
-"""Second station: a request that has the right form becomes calls in an order, bound to slots.
+"""A request that has the right form becomes calls in an order, bound to slots.
 
 A *slot* is a place in the list of tensors that a run fills. Every leaf and every op with a single
 output has one; of an op with several outputs each output that somebody refers to has one. After
@@ -8,7 +8,7 @@ planning nothing is looked up by name any more.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,8 @@ Spec = Mapping[str, Any]
 """A leaf, op or root as the client sent it: a JSON object of the right form."""
 
 FORBIDDEN_ID = "__metadata__"
-MAX_OUTPUTS_NAMED = 20
+MAX_NAMED = 20
+"""Outputs, or ops of a cycle, that a message names."""
 
 
 @dataclass(slots=True)
@@ -73,26 +74,26 @@ class PlannedRoot:
 
 @dataclass(slots=True)
 class Plan:
-    """A request made ready to run; ``steps`` are in the order of execution."""
+    """A request made ready to run."""
 
     leaves: Sequence[Spec]
     ops: list[Step]
     """The steps in the request's order."""
     steps: list[Step]
+    """The same in the order of execution."""
     roots: list[PlannedRoot]
-    slots: int
     slot_names: list[str]
     """The node id in every slot, `id:k` for one output of several."""
 
     def with_leaves(self, leaves: Sequence[Spec]) -> Plan:
         """Return the same plan for other leaves of the same ids."""
-        return Plan(leaves, self.ops, self.steps, self.roots, self.slots, self.slot_names)
+        return Plan(leaves, self.ops, self.steps, self.roots, self.slot_names)
 
     def first_use(self, slot: int) -> tuple[str, str]:
         """Return where in the request ``slot`` is first referred to, and by which node."""
         for step in self.steps:
             if slot in step.uses:
-                place = step.template.pointer(step.uses.index(slot))
+                place = step.template.pointers[step.uses.index(slot)]
                 return f"/ops/{step.index}{place}", step.node
         [root] = [root for root in self.roots if root.slot == slot][:1]
         return f"{root.pointer}/node", root.node
@@ -103,7 +104,7 @@ def make_plan(request: Spec) -> Plan:
 
     Raises:
         DuplicateId, UnknownOp, BadArguments, UnknownReference, Cycle, BadRoot: with a pointer into
-            the request and the node concerned; several mistakes are told together.
+            the request and the node concerned; several mistakes are reported together.
     """
     leaves: Sequence[Spec] = request.get("leaves") or ()
     ops: Sequence[Spec] = request.get("ops") or ()
@@ -112,7 +113,7 @@ def make_plan(request: Spec) -> Plan:
     names = _Names(leaves, steps)
     _resolve_all(steps, names)
     roots = _plan_roots(request, leaves, steps, names)
-    return Plan(leaves, steps, _in_order(steps, names), roots, names.count, names.slot_names)
+    return Plan(leaves, steps, _in_order(steps, names), roots, names.slot_names)
 
 
 def _check_ids(leaves: Sequence[Spec], ops: Sequence[Spec]) -> None:
@@ -173,10 +174,6 @@ class _Names:
             else:
                 step.slot = self._single[step.node] = self._new(step.node, step.index)
 
-    @property
-    def count(self) -> int:
-        return len(self.slot_names)
-
     def _new(self, name: str, maker: int) -> int:
         self.slot_names.append(name)
         self.maker.append(maker)
@@ -195,11 +192,11 @@ class _Names:
             why = f"{quote(name)} has a single output" if single else "there is no such node"
             raise UnknownReference(f"{quote(reference)}: {why}")
         if not colon:
-            raise UnknownReference(f"{quote(name)} has several outputs: {list_outputs(step)}")
+            raise UnknownReference(f"{quote(name)} has several outputs: {_list_outputs(step)}")
         number = _output_number(step, output)
         if number is None:
             raise UnknownReference(
-                f"{quote(reference)} is not an output; there are: {list_outputs(step)}"
+                f"{quote(reference)} is not an output; there are: {_list_outputs(step)}"
             )
         for known, slot in step.outputs:
             if known == number:
@@ -217,14 +214,14 @@ def _output_number(step: Step, output: str) -> int | None:
     return number if signature.variable or number < len(signature.outputs) else None
 
 
-def list_outputs(step: Step) -> str:
+def _list_outputs(step: Step) -> str:
     """Return the outputs of ``step`` as the client may refer to them, for a message."""
     signature = step.template.signature
     if signature.variable:
         return f"{step.node}:0, {step.node}:1 and so on"
     return ", ".join(
         f"{step.node}:{number}" + (f" ({step.node}:{name})" if name else "")
-        for number, name in enumerate(signature.outputs[:MAX_OUTPUTS_NAMED])
+        for number, name in enumerate(signature.outputs[:MAX_NAMED])
     )
 
 
@@ -245,7 +242,7 @@ def _explain_references(step: Step, names: _Names, mistakes: _Mistakes) -> None:
         try:
             names.slot(reference)
         except UnknownReference as error:
-            where = step.template.pointer(place)
+            where = step.template.pointers[place]
             mistakes.add(error.at(where), "ops", step.index, step.node)
 
 
@@ -273,7 +270,7 @@ def _default_root(leaves: Sequence[Spec], steps: Sequence[Step], names: _Names) 
         place, name = f"/ops/{steps[-1].index}", steps[-1].node
         if steps[-1].several:
             raise BadRoot(
-                f"{quote(name)}, the last op, has several outputs: {list_outputs(steps[-1])}; "
+                f"{quote(name)}, the last op, has several outputs: {_list_outputs(steps[-1])}; "
                 "name the root in backward",
                 pointer=place,
                 node=name,
@@ -318,18 +315,18 @@ def _raise_cycle(steps: Sequence[Step], maker: Sequence[int], stuck: set[int]) -
     start = cycle.index(min(cycle))
     cycle = cycle[start:] + cycle[:start]
     names = [steps[index].node for index in cycle]
-    shown = names if len(names) <= MAX_OUTPUTS_NAMED else [*names[:MAX_OUTPUTS_NAMED], "…"]
+    shown = names if len(names) <= MAX_NAMED else [*names[:MAX_NAMED], "…"]
     first = steps[cycle[0]]
     use = [maker[slot] for slot in first.uses].index(cycle[-1])
     raise Cycle(
         f"these ops wait for each other: {' -> '.join([*shown, names[0]])}",
-        pointer=f"/ops/{first.index}{first.template.pointer(use)}",
+        pointer=f"/ops/{first.index}{first.template.pointers[use]}",
         node=first.node,
     )
 
 
 class _Mistakes:
-    """Collects what is wrong in several places, to tell it all at once."""
+    """Collects what is wrong in several places, to report it all at once."""
 
     def __init__(self) -> None:
         self._first: GradtraceError | None = None
@@ -349,12 +346,3 @@ class _Mistakes:
         if self._first is not None:
             del self._first.errors[MAX_ERRORS:]
             raise self._first
-
-
-def outputs_of(result: Any) -> Iterator[Any]:
-    """Yield the tensors of an op's result, tuples within tuples and lists flattened in order."""
-    if isinstance(result, (tuple, list)):
-        for part in result:
-            yield from outputs_of(part)
-    else:
-        yield result

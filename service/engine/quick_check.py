@@ -28,8 +28,8 @@ Check = Callable[[Any], bool]
 Checks = Mapping[str, Check]
 """Of every field that an object may have."""
 
-is_id = re.compile(ID_PATTERN.removesuffix("$")).fullmatch
-is_reference = re.compile(REFERENCE_PATTERN.removesuffix("$")).fullmatch
+match_id = re.compile(ID_PATTERN.removesuffix("$")).fullmatch
+match_reference = re.compile(REFERENCE_PATTERN.removesuffix("$")).fullmatch
 
 
 def is_well_formed(request: Any, *, ops_checked: bool = False) -> bool:
@@ -86,11 +86,11 @@ def _is_anything(_: Any) -> bool:
 
 
 def _is_id(name: Any) -> bool:
-    return type(name) is str and is_id(name) is not None
+    return type(name) is str and match_id(name) is not None
 
 
 def _is_reference(reference: Any) -> bool:
-    return type(reference) is str and is_reference(reference) is not None
+    return type(reference) is str and match_reference(reference) is not None
 
 
 def _is_op_name(name: Any) -> bool:

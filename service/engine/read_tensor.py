@@ -8,7 +8,7 @@ Each makes memory of PyTorch's own, aligned as PyTorch aligns it: what a kernel'
 depend on that. Numbers round as ``torch.tensor(list, dtype=...)`` rounds them: to float64, and from
 there to the dtype (by way of float32 to the halves).
 
-Lists take the short way when a look at the kinds of the numbers and at the largest proves that all
+Lists take the fast path when a look at the types of the numbers and at the largest proves that all
 of them fit; else every element is looked at, and the first that does not fit is named.
 """
 
@@ -30,9 +30,7 @@ from service.contract.request import MAX_AXES
 from service.engine.dtypes import COMPLEX_PARTS, DTYPES, INTEGERS
 from service.engine.limits import allocation_failed
 from service.engine.number_array import NumberArray
-
-NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-"""How JSON spells the numbers that it has no spelling for."""
+from service.engine.values import NONFINITE
 
 
 class Span(NamedTuple):
@@ -57,9 +55,9 @@ SPANS: Final = {name: _span(name) for name in DTYPES}
 """Of every dtype. Beyond the largest float a number may still round to it; rounding decides."""
 
 EXACT_FLOATS: Final = 2**53
-"""From here on a number that is spelt as a float may be another than the float that was read."""
+"""From here on the float that was read may differ from the number that was written."""
 SMALL = 32
-"""Up to so many elements Python's own functions are quicker than NumPy's."""
+"""Elements up to which Python's own functions are quicker than NumPy's."""
 
 Numbers = list[Any] | npt.NDArray[Any]
 Refuse = Callable[[int, str], NoReturn]
@@ -75,7 +73,7 @@ def leaf_tensor(
     """Return the tensor that ``value`` says, on the CPU, in fresh memory.
 
     Args:
-        value: a number, a string of NON_FINITE, true or false, nested lists of these, or a
+        value: a number, a string of NONFINITE, true or false, nested lists of these, or a
             NumberArray; complex ones have a last axis of two, ``[re, im]``.
         shape: the tensor's shape (a complex one's without the pair); None for the lists' own.
         dtype: a name of the contract.
@@ -112,7 +110,7 @@ def leaf_tensor(
 
 
 def _from_array(array: NumberArray, dtype: str, field: str) -> tuple[Sequence[int], Numbers]:
-    """Return shape and elements of ``array``, these as a list where not all of them surely fit."""
+    """Return the shape and the elements of ``array``, as a list where some may not fit."""
     if _array_fits(array.numbers, dtype):
         return array.numbers.shape, array.numbers.reshape(-1)
     return _flatten(array.tolist(), field)
@@ -201,7 +199,7 @@ def _tensor(flat: Numbers, dtype: str, refuse: Refuse) -> Tensor:
     return torch.view_as_complex(tensor.view(-1, 2)) if dtype in COMPLEX_PARTS else tensor
 
 
-# Short ways: what proves that every element fits.
+# Fast paths: a look at all elements at once proves that every one fits.
 
 
 def _all_fit(flat: Numbers, dtype: str) -> bool:
@@ -272,15 +270,15 @@ def _bools(flat: list[Any], refuse: Refuse) -> Tensor:
     return torch.from_numpy(np.array(flat, np.bool_)).clone()
 
 
-# Long ways: one element.
+# Slow paths: one element at a time.
 
 
 def _number(item: Any, index: int, dtype: str, refuse: Refuse) -> float:
     if type(item) is float or type(item) is int:
         return item
-    if type(item) is not str or item not in NON_FINITE:
+    if type(item) is not str or item not in NONFINITE:
         refuse(index, _no_number(item, dtype))
-    return NON_FINITE[item]
+    return NONFINITE[item]
 
 
 def _integer(item: Any, index: int, dtype: str, refuse: Refuse) -> int:

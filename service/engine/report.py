@@ -1,9 +1,8 @@
-"""Fourth station: tensors become the answer, node by node, with the reason for every null.
+"""Tensors become the answer, node by node, with the reason for every null.
 
-report
-├── describe    shape, flags, grad_fn and grad_status of every node, from autograd alone
-├── count       elements that the answer would carry, before any is written
-└── write       values, gradients, statistics and notes as asked for
+├── describe       shape, flags, grad_fn and grad_status of every node, from autograd alone
+├── check_size     elements that the answer would carry, before any is written
+└── write_nodes    values, gradients, statistics and notes as asked for
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from torch import Tensor
 
 from service.contract.request import DEFAULT_INCLUDE, Encoding, Include
 from service.contract.response import GradStatus
+from service.engine.dtypes import DTYPE_NAMES
 from service.engine.graph import grad_fn_name, on_path
 from service.engine.limits import Limits
 from service.engine.notes import note
 from service.engine.run import Run
 from service.engine.small_tensors import json_fragments
 from service.engine.stats import tensor_stats
-from service.engine.tensors import DTYPE_NAMES, base64_text
-from service.engine.write_tensor import in_memory
+from service.engine.write_tensor import base64_text, in_memory
 
 Trace = dict[str, Any]
 """A NodeTrace or an Edge on its way to orjson."""
@@ -34,7 +33,7 @@ BESIDE = "beside"
 SHOWN = "shown"
 """The encoding in which as much of a tensor stands in the JSON as a picture shows."""
 SHOWN_ELEMENTS = 600
-"""As many as fill the longest text in a picture, of 600 signs, three times."""
+"""As many as fill the longest text in a picture, of 600 characters, three times."""
 MAX_AXES_SHOWN = 64
 LARGE = 4096
 """Elements from which on a tensor's base64 is not copied into the JSON around it."""
@@ -107,10 +106,10 @@ class Wanted(NamedTuple):
         if self.encoding in (JSON, SHOWN):
             texts = iter(json_fragments(list(chain(*columns.values()))))
             for field in columns:
-                fill(traces, field, islice(texts, len(traces)))
+                add_field(traces, field, islice(texts, len(traces)))
         elif self.encoding == BASE64:
             for field, tensors in columns.items():
-                fill(traces, f"{field}_base64", map(_coded, tensors))
+                add_field(traces, f"{field}_base64", map(_coded, tensors))
 
 
 def _beginning(tensor: Tensor | None) -> Tensor | None:
@@ -135,7 +134,7 @@ def _coded(tensor: Tensor | None) -> str | Tensor | None:
     return base64_text(tensor)
 
 
-def fill(traces: list[Trace], field: str, column: Iterable[Any]) -> None:
+def add_field(traces: list[Trace], field: str, column: Iterable[Any]) -> None:
     """Give every trace its entry of ``column`` as ``field``."""
     for trace, entry in zip(traces, column, strict=True):
         trace[field] = entry
@@ -228,9 +227,9 @@ def write_nodes(nodes: Sequence[Node], wanted: Wanted) -> list[Trace]:
         columns["grad"] = [node.grad for node in nodes]
     wanted.put(traces, columns)
     if Include.STATS in include:
-        fill(traces, "stats", map(_stats, nodes))
+        add_field(traces, "stats", map(_stats, nodes))
     if Include.NOTES in include:
-        fill(traces, "note", map(_note, nodes))
+        add_field(traces, "note", map(_note, nodes))
     return traces
 
 

@@ -1,9 +1,8 @@
-"""Third station: a plan becomes tensors. Forward, ``retain_grad`` after the last op, backward.
+"""A plan becomes tensors, in three steps.
 
-    run(plan, leaves) -> Run
-    ├── forward     each step in order; results go to slots and to the list of nodes
-    ├── retain      only now, so that `autograd.grad` inside the graph fills no node's grad
-    └── backward    one pass of PyTorch's engine from all roots, as torch.autograd.backward makes it
+    run_forward     each op in order; results go to slots and to the list of nodes
+    retain_grads    only now, so that `autograd.grad` inside the graph fills no node's grad
+    run_backward    one pass of PyTorch's engine from all roots, as torch.autograd.backward does it
 
 Results are never written into. Where an op returns its very input, or a tensor that an earlier op
 returned, the node is ``out.view_as(out)``: a node has flags and a gradient of its own.
@@ -11,7 +10,7 @@ returned, the node is ``out.view_as(out)``: a node has flags and a gradient of i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -27,10 +26,11 @@ from service.contract.problem import (
     UnknownReference,
     quote,
 )
+from service.engine.dtypes import DTYPE_NAMES
 from service.engine.guards import is_refused_backward
 from service.engine.limits import Limits, allocation_failed, memory_limit
-from service.engine.plan import Plan, PlannedRoot, Step, outputs_of
-from service.engine.tensors import DTYPE_NAMES, root_gradient
+from service.engine.plan import Plan, PlannedRoot, Step
+from service.engine.tensors import root_gradient
 
 MAX_WORDS = 10_000
 """Characters of a message of PyTorch's."""
@@ -64,7 +64,7 @@ def run_forward(plan: Plan, leaves: list[Tensor], limits: Limits, seed: int) -> 
     Raises:
         OpFailed, MemoryLimit, LimitExceeded, BadArguments, UnknownReference: with the op's place.
     """
-    slots: list[Any] = [*leaves, *[None] * (plan.slots - len(leaves))]
+    slots: list[Any] = [*leaves, *[None] * (len(plan.slot_names) - len(leaves))]
     results: list[list[Tensor]] = [[]] * len(plan.steps)
     seen = {id(leaf) for leaf in leaves}
     max_elements = limits.max_elements
@@ -75,12 +75,13 @@ def run_forward(plan: Plan, leaves: list[Tensor], limits: Limits, seed: int) -> 
                 seed_generators(step.seed)
             result = step.call(slots)
             if step.slot < 0:
-                nodes = [_as_node(part, seen) for part in outputs_of(result) if part is not None]
+                nodes = [_as_node(part, seen) for part in _outputs_of(result) if part is not None]
                 for node in nodes:
                     _check_node(node, limits)
                 _fill_slots(plan, step, nodes, slots)
                 results[step.index] = nodes
             else:
+                # What _as_node and _check_node do, without the calls: most ops come here.
                 node = result if result.__class__ is Tensor else _tensor(result)
                 if id(node) in seen:
                     node = node.view_as(node)
@@ -102,6 +103,15 @@ def seed_generators(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
     if CUDA_BUILT and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(seed)
+
+
+def _outputs_of(result: Any) -> Iterator[Any]:
+    """Yield the tensors of an op's result, tuples within tuples and lists flattened in order."""
+    if isinstance(result, (tuple, list)):
+        for part in result:
+            yield from _outputs_of(part)
+    else:
+        yield result
 
 
 def _tensor(part: Any) -> Tensor:

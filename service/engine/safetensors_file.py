@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby, pairwise
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import orjson
 import torch
@@ -25,6 +25,7 @@ from service.contract.request import Include
 from service.engine.dtypes import DTYPE_NAMES, DTYPES
 from service.engine.json_text import parse_json
 from service.engine.read_tensor import check_elements, tensor_from_bytes
+from service.engine.report import Node
 from service.engine.write_tensor import raw_bytes
 
 FORMAT_NAMES: Final = {
@@ -55,7 +56,6 @@ MOST_AXES = 1024
 HERE = 0
 """Stands for the value of a leaf whose tensor is in the file."""
 
-
 SMALL = 1 << 16
 """Bytes up to which a copy is quicker than a piece of its own."""
 
@@ -68,22 +68,6 @@ class Entry(NamedTuple):
     shape: list[int]
     begin: int
     end: int
-
-
-class TracedNode(Protocol):
-    """What of a node goes into an answer."""
-
-    @property
-    def id(self) -> str:
-        """The node's id."""
-
-    @property
-    def tensor(self) -> Tensor:
-        """Its value."""
-
-    @property
-    def grad(self) -> Tensor | None:
-        """Its gradient."""
 
 
 def read_request(
@@ -134,7 +118,7 @@ def read_request(
 
 def write_answer(
     answer: Mapping[str, Any],
-    nodes: Iterable[TracedNode],
+    nodes: Iterable[Node],
     include: Collection[str],
     edges: Sequence[Tensor | None] = (),
 ) -> list[bytes | memoryview]:
@@ -196,7 +180,7 @@ def _entry(name: str, said: Any) -> Entry:
             f"the tensor {quote(name)} is not described by dtype, shape and data_offsets"
         )
     theirs, shape, offsets = said["dtype"], said["shape"], said["data_offsets"]
-    if not _sizes(shape) or not _sizes(offsets) or len(offsets) != 2:
+    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
         raise InvalidRequest(f"shape or data_offsets of the tensor {quote(name)} are no sizes")
     if len(shape) > MOST_AXES:
         raise InvalidRequest(f"the tensor {quote(name)} has more than {MOST_AXES} axes")
@@ -219,7 +203,7 @@ def _entry(name: str, said: Any) -> Entry:
     return Entry(name, dtype, shape, begin, end)
 
 
-def _sizes(said: Any) -> bool:
+def _are_sizes(said: Any) -> bool:
     return isinstance(said, list) and all(type(size) is int and size >= 0 for size in said)
 
 
@@ -264,11 +248,11 @@ def file_pieces(
         parts.append(raw)
     text = orjson.dumps(header)
     text += b" " * (-len(text) % ALIGNMENT)
-    return _few([len(text).to_bytes(8, "little"), text, *parts])
+    return _joined([len(text).to_bytes(8, "little"), text, *parts])
 
 
-def _few(parts: Iterable[bytes | memoryview]) -> list[bytes | memoryview]:
-    """Return ``parts`` with those that follow each other and are small joined."""
+def _joined(parts: Iterable[bytes | memoryview]) -> list[bytes | memoryview]:
+    """Return ``parts``, neighbours that are small joined into one."""
     pieces: list[bytes | memoryview] = []
     for small, run in groupby(parts, key=lambda part: len(part) < SMALL):
         together = list(run)

@@ -8,7 +8,6 @@ into one of them; the route that describes an op shows them.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -111,14 +110,16 @@ class Signature:
 
     @cached_property
     def by_name(self) -> Mapping[str, Parameter]:
-        """Return the parameters by name; `input` and `self` both name the first one."""
+        """Return the parameters by name.
+
+        `input` and `self` both name the one that bears either name, else the first.
+        """
         names = {parameter.name: parameter for parameter in self.parameters}
         for name, other in (("input", "self"), ("self", "input")):
             if name not in names and other in names:
                 names[name] = names[other]
-        if self.parameters:
-            names.setdefault("input", self.parameters[0])
-            names.setdefault("self", self.parameters[0])
+        names.setdefault("input", self.parameters[0])
+        names.setdefault("self", self.parameters[0])
         return names
 
     @cached_property
@@ -152,11 +153,7 @@ class Signature:
 
 
 def as_json(value: Any) -> Any:
-    """Return a default value as JSON has it: dtypes by name, infinity as a string."""
-    if isinstance(value, torch.dtype):
-        return str(value).removeprefix("torch.")
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    """Return a default value as JSON has it, None where it has none."""
     if isinstance(value, (list, tuple)):
         return [as_json(item) for item in value]
     return value if isinstance(value, (bool, int, float, str)) else None

@@ -21,10 +21,10 @@ from torch import Tensor
 from torch._utils import _flatten_dense_tensors as laid_end_to_end
 from torch._utils import _unflatten_dense_tensors as taken_apart
 
-from service.engine.write_tensor import MAX_AXES, in_memory, json_fragment
+from service.engine.write_tensor import MAX_ARRAY_AXES, in_memory, json_fragment
 
 SMALL: Final = 64
-"""Elements up to which lists are quicker than an array; orjson prints 254 lists in each other."""
+"""Elements up to which lists are quicker than an array."""
 
 FLOATS: Final = frozenset({torch.float32, torch.float64})
 PRINTED_AS_LISTS: Final = FLOATS | {torch.int64, torch.int32, torch.uint8, torch.bool}
@@ -48,7 +48,7 @@ def json_fragments(tensors: Sequence[Tensor | None]) -> list[Any]:
         if tensor is None:
             continue
         dtype = tensor.dtype
-        few = 0 < tensor.numel() <= SMALL and tensor.dim() <= MAX_AXES
+        few = 0 < tensor.numel() <= SMALL and tensor.dim() <= MAX_ARRAY_AXES
         if not few or dtype not in PRINTED_AS_LISTS:
             fragments[place] = json_fragment(tensor)
             continue
@@ -73,7 +73,7 @@ def _are_short(text: bytes) -> bool:
 
 
 def _shorten(fragments: list[Any], singles: Sequence[int]) -> None:
-    """Give the numbers of ``fragments`` in the places of ``singles`` their own digits, in place."""
+    """Give the float32 in the places of ``singles`` the fewest digits of a float32, in place."""
     scalars = [place for place in singles if fragments[place].__class__ is not list]
     rows: list[list[Any]] = []
     for place in singles:

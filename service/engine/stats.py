@@ -20,7 +20,7 @@ from torch import Tensor
 from service.engine.write_tensor import in_memory
 
 SMALL = 32
-"""Up to so many elements Python is quicker than NumPy."""
+"""Elements up to which Python is quicker than NumPy."""
 
 BLOCK = 1 << 14
 """Elements looked at in one go."""
@@ -29,7 +29,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 class Moments(NamedTuple):
-    """What is told of the finite elements."""
+    """Statistics of the finite elements."""
 
     min: float | None = None
     max: float | None = None
@@ -39,7 +39,7 @@ class Moments(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What is told of all elements."""
+    """Counts over all elements."""
 
     nan_count: int
     inf_count: int

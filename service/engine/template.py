@@ -1,13 +1,13 @@
 """A bound call: everything but the tensors, ready to become a closure over slots.
 
-Planning makes a template of an op, running calls what :meth:`Template.compile` returns. The common
+Planning makes a template of an op, running calls what :attr:`Template.compile` returns. The common
 shapes of a call have closures of their own, so that a call costs little more than PyTorch's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -38,38 +38,27 @@ class Template:
     """Where in the op each use stands, as a JSON Pointer such as `/inputs/0`."""
     named: Mapping[str, Any]
     """The same arguments by the parameters' names, for the guard."""
-    guard: Guard | None = None
+    guard: Guard | None
     """Refuses, before the kernel or its backward pass runs, what would bring PyTorch down."""
-    prepared: Mapping[int, Callable[[Any], Any]] = field(default_factory=dict)
+    prepared: Mapping[int, Callable[[Any], Any]]
     """What is done to some uses first, such as a clone of what PyTorch would write into."""
 
-    @property
-    def takes_originals(self) -> bool:
-        """Whether the call must get the nodes themselves, as ``autograd.grad`` must."""
-        return self.operation.takes_originals
-
-    def pointer(self, use: int) -> str:
-        """Return where in the op the ``use``-th reference stands, as a JSON Pointer."""
-        return self.pointers[use]
-
-    def compile(self, slots: Sequence[int]) -> Call:
-        """Return a closure that makes the call with the tensors in ``slots``, one slot a use."""
-        return self.make(slots)
-
     @cached_property
-    def make(self) -> Callable[[Sequence[int]], Call]:
-        """What :meth:`compile` does, chosen once for the shape of this call."""
-        bare = partial(_prepared, self) if self.prepared else _bare(self)
-        made = (lambda slots: heard(bare(slots))) if self.operation.exact else bare
+    def compile(self) -> Callable[[Sequence[int]], Call]:
+        """Called with a slot for each use, returns a closure that makes the call with them."""
+        bare = _compile_bare(self)
+        compiled = (lambda slots: heard(bare(slots))) if self.operation.exact else bare
         guard, named = self.guard, self.named
         if guard is None:
-            return made
-        return lambda slots: _guarded(guard, named, slots, made(slots))
+            return compiled
+        return lambda slots: _guarded(guard, named, slots, compiled(slots))
 
 
-def _bare(template: Template) -> Callable[[Sequence[int]], Call]:
-    """Return the maker for the shape of this call: tensors first and constants behind, mostly."""
+def _compile_bare(template: Template) -> Callable[[Sequence[int]], Call]:
+    """Choose by the shape of the call: mostly it has tensors first and constants behind."""
     call, args, kwargs = template.operation.call, template.args, template.kwargs
+    if template.prepared:
+        return partial(_anywhere, call, args, kwargs, template.prepared)
     uses = len(template.parameters)
     leading = _leading_holes(args)
     if leading == uses:
@@ -78,7 +67,7 @@ def _bare(template: Template) -> Callable[[Sequence[int]], Call]:
         )
     if args and uses > 1 and _is_list_of_holes(args[0], uses):
         return partial(_list_first, call, args[1:], kwargs)
-    return partial(_anywhere, call, args, kwargs)
+    return partial(_anywhere, call, args, kwargs, {})
 
 
 def _leading_holes(args: Sequence[Any]) -> int:
@@ -154,9 +143,17 @@ def _list_first(call: Function, rest: Constants, kwargs: Keywords, slots: Sequen
     return lambda values: call(tensors(values), *rest, **kwargs)
 
 
-def _anywhere(call: Function, args: Constants, kwargs: Keywords, slots: Sequence[int]) -> Call:
+def _anywhere(
+    call: Function,
+    args: Constants,
+    kwargs: Keywords,
+    prepared: Mapping[int, Callable[[Any], Any]],
+    slots: Sequence[int],
+) -> Call:
     def run(values: Slots) -> Any:
         tensors = [values[slot] for slot in slots]
+        for use, prepare in prepared.items():
+            tensors[use] = prepare(tensors[use])
         return call(*fill(args, tensors), **{name: fill(kwargs[name], tensors) for name in kwargs})
 
     return run
@@ -172,19 +169,6 @@ def fill(tree: Any, tensors: Sequence[Any]) -> Any:
     if kind is tuple:
         return tuple([fill(part, tensors) for part in tree])
     return tree
-
-
-def _prepared(template: Template, slots: Sequence[int]) -> Call:
-    call, args, kwargs = template.operation.call, template.args, template.kwargs
-    prepared = template.prepared
-
-    def run(values: Slots) -> Any:
-        tensors = [values[slot] for slot in slots]
-        for use, prepare in prepared.items():
-            tensors[use] = prepare(tensors[use])
-        return call(*fill(args, tensors), **{name: fill(kwargs[name], tensors) for name in kwargs})
-
-    return run
 
 
 def _guarded(guard: Guard, named: Mapping[str, Any], slots: Sequence[int], call: Call) -> Call:

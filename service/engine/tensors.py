@@ -1,10 +1,11 @@
-"""Wire and tensors: the one door through which numbers come in and go out.
+"""The tensors that a request gives: its leaves, and the gradients of its roots.
 
-wire
-├── json_text, long_values, number_array   JSON text -> lists and arrays of numbers
-├── read_tensor                            lists, base64, bytes -> tensors
-├── write_tensor, floats                   tensors -> JSON, base64
-└── safetensors_file                       safetensors -> tensors -> safetensors
+Around it, between the wire and tensors:
+
+    json_text, long_values, number_array   JSON text -> lists and arrays of numbers
+    read_tensor                            lists, base64, bytes -> tensors
+    write_tensor, small_tensors, halves    tensors -> JSON, base64
+    safetensors_file                       safetensors -> tensors -> safetensors
 """
 
 from __future__ import annotations
@@ -19,32 +20,7 @@ from torch import Tensor
 from service.contract.problem import BadRoot, BadValue, quote
 from service.engine.dtypes import DTYPE_NAMES, DTYPES
 from service.engine.limits import Limits
-from service.engine.read_tensor import (
-    check_elements,
-    leaf_tensor,
-    tensor_from_base64,
-    tensor_from_bytes,
-)
-from service.engine.write_tensor import (
-    base64_bytes,
-    base64_text,
-    json_fragment,
-    raw_bytes,
-)
-
-__all__ = [
-    "DTYPES",
-    "DTYPE_NAMES",
-    "base64_bytes",
-    "base64_text",
-    "json_fragment",
-    "leaf_tensor",
-    "leaf_tensor_of",
-    "raw_bytes",
-    "root_gradient",
-    "tensor_from_base64",
-    "tensor_from_bytes",
-]
+from service.engine.read_tensor import check_elements, leaf_tensor, tensor_from_base64
 
 
 def leaf_tensor_of(

@@ -6,6 +6,7 @@ running fills.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,11 +15,8 @@ from service.contract.problem import pointer, quote
 from service.engine.dtypes import DTYPES
 from service.engine.signature import MEMORY_FORMATS, Kind
 
-NONFINITE: Mapping[str, float] = {
-    "NaN": float("nan"),
-    "Infinity": float("inf"),
-    "-Infinity": float("-inf"),
-}
+NONFINITE: Mapping[str, float] = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+"""How a request spells the numbers that JSON has no spelling for."""
 
 
 class Mismatch(Exception):
@@ -127,7 +125,7 @@ def _item(kind: Kind, value: Any, place: Place, uses: Uses) -> Any:
         raise _expected(kind, value)
     if kind.base == "any":
         return _anything(kind, value, place, uses)
-    if kind.base == "int" and kind.loose:
+    if kind.base == "int" and kind.loose:  # some annotations say int where a float will do
         return _float(kind, value)
     return CONVERTERS[kind.base](kind, value)
 

@@ -17,13 +17,16 @@ import pybase64
 import torch
 from torch import Tensor
 
-from service.engine.floats import printed
+from service.engine.halves import floats_of_halves
 
 OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY
 LARGE = 4096
 """Elements from which on a look at the numbers is quicker than one at the printed text."""
 
 HALVES: Final = frozenset({torch.float16, torch.bfloat16})
+
+MAX_ARRAY_AXES = 63
+"""NumPy has 64, and a complex tensor needs one more for its pairs."""
 
 
 def json_fragment(tensor: Tensor) -> Any:
@@ -36,7 +39,7 @@ def json_fragment(tensor: Tensor) -> Any:
     tensor = in_memory(tensor)
     if not tensor.numel():
         return orjson.Fragment(_empty(tensor.shape))
-    if tensor.dim() > MAX_AXES:
+    if tensor.dim() > MAX_ARRAY_AXES:
         return orjson.Fragment(_nested(tensor))
     array = _array(tensor)
     if not array.ndim:
@@ -66,14 +69,10 @@ def _empty(sizes: Sequence[int]) -> bytes:
     return text
 
 
-MAX_AXES = 63
-"""NumPy has 64, and a complex tensor needs one more for its pairs."""
-
-
 def _array(tensor: Tensor) -> npt.NDArray[Any]:
     """Return the numbers to print: of the tensor's shape, C-contiguous."""
     halves = tensor.dtype in HALVES
-    array: npt.NDArray[Any] = printed(tensor) if halves else tensor.numpy(force=True)
+    array: npt.NDArray[Any] = floats_of_halves(tensor) if halves else tensor.numpy(force=True)
     if tensor.dtype == torch.bool:
         array = _zeros_and_ones(array)
     if not array.flags.c_contiguous:
@@ -125,7 +124,7 @@ def _laid_out(tensor: Tensor) -> Any:
     tensor = in_memory(tensor)
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.detach().resolve_neg().contiguous().view(torch.int16)
-    if tensor.dim() > MAX_AXES or not tensor.numel():
+    if tensor.dim() > MAX_ARRAY_AXES or not tensor.numel():
         tensor = tensor.detach().reshape(-1)
     array: npt.NDArray[Any] = tensor.numpy(force=True)
     if tensor.dtype == torch.bool:

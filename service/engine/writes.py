@@ -33,22 +33,18 @@ class Preparation:
 
     parameters: tuple[str, ...]
     prepare: Callable[[Tensor], Tensor]
-    why: str
     when: str | None = None
     """The parameter that must be given, and not null, for this to matter."""
 
 
-STATISTICS = Preparation(
-    ("running_mean", "running_var"), own_copy, "training writes the running statistics"
-)
-RENORM = Preparation(
-    ("input", "weight"),  # embedding_bag takes them in either order
-    own_copy,
-    "max_norm scales rows of the weight in place",
-    when="max_norm",
-)
-CENTRED = Preparation(("self",), own_copy, "one observation with weights is centred in place")
-STRIDED = Preparation(("self",), own_storage, "strides reach whatever shares the storage of a view")
+STATISTICS = Preparation(("running_mean", "running_var"), own_copy)
+"""Training writes the running statistics."""
+RENORM = Preparation(("input", "weight"), own_copy, when="max_norm")
+"""max_norm scales rows of the weight in place, which embedding_bag takes before or after input."""
+CENTRED = Preparation(("self",), own_copy)
+"""One observation with weights is centred in place."""
+STRIDED = Preparation(("self",), own_storage)
+"""Strides reach whatever shares the storage of a view."""
 
 PREPARATIONS: Mapping[str, Preparation] = {
     "batch_norm": STATISTICS,

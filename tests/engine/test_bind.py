@@ -229,7 +229,7 @@ def test_labels_and_pointers_name_every_use() -> None:
     binding = bound("cat", 2)
     assert binding.references == ["t0", "t1"]
     assert binding.template.parameters == ("tensors[0]", "tensors[1]")
-    assert [binding.template.pointer(use) for use in (0, 1)] == ["/inputs/0", "/inputs/1"]
+    assert binding.template.pointers == ("/inputs/0", "/inputs/1")
     binding = bound("sub", 1, {"self": ref("x")})
     assert binding.references == ["x", "t0"]
     assert binding.template.parameters == ("self", "other")
@@ -431,7 +431,7 @@ def test_gradients_are_an_op_whose_outputs_are_as_many_as_its_inputs() -> None:
     loss = (x**3 * y).sum()
     binding = bound("autograd.grad", 3)
     template = binding.template
-    assert template.takes_originals
+    assert template.operation.takes_originals
     assert template.parameters == ("outputs", "inputs[0]", "inputs[1]")
     assert (template.signature.outputs, template.signature.several) == ((None, None), True)
     assert not template.signature.variable

@@ -85,6 +85,13 @@ GRAPHS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("what", GRAPHS)
+def test_edges_and_health_asked_for_together_are_what_each_is_alone(what: str) -> None:
+    edges = trace(GRAPHS[what] | {"include": ["edges"]})
+    health = trace(GRAPHS[what] | {"include": ["health"]})
+    assert trace(GRAPHS[what] | {"include": ["edges", "health"]}) == edges | health
+
+
+@pytest.mark.parametrize("what", GRAPHS)
 def test_contributions_add_up_to_the_gradient_and_change_no_bit_of_it(what: str) -> None:
     request = {**GRAPHS[what], "retain_grad": True}
     plain = trace(request)

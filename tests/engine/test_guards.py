@@ -10,7 +10,7 @@ from torch import Tensor, tensor
 
 from service.contract.problem import BadArguments
 from service.engine.catalogue import catalogue
-from service.engine.guards import LEFT_TO_THE_WORKER, ROWS
+from service.engine.guards import ROWS
 from tests.engine.asking import leaf, nodes_of, op, problem
 from tests.engine.calls import call
 
@@ -468,9 +468,3 @@ def test_every_guarded_kernel_is_one_of_the_catalogue() -> None:
     bases = {catalogue().find(name).base for name in names}
     guarded = {kernel for row in ROWS for kernel in row.kernels.split()}
     assert guarded <= bases
-
-
-def test_what_is_left_to_the_worker_is_in_the_catalogue() -> None:
-    for names in LEFT_TO_THE_WORKER:
-        for name in names.split():
-            assert catalogue().find(name)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from service.contract.problem import ProblemCode
-from service.engine.tensors import base64_text
+from service.engine.write_tensor import base64_text
 from tests.engine.asking import leaf, nodes_of, op, problem
 
 X = [0.5, -1.25, 2.0]

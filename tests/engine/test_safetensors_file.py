@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -22,6 +22,7 @@ from service.contract.problem import (
 )
 from service.engine.dtypes import DTYPES
 from service.engine.job import SAFETENSORS
+from service.engine.report import Node
 from service.engine.safetensors_file import (
     file_pieces,
     read_file,
@@ -225,14 +226,11 @@ def test_a_number_that_is_too_large_is_found_in_the_request_of_a_file() -> None:
     assert (error.pointer, error.node) == ("/ops/0/attrs/other", "b")
 
 
-class Node(NamedTuple):
-    id: str
-    tensor: Tensor
-    grad: Tensor | None
-
-
 def test_an_answer_has_the_tensors_that_were_asked_for() -> None:
-    nodes = [Node("a", torch.ones(1), None), Node("b:0", torch.zeros(2), torch.full((2,), 3.0))]
+    nodes = [
+        Node({"id": "a"}, torch.ones(1), None, ()),
+        Node({"id": "b:0"}, torch.zeros(2), torch.full((2,), 3.0), ()),
+    ]
     names = {
         (): set(),
         ("value",): {"value/a", "value/b:0"},

@@ -117,7 +117,7 @@ def test_requires_grad_is_refused_where_the_result_is_no_floating_leaf(bad: dict
 def test_every_status_has_a_note_that_names_the_node() -> None:
     for status in GradStatus:
         for name in (None, "mul"):
-            assert note(status, "n7", name).startswith("n7 ")
+            assert note(status, "n7", name, "float32", reads=True).startswith("n7 ")
 
 
 def test_the_note_of_a_constant_asks_for_nothing_that_would_be_refused() -> None:

@@ -19,13 +19,8 @@ from service.contract.problem import BadRoot, BadValue, GradtraceError, LimitExc
 from service.engine.dtypes import COMPLEX_PARTS, DTYPES
 from service.engine.limits import Limits
 from service.engine.number_array import NumberArray
-from service.engine.tensors import (
-    leaf_tensor,
-    leaf_tensor_of,
-    root_gradient,
-    tensor_from_base64,
-    tensor_from_bytes,
-)
+from service.engine.read_tensor import leaf_tensor, tensor_from_base64, tensor_from_bytes
+from service.engine.tensors import leaf_tensor_of, root_gradient
 from tests.engine.bits import FINITE, bits, tensors
 
 MANY = 10**6

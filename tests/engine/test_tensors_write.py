@@ -18,14 +18,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from service.engine.dtypes import DTYPES
-from service.engine.floats import printed_halves
+from service.engine.halves import printed_halves
+from service.engine.read_tensor import leaf_tensor
 from service.engine.small_tensors import json_fragments
-from service.engine.tensors import (
-    base64_text,
-    json_fragment,
-    leaf_tensor,
-)
-from service.engine.write_tensor import LARGE
+from service.engine.write_tensor import LARGE, base64_text, json_fragment
 from tests.engine.bits import bits, tensors
 
 HALVES = ["float16", "bfloat16"]

@@ -8,7 +8,7 @@ a table maps the bits of a half to its float64, filled when first needed.
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from decimal import ROUND_CEILING, Context, Decimal
 from functools import cache
 
 import numpy as np
@@ -30,7 +30,7 @@ def printed_halves(dtype: torch.dtype) -> Floats:
     table = torch.arange(0x8000, dtype=torch.int32).to(torch.int16).view(dtype).double().numpy()
     left = np.flatnonzero(np.isfinite(table))
     # Halves lie closer together below a power of two than above it: only there a decimal that is
-    # not the nearest of its length can read back.
+    # not the nearest of its length can read back, and it is the next one above.
     powers = np.frexp(table)[0] == 0.5
     decimals = table.copy()
     for digits in range(1, MAX_DIGITS + 1):
@@ -38,30 +38,27 @@ def printed_halves(dtype: torch.dtype) -> Floats:
         nearest = np.array([float(f"{value:.{digits - 1}e}") for value in values.tolist()])
         same = _read(nearest, dtype) == values
         for at in np.flatnonzero(powers[left] & ~same):
-            around = _around(values[at], digits)
-            good = around[_read(around, dtype) == values[at]]
-            if good.size:
-                nearest[at], same[at] = good[0], True
+            above = _decimal_above(values[at], digits)
+            if _read(above, dtype) == values[at]:
+                nearest[at], same[at] = above, True
         decimals[left[same]] = nearest[same]
         left = left[~same]
     return np.concatenate([decimals, -decimals])
 
 
-def _read(numbers: Floats, dtype: torch.dtype) -> Floats:
+def _read(numbers: Floats | float, dtype: torch.dtype) -> Floats:
     """Return what becomes of ``numbers`` when they are read as ``dtype``."""
-    read: Floats = torch.from_numpy(numbers).to(dtype).double().numpy()
+    read: Floats = torch.as_tensor(numbers, dtype=torch.float64).to(dtype).double().numpy()
     return read
 
 
-def _around(value: float, digits: int) -> Floats:
-    """Return the decimals of so many digits just below and just above ``value``."""
-    exact = Decimal(float(value))
-    bounds = (Context(digits, way).plus(exact) for way in (ROUND_FLOOR, ROUND_CEILING))
-    return np.array([float(bound) for bound in bounds])
+def _decimal_above(value: float, digits: int) -> float:
+    """Return the smallest decimal of so many digits that is not below ``value``."""
+    return float(Context(digits, ROUND_CEILING).plus(Decimal(float(value))))
 
 
-def printed(tensor: torch.Tensor) -> Floats:
-    """Return float64 of a half tensor's shape that print as the halves do."""
-    lying = tensor.detach().resolve_neg().contiguous()
-    bits = lying.view(torch.int16).numpy(force=True).view(np.uint16)
+def floats_of_halves(tensor: torch.Tensor) -> Floats:
+    """Return an array of a half tensor's shape: the float64 to print for each half."""
+    dense = tensor.detach().resolve_neg().contiguous()
+    bits = dense.view(torch.int16).numpy(force=True).view(np.uint16)
     return printed_halves(tensor.dtype)[bits]
