@@ -162,7 +162,9 @@ class GradtraceError(Exception):
         ]
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.detail}"
+        place = self.errors[0].pointer
+        at = f" at {place}" if place and place not in self.detail else ""
+        return f"{self.code}{at}: {self.detail}"
 
     def at(self, prefix: str, node: str | None = None) -> Self:
         """Put ``prefix`` before every pointer, ``node`` where none is named; return self."""

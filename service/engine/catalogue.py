@@ -11,8 +11,6 @@ may do it.
 from __future__ import annotations
 
 import difflib
-import inspect
-import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -37,12 +35,18 @@ from service.engine.gate import (
 from service.engine.handmade import FLAG_OUTPUTS, OVERLOAD_ORDER, ROWS, STARRED, SUMMARIES
 from service.engine.kernels import KERNELS, LAYERS
 from service.engine.signature import NoSignature, Signature
+from service.engine.summary import summary_of
 
 if TYPE_CHECKING:
     from service.engine.template import Template
 
 PAGES = "https://docs.pytorch.org/docs/stable"
 NEAR_NAMES = 5
+OPERATORS: Mapping[str, str] = {
+    "+": "add", "-": "sub", "*": "mul", "/": "div", "//": "floor_divide", "%": "remainder",
+    "**": "pow", "@": "matmul", "[]": "getitem",
+}  # fmt: skip
+"""Operators of Python's, and the ops that they call."""
 
 
 @dataclass(eq=False, slots=True)
@@ -120,10 +124,20 @@ class Catalogue:
         """
         operation = self._public.get(name) or self._find_exact(name)
         if operation is None:
-            near = ", ".join(self.near(name))
-            hint = f"; near names: {near}" if near else ""
-            raise UnknownOp(f"there is no op {quote(name)}{hint}", pointer="/op")
+            raise UnknownOp(f"there is no op {quote(name)}{self._hint(name)}", pointer="/op")
         return operation
+
+    def _hint(self, name: str) -> str:
+        """Return what may have been meant by ``name``, which is no op."""
+        if name in OPERATORS:
+            return f"; {name} is {OPERATORS[name]}"
+        why = ""
+        if name.startswith("torch."):
+            why = "; names have no torch. before them"
+        elif name.endswith("_"):
+            why = "; there are no ops that work in place"
+        near = ", ".join(self.near(name))
+        return f"{why}; near names: {near}" if near else why
 
     def search(self, text: str = "") -> list[Operation]:
         """Return the ops whose name or summary holds each word of ``text``, in alphabetical order.
@@ -147,6 +161,7 @@ class Catalogue:
             if known:
                 return known[:NEAR_NAMES]
             plain = base
+        plain = plain.lower()  # as in nn.Linear
         last = plain.rpartition(".")[2]
         same_end = [known for known in self.names if known.rpartition(".")[2] == last]
         alike = difflib.get_close_matches(plain, self._public, NEAR_NAMES, 0.6)
@@ -299,26 +314,6 @@ def _signatures_of_function(
 
 
 # --- documentation ------------------------------------------------------------------------------
-
-SIGNATURE = re.compile(r"\A[\w.]+\(.*?\) *(->[^\n]*)?$", re.MULTILINE | re.DOTALL)
-ROLE = re.compile(r":[\w:]+:`~?([^`<]*?)\s*(?:<[^`>]*>)?`")
-LINK = re.compile(r"`([^`<]+?)\s*<[^`>]*>`_+")
-SENTENCE_END = re.compile(r"(?<=[.!?])(?=\s|$)")
-
-
-def summary_of(doc: str | None) -> str:
-    """Return the first sentence of a docstring, as plain text."""
-    text = SIGNATURE.sub("", inspect.cleandoc(doc or "")).strip()
-    for paragraph in re.split(r"\n\s*\n", text):
-        line = " ".join(paragraph.split())
-        if line and not line.startswith(("..", ">>>")):
-            return _plain(SENTENCE_END.split(line, maxsplit=1)[0])
-    return ""
-
-
-def _plain(text: str) -> str:
-    text = LINK.sub(r"\1", ROLE.sub(r"\1", text))
-    return text.replace("`", "").replace("*", "").strip()
 
 
 def _doc_of_method(name: str) -> str:

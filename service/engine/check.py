@@ -15,6 +15,7 @@ from service.contract.problem import (
     quote,
 )
 from service.contract.request import TraceRequest
+from service.engine.form_words import words_for
 from service.engine.json_text import node_at
 from service.engine.long_values import spell_out
 from service.engine.quick_check import is_well_formed
@@ -48,12 +49,12 @@ def check_request(request: Any, *, ops_checked: bool = False) -> None:
 
 def invalid_request(error: ValidationError, document: Any) -> InvalidRequest:
     """Return what pydantic found in ``document`` as a problem, a pointer and node for each."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
+    found = error.errors(include_url=False, include_context=False)
     errors = [
         ProblemError(
             pointer=pointer(*(quote(part, 100) for part in one["loc"])),
             code=ProblemCode.INVALID_REQUEST,
-            message=quote(one["msg"].removeprefix("Value error, "), 300),
+            message=quote(words_for(one["type"], one["msg"], one["loc"], one["input"]), 300),
             node=node_at(document, one["loc"]),
         )
         for one in found[:MAX_ERRORS]

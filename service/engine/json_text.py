@@ -38,6 +38,8 @@ LONG_TEXT = 1 << 14
 
 NON_FINITE = ("-Infinity", "Infinity", "NaN")
 """In the order in which they are looked for: one ends as another does."""
+OF_PYTHON = ("True", "False", "None", "'", "#", "//", "/*")
+"""What people write where JSON wants something else."""
 
 ESCAPED_COLON = b"\\u003"
 
@@ -122,7 +124,9 @@ def _refuse(text: bytes, error: Exception) -> NoReturn:
     for name in NON_FINITE:
         if error.doc.startswith(name, signed if name.startswith("-") else error.pos):
             raise InvalidJson(f'{name} is not JSON; write the string "{name}": {where}') from None
-    raise InvalidJson(f"{error.msg}: {where}") from None
+    other = error.doc.startswith(OF_PYTHON, error.pos)
+    hint = '; JSON writes true, false, null and "text", and has no comments' if other else ""
+    raise InvalidJson(f"{error.msg}: {where}{hint}") from None
 
 
 class _Twice(dict[str, Any]):

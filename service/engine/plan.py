@@ -188,11 +188,13 @@ class _Names:
         name, colon, output = reference.partition(":")
         step = self._several.get(name)
         if step is None:
-            single = colon and name in self._single
-            why = f"{quote(name)} has a single output" if single else "there is no such node"
-            raise UnknownReference(f"{quote(reference)}: {why}")
+            if colon and name in self._single:
+                raise UnknownReference(f"{quote(reference)}: {quote(name)} has a single output")
+            raise UnknownReference(f"there is no leaf or op {quote(name)}")
         if not colon:
-            raise UnknownReference(f"{quote(name)} has several outputs: {_list_outputs(step)}")
+            raise UnknownReference(
+                f"{quote(name)} is an op that returns several; name one: {_list_outputs(step)}"
+            )
         number = _output_number(step, output)
         if number is None:
             raise UnknownReference(

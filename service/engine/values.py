@@ -132,7 +132,8 @@ def _item(kind: Kind, value: Any, place: Place, uses: Uses) -> Any:
 
 def _expected(kind: Kind, value: Any) -> Mismatch:
     or_number = " or a number" if kind.base == "Tensor" and kind.number_too else ""
-    return Mismatch(f"must be {kind.text}{or_number}, not {describe(value)}")
+    hint = '; a node is {"ref": "id"}' if kind.base == "Tensor" and isinstance(value, str) else ""
+    return Mismatch(f"must be {kind.text}{or_number}, not {describe(value)}{hint}")
 
 
 def _int(kind: Kind, value: Any) -> int:

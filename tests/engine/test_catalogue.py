@@ -13,7 +13,7 @@ import torch
 
 from service.contract.problem import UnknownOp
 from service.contract.response import OpDescription
-from service.engine.catalogue import catalogue, summary_of
+from service.engine.catalogue import catalogue
 from service.engine.gate import dispatcher_overloads
 from service.engine.kernels import KERNELS, LAYERS
 from service.engine.ops_page import ops_page
@@ -232,6 +232,8 @@ def test_flags_that_decide_about_outputs_make_signatures() -> None:
         ("F.gelu", "nn.functional.gelu"),
         ("aten.add.Tensr", "aten.add.Tensor"),
         ("aten.add_.Tensor", "aten.add.Tensor"),
+        ("ReLU", "relu"),
+        ("nn.Linear", "nn.functional.linear"),
         ("linalg.inverse", "linalg.inv"),
     ],
 )
@@ -255,14 +257,6 @@ def test_search_looks_in_names_and_summaries() -> None:
         "aten.add.Scalar",
         "aten.add.Tensor",
     ]
-
-
-def test_a_summary_is_the_first_sentence_in_plain_text() -> None:
-    doc = (
-        "add(input, *,\n    out=None) -> Tensor\n\nAdds :attr:`other` to `it <http://x>`_. Twice.\n"
-    )
-    assert summary_of(doc) == "Adds other to it."
-    assert summary_of("") == summary_of(None) == ""
 
 
 def test_the_page_lists_every_op() -> None:
