@@ -46,11 +46,10 @@ class Compute:
         return Computed(answer.status, answer.headers, bytes(answer.body), seconds)
 
     async def report(self) -> dict[str, int | str]:
-        """Return where this is, how many workers compute, and what happened to them so far."""
+        """Return where this is and what happened to its workers so far, for operators."""
         return {
             "pid": os.getpid(),
             "node": get_runtime_context().get_node_id(),
-            "busy": self.pool.workers.busy,
             **asdict(self.pool.counters),
         }
 

@@ -32,6 +32,7 @@ from ray.serve.config import HTTPOptions, ProxyLocation
 from service.ray import build
 from service.ray.application import Arguments
 from service.ray.replicas import Replicas
+from tests.processes import descendants
 
 HOST, PORT = "127.0.0.1", 8000
 URL = f"http://{HOST}:{PORT}"
@@ -102,9 +103,6 @@ class Story:
     async def replicas(self) -> list[dict[str, Any]]:
         return await asyncio.to_thread(lambda: self.compute.broadcast("report").results())
 
-    async def state_of(self, pid: int) -> dict[str, Any]:
-        return next(each for each in await self.replicas() if each["pid"] == pid)
-
     async def until_replicas(self, wanted: int) -> list[dict[str, Any]]:
         """Wait, a minute at most, until Ray runs ``wanted`` replicas; return those there are.
 
@@ -157,26 +155,25 @@ class Story:
         victim = (await self.replicas())[0]
         numbers = iter(range(LOAD))
         codes: Counter[str] = Counter()
-        # Both replicas have long work to do when one of them is killed.
-        killed_at = range(LOAD // 5, LOAD // 5 + CONNECTIONS)
         killed: asyncio.Task[None] | None = None
+        long_answers = 0
 
         async def kill() -> None:
-            """Kill the victim while it is at one thing for longer than the small work takes."""
-            before, now = None, await self.state_of(victim["pid"])
-            while not now["busy"] or now != before:
-                before = now
-                await asyncio.sleep(0.1)
-                now = await self.state_of(victim["pid"])
+            """Kill the victim while one of its workers computes."""
+            while long_answers < CONNECTIONS or not computes(victim["pid"]):
+                await asyncio.sleep(0.005)
             os.kill(victim["pid"], signal.SIGKILL)
 
         async def one_client() -> None:
-            nonlocal killed
+            nonlocal killed, long_answers
             for number in numbers:
-                if number == killed_at.start:
+                if number == LOAD // 5:
                     killed = asyncio.create_task(kill())
-                graph = LONG_WORK if number in killed_at else SMALL_WORK
+                # All have long work to do until one of them is killed at it.
+                is_long = killed is not None and not killed.done()
+                graph = LONG_WORK if is_long else SMALL_WORK
                 codes[outcome(await attempt(self.trace(graph)))] += 1
+                long_answers += is_long
 
         await asyncio.gather(*(one_client() for _ in range(CONNECTIONS)))
         assert killed is not None
@@ -218,6 +215,11 @@ class Story:
     async def scale_down(self) -> None:
         self.report["replicas_at_rest"] = await self.until_replicas(1)
         self.report["at_rest"] = (await self.trace(SEED)).status_code
+
+
+def computes(pid: int) -> bool:
+    """Whether one of the workers of a replica is running now."""
+    return any(process.state == "R" for process in descendants(pid, "gradtrace-work"))
 
 
 async def attempt(asked: Awaitable[httpx.Response]) -> httpx.Response | Exception:
