@@ -210,8 +210,11 @@ def _check_dimensions(reading: Reading, module: Instance, given: Any) -> None:
     shape = given.ref.shape if isinstance(given, Tensor) else None
     if shape is not None and len(shape) not in dims:
         raise Unreadable(f"expected {dims[0]}D input (got {len(shape)}D input)")
-    if shape is None and len(dims) == 1:
-        apply(reading, "permute", [given, list(range(dims[0]))], {})  # raises where it does not fit
+    if shape is None:  # an op that raises where the dimensions do not fit, and is no part of more
+        if len(dims) == 1:
+            apply(reading, "permute", [given, list(range(dims[0]))], {})
+        else:
+            apply(reading, "nn.functional.adaptive_avg_pool1d", [given, 1], {})
 
 
 SPECIAL: Mapping[str, Callable[..., Any]] = {

@@ -6,7 +6,7 @@ from textwrap import dedent
 
 import pytest
 
-from tests.translate.oracle import check_modules
+from tests.translate.oracle import check_modules, executed, traced
 
 HEAD = (
     "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\ntorch.manual_seed(5)\n"
@@ -346,3 +346,28 @@ SCRIPTS = {
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_module_is_what_pytorch_makes(name: str) -> None:
     check_modules(HEAD + dedent(SCRIPTS[name]))
+
+
+FOUND = """
+import torch
+from torch import nn
+
+x = torch.ones({ones}, requires_grad=True)
+y = x[torch.tensor([True, False, True])]
+loss = nn.BatchNorm1d(3)(y).pow(3).sum()
+loss.backward()
+"""
+"""How many rows there are is known only when it runs, and with it the shape."""
+
+
+@pytest.mark.parametrize("ones", ["3, 3", "3, 3, 2"])
+def test_one_dimension_is_normalised_with_or_without_a_length(ones: str) -> None:
+    check_modules(FOUND.format(ones=ones))
+
+
+def test_another_number_of_dimensions_is_refused_by_the_run() -> None:
+    source = FOUND.format(ones="3, 3, 2, 2")
+    with pytest.raises(ValueError, match="2D or 3D"):
+        executed(source)
+    with pytest.raises(AssertionError, match=r"op_failed.*2 to 3 dimensions"):
+        traced(source)
