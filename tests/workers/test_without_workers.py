@@ -14,7 +14,7 @@ import pytest
 from service.contract.problem import NotReady
 from service.workers import nursery, pool
 from service.workers.pool import Pool
-from tests.processes import fork_servers_of, kill, processes, workers_of
+from tests.processes import kill, processes, workers_of
 from tests.workers.calls import ask, ask_later, until
 from tests.workers.conftest import StartPool
 
@@ -35,6 +35,12 @@ def no_files_for(pid: int) -> Iterator[None]:
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def active_fork_server(started: Pool) -> int:
+    active = started._nursery._active
+    assert active
+    return active.child.pid
+
+
 def kill_workers() -> None:
     for pid in workers_of(os.getpid()):
         kill(pid)
@@ -46,7 +52,7 @@ async def test_why_none_can_be_forked_is_the_reason_and_is_logged_once(
     caplog.set_level(logging.INFO, "gradtrace")
     started = await complete(start_pool)
     reason = "There are no workers: no process can be made (Too many open files)."
-    with no_files_for(min(fork_servers_of(os.getpid()))):
+    with no_files_for(active_fork_server(started)):
         kill_workers()
         waits = ask_later(started, "echo", b"patient")
         await until(lambda: started.reason == reason)
@@ -66,7 +72,7 @@ async def test_who_waits_is_refused_once_that_lasts(
 ) -> None:
     monkeypatch.setattr(pool, "NONE_AT_ALL_S", 1.0)
     started = await complete(start_pool)
-    with no_files_for(min(fork_servers_of(os.getpid()))):
+    with no_files_for(active_fork_server(started)):
         kill_workers()
         with pytest.raises(NotReady, match="Too many open files"):
             await ask(started, "echo")
