@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,6 +43,20 @@ PYTHON_DTYPES: Mapping[str, str] = {
     "bool": "bool",
     "complex": "complex128",
 }
+
+
+def bind_python(
+    name: str, signature: inspect.Signature, values: Sequence[Any], keywords: Mapping[str, Any]
+) -> inspect.BoundArguments:
+    """Return the arguments of ``name``, which PyTorch wrote in Python, as Python binds them.
+
+    Raises:
+        Unreadable: it does not take them.
+    """
+    try:
+        return signature.bind(*values, **keywords)
+    except TypeError as error:
+        raise Unreadable(f"TypeError: {name}: {error}") from error
 
 
 def dtype_name(value: Any) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from service.translate.arguments import literal
+from service.translate.arguments import bind_python, literal
 from service.translate.in_place import apply_maybe_in_place
 from service.translate.layers import LAYERS, is_default, words_of
 from service.translate.members import member
@@ -118,10 +118,8 @@ def _forward(
         return value
     if not isinstance(kind, str) or kind not in LAYERS:
         raise Unreadable(NO_FORWARD)
-    try:
-        given = inspect.signature(getattr(nn, kind).forward).bind(None, *values, **keywords)
-    except TypeError as error:
-        raise Unreadable(f"TypeError: nn.{kind}: {error}") from error
+    signature = inspect.signature(getattr(nn, kind).forward)
+    given = bind_python(f"nn.{kind}", signature, [module, *values], keywords)
     inputs = [tensor_of(reading, value) for value in given.args[1:]]
     count_listed(reading, *inputs)
     if any(inner is not None for inner in module.modules.values()):

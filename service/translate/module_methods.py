@@ -30,28 +30,12 @@ def _parameters(reading: Reading, module: Instance, recurse: Any = True) -> Iter
     return (one for _, one in named_parameters(reading, module, recurse=bool(recurse)))
 
 
-def _named_parameters(
-    reading: Reading, module: Instance, recurse: Any = True
-) -> Iterator[tuple[str, Tensor]]:
-    return named_parameters(reading, module, recurse=bool(recurse))
-
-
 def _buffers(reading: Reading, module: Instance, recurse: Any = True) -> Iterator[Tensor]:
     return (one for _, one in named_buffers(reading, module, recurse=bool(recurse)))
 
 
-def _named_buffers(
-    reading: Reading, module: Instance, recurse: Any = True
-) -> Iterator[tuple[str, Tensor]]:
-    return named_buffers(reading, module, recurse=bool(recurse))
-
-
 def _modules(reading: Reading, module: Instance) -> Iterator[Instance]:
     return (one for _, one in named_modules(reading, module))
-
-
-def _named_modules(reading: Reading, module: Instance) -> Iterator[tuple[str, Instance]]:
-    return named_modules(reading, module)
 
 
 def _children(reading: Reading, module: Instance) -> Iterator[Instance]:
@@ -116,14 +100,6 @@ def _register_buffer(
     register_buffer(reading, module, name, tensor)
 
 
-def _register_parameter(reading: Reading, module: Instance, name: Any, param: Any) -> None:
-    register_parameter(reading, module, name, param)
-
-
-def _add_module(reading: Reading, of: Instance, name: Any, module: Any) -> None:
-    register_module(reading, of, name, module)
-
-
 # --- containers ---------------------------------------------------------------------------------
 
 
@@ -154,11 +130,11 @@ def _of_dict(module: Instance) -> dict[str, Instance | None]:
 
 MODULE_METHODS: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "parameters": (_parameters, ("recurse",)),
-    "named_parameters": (_named_parameters, ()),
+    "named_parameters": (named_parameters, ()),
     "buffers": (_buffers, ("recurse",)),
-    "named_buffers": (_named_buffers, ()),
+    "named_buffers": (named_buffers, ()),
     "modules": (_modules, ()),
-    "named_modules": (_named_modules, ()),
+    "named_modules": (named_modules, ()),
     "children": (_children, ()),
     "named_children": (named_children, ()),
     "train": (_train, ("mode",)),
@@ -168,9 +144,9 @@ MODULE_METHODS: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "to": (_to, ("device",)),
     "cpu": (_cpu, ()),
     "register_buffer": (_register_buffer, ("name", "tensor", "persistent")),
-    "register_parameter": (_register_parameter, ("name", "param")),
-    "register_module": (_add_module, ("name", "module")),
-    "add_module": (_add_module, ("name", "module")),
+    "register_parameter": (register_parameter, ("name", "param")),
+    "register_module": (register_module, ("name", "module")),
+    "add_module": (register_module, ("name", "module")),
     "append": (_append, ("module",)),
     "extend": (_extend, ("modules",)),
     "keys": (lambda _reading, module: _of_dict(module).keys(), ()),

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from service.translate.arguments import describe
+from service.translate.arguments import bind_python, describe
 from service.translate.attributes import attribute, check_there
 from service.translate.builtins_read import items_of
 from service.translate.folding import is_number
@@ -60,10 +60,7 @@ def make_optimizer(
     if kind not in STEPS:
         raise Unreadable(NOT_READ.format(kind))
     signature = inspect.signature(getattr(torch.optim, kind))
-    try:
-        given = signature.bind(*values, **keywords)
-    except TypeError as error:
-        raise Unreadable(f"TypeError: torch.optim.{kind}: {error}") from error
+    given = bind_python(f"torch.optim.{kind}", signature, values, keywords)
     given.apply_defaults()
     settings = dict(given.arguments)
     parameters = items_of(reading, settings.pop("params"))

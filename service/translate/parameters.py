@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from service.translate.arguments import describe, dtype_name
+from service.translate.arguments import bind_python, describe, dtype_name
 from service.translate.folding import is_number, nested_items
 from service.translate.layers import LAYERS, LOSSES, WITH_PARAMETERS, refusal
 from service.translate.leaves import on_cpu, require_grad
@@ -74,10 +74,7 @@ def _arguments(
 ) -> inspect.BoundArguments:
     """Return the arguments as PyTorch's own; what stands in for a tensor goes to ``made_of``."""
     signature = inspect.signature(getattr(nn, kind))
-    try:
-        given = signature.bind(*values, **keywords)
-    except TypeError as error:
-        raise Unreadable(f"TypeError: nn.{kind}: {error}") from error
+    given = bind_python(f"nn.{kind}", signature, values, keywords)
     on_cpu(given.arguments.pop("device", None))
     if "dtype" in signature.parameters:
         dtype = given.arguments.get("dtype")

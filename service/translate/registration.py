@@ -77,15 +77,15 @@ def _set_other(instance: Instance, name: str, value: Any) -> None:
     instance.own[name] = value
 
 
-def register_parameter(reading: Reading, instance: Instance, name: str, value: Any) -> None:
-    """Read ``instance.register_parameter(name, value)``, or an assignment that does the same."""
-    if value is not None:
-        if not (isinstance(value, Tensor) and value.is_parameter):
-            raise Unreadable(f"cannot register {describe(value)} as a parameter")
-        value.held = True
+def register_parameter(reading: Reading, instance: Instance, name: str, param: Any) -> None:
+    """Read ``instance.register_parameter(name, param)``, or an assignment that does the same."""
+    if param is not None:
+        if not (isinstance(param, Tensor) and param.is_parameter):
+            raise Unreadable(f"cannot register {describe(param)} as a parameter")
+        param.held = True
     _check_free(instance, name, instance.parameters)
-    instance.parameters[name] = value
-    _name(reading, instance, name, value)
+    instance.parameters[name] = param
+    _name(reading, instance, name, param)
 
 
 def register_buffer(reading: Reading, instance: Instance, name: str, value: Any) -> None:
@@ -99,13 +99,13 @@ def register_buffer(reading: Reading, instance: Instance, name: str, value: Any)
     _name(reading, instance, name, value)
 
 
-def register_module(reading: Reading, instance: Instance, name: str, value: Any) -> None:
-    """Read ``instance.add_module(name, value)``, or an assignment that does the same."""
-    if value is not None and not (isinstance(value, Instance) and value.is_module):
-        raise Unreadable(f"{describe(value)} is not a Module subclass")
+def register_module(reading: Reading, instance: Instance, name: str, module: Any) -> None:
+    """Read ``instance.add_module(name, module)``, or an assignment that does the same."""
+    if module is not None and not (isinstance(module, Instance) and module.is_module):
+        raise Unreadable(f"{describe(module)} is not a Module subclass")
     _check_free(instance, name, instance.modules)
-    instance.modules[name] = value
-    _name(reading, instance, name, value)
+    instance.modules[name] = module
+    _name(reading, instance, name, module)
 
 
 def put_module(reading: Reading, container: Instance, key: Any, value: Any) -> None:
