@@ -52,8 +52,9 @@ def create_app(
     ``app.state.observer`` what it tells of requests that do not reach the app.
     """
     lifecycle = Lifecycle()
-    metrics = Metrics(computer, lifecycle)
-    observer = Observer(access_log or AccessLog(settings.log), metrics)
+    log = access_log or AccessLog(settings.log)
+    metrics = Metrics(computer, lifecycle, log)
+    observer = Observer(log, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

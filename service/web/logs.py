@@ -46,6 +46,11 @@ class AccessLog:
         self.form = form
         self.stream = stream or sys.stderr
 
+    @property
+    def lost(self) -> int:
+        """Lines, of requests or anything else, that nobody took."""
+        return self.stream.lost_in_all if isinstance(self.stream, Outlet) else 0
+
     def write(self, exchange: Exchange, seconds: float) -> None:
         """Write the line of a request that is over and took ``seconds``."""
         milliseconds = round(seconds * 1000, 3)

@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from service.contract.problem import ProblemCode
 from service.web.exchange import Exchange
 from service.web.lifecycle import Lifecycle
+from service.web.logs import AccessLog
 from service.workers.seam import Computer
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -59,7 +60,8 @@ class Histogram:
 class Metrics:
     """What happened since the start."""
 
-    def __init__(self, computer: Computer, lifecycle: Lifecycle) -> None:
+    def __init__(self, computer: Computer, lifecycle: Lifecycle, log: AccessLog) -> None:
+        self.log = log
         self.requests: Counter[tuple[str, str, int]] = Counter()
         self.problems: Counter[str] = Counter({str(code): 0 for code in ProblemCode})
         self.lines: Counter[str] = Counter(trace=0, problem=0)
@@ -112,7 +114,7 @@ class RequestCollector(Collector):
         self.metrics = metrics
 
     def collect(self) -> Iterator[Metric]:
-        """Yield requests, problems, lines, phases and totals."""
+        """Yield requests, problems, lines, phases, totals and what the log lost."""
         metrics = self.metrics
         metrics.count_noted()
         requests = CounterMetricFamily(
@@ -147,6 +149,9 @@ class RequestCollector(Collector):
             ("nodes", "Nodes traced."),
         ):
             yield CounterMetricFamily(f"gradtrace_{name}", text, value=totals[name])
+        yield CounterMetricFamily(
+            "gradtrace_log_lines_lost", "Lines of the log that nobody took.", value=metrics.log.lost
+        )
 
 
 class ComputerCollector(Collector):

@@ -37,6 +37,8 @@ class Outlet:
         self._poll.register(self._fd, select.POLLOUT)
         self._lock = threading.Lock()
         self._lost = 0
+        self.lost_in_all = 0
+        """Lines lost since the start."""
         self._rest = b""
         """What is left of a line of which a part was taken."""
 
@@ -47,6 +49,7 @@ class Outlet:
                 self._lost = 0
             if self._lost or not self._begin(line):
                 self._lost += 1
+                self.lost_in_all += 1
 
     def _begin(self, line: str) -> bool:
         """Write as much of ``line`` as is taken, the rest of the last one first; tell if any is."""

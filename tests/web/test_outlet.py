@@ -104,6 +104,7 @@ def test_lines_that_nobody_takes_are_lost_and_counted(ends: Ends) -> None:
             assert line == f"{told_of} {LINE}".strip()
             told_of += 1
     assert told_of == count
+    assert log.lost_in_all == sum(int(line.split()[0]) for line in lines if line.endswith(" lost"))
     assert 0 < len(lines) < count
     assert lines[-1].endswith(" lost")
     assert again == "again"
@@ -187,6 +188,7 @@ def test_a_pipe_that_nobody_reads_stalls_no_request() -> None:
     reads, writes = os.pipe()
     with served(log=writes) as server:
         ask(server, REQUESTS)
+        metrics = server.get("/metrics").text
         assert server.get("/docs").status_code == 200  # their lines are written by now
         taken = read_now(reads)
         server.signal(signal.SIGTERM)
@@ -197,7 +199,9 @@ def test_a_pipe_that_nobody_reads_stalls_no_request() -> None:
     assert ids == [f"{number}{LONG}" for number in range(len(ids))]
     [at] = [at for at, line in enumerate(lines) if "missing" in line.get("message", "")]
     last_one_too = "/docs" not in [line.get("route") for line in lines]
-    missing = REQUESTS - len(ids) + last_one_too
+    missing = REQUESTS - len(ids)
+    assert f"\ngradtrace_log_lines_lost_total {missing:.1f}\n" in metrics
+    missing += 1 + last_one_too  # that of the metrics themselves
     assert lines[at]["message"].startswith(f"{missing} lines of the log are missing here")
     assert lines[at - 1].get("id") == ids[-1]
     assert "draining" in [line.get("message") for line in lines[at:]]

@@ -109,7 +109,10 @@ class Notes:
     """What log and metrics were told."""
 
     log: io.StringIO = field(default_factory=io.StringIO)
-    metrics: Metrics = field(default_factory=lambda: Metrics(InProcess(), Lifecycle()))
+
+    def __post_init__(self) -> None:
+        self.access = AccessLog("json", self.log)
+        self.metrics = Metrics(InProcess(), Lifecycle(), self.access)
 
     def only_line(self) -> dict[str, Any]:
         line: dict[str, Any] = json.loads(self.log.getvalue())
@@ -125,7 +128,7 @@ def notes() -> Notes:
 def address(notes: Notes) -> Iterator[tuple[str, int]]:
     """Serve ``hello`` in a thread; the bounds are read anew for every connection."""
     listening = socket.create_server(("127.0.0.1", 0))
-    observer = Observer(AccessLog("json", notes.log), notes.metrics)
+    observer = Observer(notes.access, notes.metrics)
     http = partial(BoundedHttp, observer=observer, patience_s=0.5)
     config = uvicorn.Config(
         hello,
