@@ -10,10 +10,11 @@ import contextlib
 import fcntl
 import os
 import select
-import stat
 import threading
 from collections.abc import Callable
 from typing import TextIO
+
+from service.workers.confine import without_waiting
 
 PIPE_BYTES = 1024 * 1024
 """What a pipe is asked to hold for a reader that is late; the kernel's 64 KiB are 350 requests."""
@@ -28,7 +29,7 @@ class Outlet:
     """
 
     def __init__(self, stream: TextIO, lost: Callable[[int], str]) -> None:
-        self._fd = _opened_again(stream.fileno())
+        self._fd = without_waiting(stream.fileno())
         with contextlib.suppress(OSError):  # it is no pipe, or may be no larger
             fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._encoding = stream.encoding
@@ -67,22 +68,10 @@ class Outlet:
     def _put(self, data: bytes) -> bytes:
         """Write as much of ``data`` as is taken at once; return what is not.
 
-        A pipe that is ready takes ``PIPE_BUF`` bytes without blocking (POSIX).
+        Where the file still blocks, it is written to when it is ready: a pipe that is takes
+        ``PIPE_BUF`` bytes without blocking (POSIX).
         """
         with contextlib.suppress(OSError):  # the disk is full, or nobody will ever read this
             while data and self._poll.poll(0):
                 data = data[os.write(self._fd, data[: select.PIPE_BUF]) :]
         return data
-
-
-def _opened_again(fd: int) -> int:
-    """Return a descriptor of the same pipe or terminal that never blocks.
-
-    Other processes, such as the workers or a shell, share ``fd`` and whether it blocks. So the file
-    is opened once more; where that is not allowed, `Outlet` writes only when ``fd`` is ready.
-    """
-    mode = os.fstat(fd).st_mode
-    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
-        with contextlib.suppress(OSError):
-            return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    return fd

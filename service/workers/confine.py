@@ -15,6 +15,7 @@ import ctypes
 import os
 import resource
 import signal
+import stat
 import struct
 
 _PR_SET_PDEATHSIG = 1
@@ -86,6 +87,26 @@ def close_descriptors(keep: int) -> None:
         if fd > 2 and fd != keep:
             with contextlib.suppress(OSError):  # the one that listed them is closed by now
                 os.close(fd)
+
+
+def without_waiting(fd: int) -> int:
+    """Return a descriptor of the pipe or terminal of ``fd`` to which writing never blocks.
+
+    Other processes, such as a shell, share ``fd`` and whether it blocks, so the file is opened
+    once more; where that cannot be, as with a socket, ``fd`` itself is returned.
+    """
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        with contextlib.suppress(OSError):
+            return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    return fd
+
+
+def let_standard_error_go_unread() -> None:
+    """Have no graph wait for a reader of what PyTorch writes there: what is not taken is lost."""
+    if (opened := without_waiting(2)) != 2:
+        os.dup2(opened, 2)
+        os.close(opened)
 
 
 def no_core_files() -> None:

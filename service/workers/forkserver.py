@@ -117,6 +117,7 @@ def main(control_fd: int, parent: int) -> None:
     confine.close_descriptors(keep=control_fd)
     confine.ignore_signals()
     confine.no_core_files()
+    confine.let_standard_error_go_unread()
     confine.name("gradtrace-fork")
     control = socket.socket(fileno=control_fd)
     hello = frames.receive(control, bytearray(frames.BUFFER))

@@ -40,6 +40,14 @@ def spin(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
     return b""
 
 
+def shout(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
+    """Write more to standard error than a pipe holds, as a library in C does."""
+    libc = ctypes.CDLL(None)
+    text = b"x" * 100_000
+    written = [libc.write(2, text, len(text)) for _ in range(20)]
+    return str(sum(count for count in written if count > 0)).encode()
+
+
 def segfault(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
     os.kill(os.getpid(), signal.SIGSEGV)
     return b""

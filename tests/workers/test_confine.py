@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 
 import pytest
 
 from tests.processes import descendants, workers_of
-from tests.workers.calls import ask, until
+from tests.workers.calls import ask, ask_later, until
 from tests.workers.conftest import StartPool
 
 pytestmark = pytest.mark.anyio
@@ -52,3 +53,18 @@ async def test_without_a_memory_limit_there_is_none(start_pool: StartPool) -> No
     await ask(pool, "pid")
     limits = resource.prlimit(workers_of(os.getpid())[0], resource.RLIMIT_DATA)
     assert limits == resource.getrlimit(resource.RLIMIT_DATA)
+
+
+async def test_no_graph_waits_for_a_reader_of_standard_error(start_pool: StartPool) -> None:
+    reads, writes = os.pipe()
+    before = os.dup(2)
+    os.dup2(writes, 2)
+    try:
+        pool = await start_pool(workers=1)
+    finally:
+        os.dup2(before, 2)
+    written = await asyncio.wait_for(ask_later(pool, "shout"), 30)
+    assert 0 < int(written) < 2_000_000
+    assert os.get_blocking(writes)  # as those who share it expect
+    for end in (reads, writes, before):
+        os.close(end)
