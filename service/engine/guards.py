@@ -1,10 +1,10 @@
 """What is refused before a kernel sees it, because it is known to bring PyTorch down.
 
 Each row names kernels, as :attr:`Operation.base` does, and a check of a few comparisons on their
-arguments, made at run time just before the call. What cannot be decided cheaply is left to the
-worker, a process that may die or be stopped: a `special.legendre_polynomial_p` or
-`special.laguerre_polynomial_l` of degree 1e15 ends at the time limit, the products of
-`cartesian_prod` and `combinations` at the memory limit.
+arguments, made at run time just before the call; `linalg.eig` alone is tried out first. What cannot
+be decided cheaply is left to the worker, a process that may die or be stopped: a
+`special.legendre_polynomial_p` or `special.laguerre_polynomial_l` of degree 1e15 ends at the time
+limit, the products of `cartesian_prod` and `combinations` at the memory limit.
 """
 
 from __future__ import annotations
@@ -77,6 +77,41 @@ def _pdist(arguments: Arguments) -> str | None:
     rows, p = arguments["self"], arguments.get("p", 2)
     crashes = rows.dim() == 2 and rows.shape[0] == 0 < rows.shape[1] and p != 0
     return "the gradient of no rows is asked" if crashes else None
+
+
+def _eig(arguments: Arguments) -> None:
+    """Real matrices whose eigenvalues LAPACK does not find make the heap's next block corrupt.
+
+    PyTorch takes what is there instead for pairs of complex numbers, and where the last one has no
+    partner, it writes one more vector, before it raises LinAlgError. Only LAPACK can tell, so it is
+    asked first, with a vector's room behind the last: that raises the same error.
+    """
+    matrix = arguments["self"].detach()
+    if (
+        matrix.dtype not in (torch.float32, torch.float64)
+        or matrix.device.type != "cpu"
+        or matrix.dim() < 2
+        or matrix.shape[-1] != matrix.shape[-2]
+        or not matrix.numel()
+    ):
+        return
+    values = matrix.new_empty(matrix.shape[:-1], dtype=matrix.dtype.to_complex())
+    room = values.new_empty(matrix.numel() + matrix.shape[-1])
+    vectors = room[: matrix.numel()].view(matrix.shape).mT
+    torch.linalg.eig(matrix, out=(values, vectors))
+
+
+def _eigvals(arguments: Arguments) -> None:
+    """As :func:`_eig`, whose vectors its gradient needs; without one there are no vectors."""
+    if arguments["self"].requires_grad and torch.is_grad_enabled():
+        _eig(arguments)
+
+
+def _binary_cross_entropy(arguments: Arguments) -> None:
+    """The exact overload reads losses of the input's shape, and writes those of both together."""
+    read = arguments.get("self")  # PyTorch's public function, which has none, compares the shapes
+    none_written = not arguments["target"].numel()
+    _refuse_if(read is not None and read.numel() > 0 and none_written, "the target is empty")
 
 
 def _grid_sample(arguments: Arguments) -> None:
@@ -379,6 +414,9 @@ ROWS = (
     Row("div divide", _div, when="rounding_mode"),
     Row("lcm", _lcm),
     Row("pdist _pdist_forward", _pdist),
+    Row("linalg_eig", _eig),
+    Row("linalg_eigvals", _eigvals),
+    Row("binary_cross_entropy", _binary_cross_entropy),
     Row("grid_sample grid_sampler grid_sampler_2d grid_sampler_3d", _grid_sample),
     Row("ctc_loss", _ctc_loss),
     Row("embedding_bag _embedding_bag _embedding_bag_forward_only", _embedding_bag),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from service.engine.catalogue import catalogue
 from service.engine.guards import ROWS
 from tests.engine.asking import leaf, nodes_of, op, problem
 from tests.engine.calls import call
+from tests.fuzz.hunt import HEAP_CHECKER
 
 NAN = float("nan")
 INF = float("inf")
@@ -74,6 +78,23 @@ PROJECTED = LSTM_TENSORS | {
     "p": torch.ones(2, 5),
 }
 
+EIGENVALUES_THAT_ARE_NOT_FOUND = """
+import torch
+from tests.engine.calls import call
+
+random = torch.Generator().manual_seed(0)
+failed = 0
+for op in ["linalg.eig", "linalg.eigvals", "aten.linalg_eig.default"] * 200:
+    matrices = torch.randn(2, 5, 5, generator=random, dtype=torch.float64)
+    matrices.view(2, 25)[1, int(torch.randint(25, (1,), generator=random))] = 1e300
+    try:
+        call(op, [matrices.requires_grad_()])
+    except torch.linalg.LinAlgError as error:
+        assert str(error).startswith("torch.linalg.eig: (Batch element 1): The algorithm failed"), error
+        failed += 1
+print(failed)
+"""
+
 REFUSED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
     ("div", [tensor([MIN64]), tensor([-1])], TRUNC, {}),
     ("div", [tensor([MIN64])], {"other": -1, **TRUNC}, {}),
@@ -82,6 +103,12 @@ REFUSED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
     ("aten.div.Scalar_mode", [tensor([MIN64])], {"other": -1, **TRUNC}, {}),
     ("lcm", [tensor([MIN64]), tensor([3])], {}, {}),
     ("aten.lcm.default", [tensor([3]), tensor([MIN64])], {}, {}),
+    (
+        "aten.binary_cross_entropy.default",
+        [torch.full([5], 0.5), torch.ones(5, 0, 5)],
+        {},
+        {},
+    ),
     ("nn.functional.grid_sample", [IMAGE, grid(NAN)], {"padding_mode": "border"}, {}),
     ("nn.functional.grid_sample", [IMAGE, grid(INF)], {"padding_mode": "reflection"}, {}),
     (
@@ -330,6 +357,11 @@ ALLOWED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
     ("lcm", [tensor([4]), tensor([6])], {}, {}),
     ("pdist", [torch.zeros(0, 3)], {}, {}),
     ("pdist", [torch.zeros(0, 3, requires_grad=True)], {}, {}),
+    ("aten.binary_cross_entropy.default", [torch.ones(0), torch.ones(0)], {}, {}),
+    ("aten.binary_cross_entropy.default", [torch.ones(5, 1), torch.ones(5)], {}, {}),
+    ("linalg.eig", [torch.ones(2, 0, 0)], {}, {}),
+    ("linalg.eig", [torch.eye(3, dtype=torch.complex64)], {}, {}),
+    ("linalg.eigvals", [EYE], {}, {}),
     ("nn.functional.grid_sample", [IMAGE, grid(NAN)], {"align_corners": False}, {}),
     (
         "nn.functional.grid_sample",
@@ -461,6 +493,36 @@ def test_a_gradient_of_no_rows_that_pytorch_computes_is_answered(graph: dict[str
 def test_an_lstm_of_another_number_of_states_is_refused_in_pytorchs_words() -> None:
     with pytest.raises(RuntimeError, match="lstm expects two hidden states"):
         call("aten.lstm.input", [SEQUENCE], LSTM | {"hx": [ref("h")]}, **LSTM_TENSORS)
+
+
+def test_eigenvalues_that_are_not_found_leave_the_heap_as_it_was() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", EIGENVALUES_THAT_ARE_NOT_FOUND],
+        env=os.environ | {"LD_PRELOAD": HEAP_CHECKER, "MALLOC_CHECK_": "3"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) > 60
+
+
+@pytest.mark.parametrize(
+    ("matrix", "words"),
+    [
+        (torch.ones(3), "The input tensor A must have at least 2 dimensions"),
+        (torch.ones(2, 3), "A must be batches of square matrices"),
+        (tensor([[NAN, 1], [1, 1]]), "input tensor should not contain infs or NaNs"),
+        (torch.ones(2, 2, dtype=torch.int64), "Unknown Complex ScalarType for Long"),
+    ],
+)
+def test_what_is_no_matrix_for_eig_is_refused_in_pytorchs_words(matrix: Tensor, words: str) -> None:
+    with pytest.raises(RuntimeError) as ours:
+        call("linalg.eig", [matrix])
+    with pytest.raises(RuntimeError) as pytorchs:
+        torch.linalg.eig(matrix)
+    assert str(ours.value) == str(pytorchs.value)
+    assert words in str(ours.value)
 
 
 def test_every_guarded_kernel_is_one_of_the_catalogue() -> None:
