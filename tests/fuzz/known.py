@@ -33,10 +33,11 @@ KNOWN = (
         "they take time by the degree, and a degree of 1e15 never ends",
     ),
     Row(
-        "conv_transpose* convolution _convolution",
+        "conv1d conv2d conv3d conv_transpose* convolution _convolution",
         "ENDLESS",
-        "the plain kernel for half precision takes time by the square of a large stride",
+        "the plain kernels for half precision and complex take time by the square of a stride",
     ),
+    Row("mvlgamma special_multigammaln", "ENDLESS", "it takes time by the p that is asked for"),
 )
 
 
