@@ -20,6 +20,23 @@ def own_copy(tensor: Tensor) -> Tensor:
     return tensor.clone()
 
 
+def own_copy_of_one(tensor: Tensor) -> Tensor:
+    """Return ``tensor``, where it is a single observation a copy.
+
+    A copy is one use of the tensor: what is passed back within the op would be added up before the
+    other uses' gradients, and the last bits would not be PyTorch's.
+    """
+    return tensor.clone() if tensor.dim() == 0 or tensor.shape[-1] == 1 else tensor
+
+
+def own_elements(tensor: Tensor) -> Tensor:
+    """Return ``tensor``, a contiguous copy where elements share their place in memory."""
+    shared = any(
+        stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True)
+    )
+    return tensor.contiguous() if shared else tensor
+
+
 def own_storage(tensor: Tensor) -> Tensor:
     """Return ``tensor`` where it fills its storage, else a contiguous copy that does."""
     dense = torch.ops.aten.is_non_overlapping_and_dense.default(tensor)
@@ -33,16 +50,18 @@ class Preparation:
 
     parameters: tuple[str, ...]
     prepare: Callable[[Tensor], Tensor]
-    when: str | None = None
-    """The parameter that must be given, and not null, for this to matter."""
+    when: tuple[str, ...] = ()
+    """The parameters one of which must be given, and not null, for this to matter."""
 
 
 STATISTICS = Preparation(("running_mean", "running_var"), own_copy)
 """Training writes the running statistics."""
-RENORM = Preparation(("input", "weight"), own_copy, when="max_norm")
+RENORM = Preparation(("input", "weight"), own_copy, when=("max_norm",))
 """max_norm scales rows of the weight in place, which embedding_bag takes before or after input."""
-CENTRED = Preparation(("self",), own_copy)
+CENTRED = Preparation(("self",), own_copy_of_one, when=("fweights", "aweights"))
 """One observation with weights is centred in place."""
+SELECTED = Preparation(("self", "input"), own_elements, when=("dim",))
+"""Along an expanded dim, whose stride is 0, what lies behind the first element is read."""
 STRIDED = Preparation(("self",), own_storage)
 """Strides reach whatever shares the storage of a view."""
 
@@ -53,6 +72,8 @@ PREPARATIONS: Mapping[str, Preparation] = {
     "embedding": RENORM,
     "embedding_bag": RENORM,
     "cov": CENTRED,
+    "median": SELECTED,
+    "nanmedian": SELECTED,
     "as_strided": STRIDED,
     "as_strided_copy": STRIDED,
     "as_strided_scatter": STRIDED,
@@ -62,7 +83,7 @@ PREPARATIONS: Mapping[str, Preparation] = {
 def prepared_uses(base: str, named: Mapping[str, Any]) -> dict[int, Callable[[Any], Any]]:
     """Return what to do to some of the tensors that a call uses, by the number of the use."""
     row = PREPARATIONS.get(base)
-    if row is None or (row.when is not None and named.get(row.when) is None):
+    if row is None or (row.when and all(named.get(name) is None for name in row.when)):
         return {}
     holes = (named.get(parameter) for parameter in row.parameters)
     return {hole.number: row.prepare for hole in holes if isinstance(hole, Hole)}

@@ -405,6 +405,34 @@ def test_a_size_is_never_negative(include: list[str]) -> None:
     assert "[-1, 0]" in told.detail
 
 
+@pytest.mark.parametrize("name", ["median", "nanmedian", "masked.median", "aten.median.dim"])
+@pytest.mark.parametrize("dim", [0, 1])
+def test_a_median_along_an_expanded_dim_is_that_of_the_elements(name: str, dim: int) -> None:
+    value = [[4.0, 1.0, 3.0, 2.0]]
+    ops = [op("e", "expand", "x", size=[64, 4]), op("m", name, "e", dim=dim)]
+    request = {"leaves": [leaf("x", value)], "ops": [*ops, op("s", "sum", "e")]}
+    request["backward"] = [{"node": "s"}]
+    nodes = nodes_of(request)
+    median = nodes.get("m") or nodes["m:0"]
+    assert median["value"] == [value[0], [2.0] * 64][dim]
+    assert nodes["x"]["grad"] == [[64.0] * 4]
+
+
+def test_the_gradient_of_a_covariance_is_added_up_as_pytorch_adds_it_up() -> None:
+    random = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        x, direct, way = (torch.randn(3, 3, generator=random) for _ in range(3))
+        tracked = x.clone().requires_grad_()
+        torch.autograd.backward([torch.cov(tracked), tracked * 0.1], [way, direct])
+        roots = [
+            {"node": node, "gradient": to.tolist()} for node, to in (("c", way), ("m", direct))
+        ]
+        ops = [op("c", "cov", "x"), op("m", "mul", "x", other=0.1)]
+        nodes = nodes_of({"leaves": [leaf("x", x.tolist())], "ops": ops, "backward": roots})
+        assert tracked.grad is not None
+        assert torch.equal(torch.tensor(nodes["x"]["grad"]), tracked.grad)
+
+
 @pytest.mark.parametrize(("weights", "dtype"), [("aweights", "float32"), ("fweights", "int64")])
 @pytest.mark.parametrize("name", ["cov", "aten.cov.default"])
 def test_the_covariance_of_one_observation_leaves_it_as_it_was(

@@ -90,7 +90,8 @@ for op in ["linalg.eig", "linalg.eigvals", "aten.linalg_eig.default"] * 200:
     try:
         call(op, [matrices.requires_grad_()])
     except torch.linalg.LinAlgError as error:
-        assert str(error).startswith("torch.linalg.eig: (Batch element 1): The algorithm failed"), error
+        told = str(error)
+        assert told.startswith("torch.linalg.eig: (Batch element 1): The algorithm failed"), told
         failed += 1
 print(failed)
 """
