@@ -265,6 +265,26 @@ def transpose_input(request: Request, chance: random.Random, _: Corpus) -> None:
     op["inputs"][place] = name
 
 
+def expand_input(request: Request, chance: random.Random, _: Corpus) -> None:
+    """Let an input come from a view along one of whose dims every element is the same one."""
+    op = request["ops"][-1]
+    shapes = {leaf["id"]: leaf["shape"] for leaf in request["leaves"]}
+    places = [place for place, one in enumerate(op["inputs"]) if shapes.get(one)]
+    if not places or len(request["ops"]) > 3:
+        return
+    place = chance.choice(places)
+    shape = shapes[op["inputs"][place]]
+    first: list[Any] = [{"slice": [None, None, None]}] * len(shape)
+    first[chance.randrange(len(shape))] = {"slice": [0, 1, None]}
+    name = f"view{len(request['ops'])}"
+    request["ops"][-1:-1] = [
+        {"id": f"{name}.1", "op": "getitem", "inputs": [op["inputs"][place]],
+         "attrs": {"index": first}},
+        {"id": name, "op": "expand", "inputs": [f"{name}.1"], "attrs": {"size": shape}},
+    ]  # fmt: skip
+    op["inputs"][place] = name
+
+
 def ask_for_more(request: Request, chance: random.Random, _: Corpus) -> None:
     """Ask for all that an answer can carry."""
     request["include"] = ["value", "grad", "stats", "edges", "notes", "health"]
@@ -275,7 +295,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     reshape_leaf, reshape_leaf, reshape_leaf, shape_like_another, change_dtype, change_dtype,
     change_numbers, change_numbers, change_numbers, toggle_grad, change_inputs, change_attr,
     change_attr, change_attr, change_attr, add_attr, add_attr, change_name, transpose_input,
-    ask_for_more,
+    expand_input, ask_for_more,
 )  # fmt: skip
 """Those that find more stand there more often."""
 
