@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import ast
+import re
 
-from service.contract.problem import BadArguments, GradtraceError, InvalidRequest, UnknownOp
+from service.contract.problem import (
+    BadArguments,
+    GradtraceError,
+    InvalidRequest,
+    UnknownOp,
+    quote,
+)
+
+MAX_REASON = 500
+"""Characters of a reason; ours have half as many, the script's own words and strings may have more.
+"""
+LONG_WORD = re.compile(r"\S{100,}")
+"""A word of the script's: none of ours is as long."""
 
 
 class Unreadable(Exception):
     """A part of a script that has no meaning as a graph.
 
     Args:
-        reason: why, in words, and what to write instead where there is something.
+        reason: why, in words, and what to write instead where there is something; it may quote the
+            script, and is cut to a short quote of it.
         node: the syntax node; filled in by the innermost one that is being read.
         kind: the problem to answer with.
     """
@@ -22,8 +36,8 @@ class Unreadable(Exception):
         node: ast.AST | None = None,
         kind: type[GradtraceError] = InvalidRequest,
     ) -> None:
-        super().__init__(reason)
-        self.reason = reason
+        self.reason = quote(LONG_WORD.sub(lambda word: quote(word[0]), reason), MAX_REASON)
+        super().__init__(self.reason)
         self.node = node
         self.kind = kind
 
@@ -35,7 +49,9 @@ class Unreadable(Exception):
 def from_problem(problem: GradtraceError) -> Unreadable:
     """Return what the catalogue or the binding refused, to be placed in the script."""
     kind = type(problem) if isinstance(problem, UnknownOp | BadArguments) else InvalidRequest
-    return Unreadable(problem.detail, kind=kind)
+    unreadable = Unreadable("", kind=kind)
+    unreadable.reason = problem.detail  # long where an op has many signatures
+    return unreadable
 
 
 def position(source: str, node: ast.AST | None) -> str:

@@ -122,3 +122,25 @@ def test_a_byte_order_mark_is_passed_over_as_in_a_file() -> None:
 def test_a_null_byte_is_no_python() -> None:
     with pytest.raises(GradtraceError, match="line 1"):
         from_python("x = 1\0")
+
+
+@pytest.mark.parametrize("long", ["k" * 600_000, "k " * 300_000])
+@pytest.mark.parametrize(
+    "script",
+    [
+        'x = {}["%s"]',
+        '[].index("%s")',
+        'd = {}\nd["%s"] += 1',
+        '{}[("%s",)]',
+        'torch.ones(2).to("%s")',
+        "torch.ones(2).%s()",
+        "torch.nn.%s()",
+        "torch.nn.functional.%s(torch.ones(2))",
+    ],
+)
+def test_what_a_script_says_at_length_is_quoted_shortly(script: str, long: str) -> None:
+    if '"' not in script:
+        long = long.replace(" ", "_")
+    with pytest.raises(GradtraceError) as refused:
+        from_python("import torch\n" + script % long)
+    assert len(refused.value.detail) < 600
