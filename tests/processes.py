@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+PATIENCE_S = 120.0
+"""Longer than anything here takes on a busy machine; no test passes or fails by it alone."""
 
 
 class Process(NamedTuple):
@@ -52,11 +57,12 @@ def descendants(pid: int, name: str = "") -> list[Process]:
 
 
 def workers_of(pid: int) -> list[int]:
-    return [p.pid for p in descendants(pid, "gradtrace-work")]
+    """Return those that live; a dead one has its name until it is buried."""
+    return [p.pid for p in descendants(pid, "gradtrace-work") if p.state != "Z"]
 
 
 def fork_servers_of(pid: int) -> list[int]:
-    return [p.pid for p in descendants(pid, "gradtrace-fork")]
+    return [p.pid for p in descendants(pid, "gradtrace-fork") if p.state != "Z"]
 
 
 def kill(pid: int) -> None:
@@ -71,9 +77,16 @@ def open_files(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def files_kept() -> int:
+    """Return how many files this process has open that no collection of garbage will close."""
+    gc.collect()
+    return open_files(os.getpid())
+
+
 @contextmanager
 def no_more_files() -> Iterator[None]:
     """Let this process open nothing more until the block ends."""
+    gc.collect()  # what it would close in the block would make room there
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)  # all numbers below it are taken
     os.close(lowest)
@@ -88,7 +101,20 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def wait_until(condition: Callable[[], bool], what: str, limit_s: float = 10.0) -> None:
+@contextmanager
+def own_port() -> Iterator[int]:
+    """Yield a port that is nobody else's until the block ends.
+
+    It is bound here and may be bound again, as servers do; no other process is given it, and who
+    connects while no server listens there is refused.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+def wait_until(condition: Callable[[], bool], what: str, limit_s: float = PATIENCE_S) -> None:
     """Wait for what will happen soon; fail where it does not."""
     end = time.monotonic() + limit_s
     while not condition():

@@ -23,7 +23,7 @@ import pytest
 import torch
 
 from service.cli.conformity import differences
-from service.cli.demo import LESSON, free_port, running
+from service.cli.demo import LESSON, running
 from service.cli.probe import ready
 from service.client import AsyncClient, Client, UnexpectedAnswer
 from service.client.calls import BATCH_BYTES, BATCH_LINES, batches, graph_json
@@ -41,6 +41,7 @@ from service.contract.problem import (
 from service.contract.request import Leaf, Op, TraceRequest
 from service.contract.response import GradStatus, TraceResponse
 from tests.golden import CASES
+from tests.processes import own_port
 
 
 @pytest.fixture(scope="module")
@@ -531,7 +532,11 @@ def test_the_async_client_asks_again_too(reluctant: str) -> None:
 def test_what_is_no_such_service_is_said_so(reluctant: str) -> None:
     with Client(reluctant) as client, pytest.raises(UnexpectedAnswer):
         client.ops()
-    with Client(f"http://127.0.0.1:{free_port()}") as client, pytest.raises(httpx.ConnectError):
+    with (
+        own_port() as port,
+        Client(f"http://127.0.0.1:{port}") as client,
+        pytest.raises(httpx.ConnectError),
+    ):
         client.trace(LESSON)
 
 
@@ -699,7 +704,7 @@ def test_a_stream_with_a_line_that_is_none_is_answered_up_to_there(second: str) 
 def test_silence_is_given_up_and_waiting_for_a_connection_is_not() -> None:
     with HTTPServer(("127.0.0.1", 0), Reluctant) as silent:  # it listens and never accepts
         url = f"http://127.0.0.1:{silent.server_port}"
-        for error in both(url, LESSON, timeout_s=0.2):
+        for error in both(url, LESSON, timeout_s=1):
             assert isinstance(error, httpx.ReadTimeout)
     with Client(timeout_s=3) as client:
         assert client._http.timeout == httpx.Timeout(3, pool=None)

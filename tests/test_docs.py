@@ -32,6 +32,7 @@ from service.contract.response import (
 from service.web.protocol import connection_limit
 from service.web.server import openapi_document
 from tests.conftest import long, require_program
+from tests.processes import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -44,6 +45,12 @@ INSTALLED = ("--old-file=.venv/.installed", "--old-file=.venv/.tools-installed")
 def url() -> Iterator[str]:
     with running() as address:
         yield address
+
+
+@pytest.fixture
+def http(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
+        yield client
 
 
 def text(name: str) -> str:
@@ -209,25 +216,25 @@ def test_every_route_is_in_the_contract() -> None:
         assert path in documented, f"{path} is not in docs/contract.md"
 
 
-def test_every_route_of_the_contract_is_there(url: str) -> None:
+def test_every_route_of_the_contract_is_there(http: httpx.Client) -> None:
     rows = "".join(
         re.findall(r"^\| (`(?:GET|POST) .*?) \|", text("docs/contract.md"), re.MULTILINE)
     )
     named = {path.partition("?")[0] for path in re.findall(r"(?<=[` ])(/[^`,\s]*)", rows)}
     assert {"/v1/trace", "/v1/traces", "/", "/readyz"} <= named
     for path in named:
-        found = httpx.get(url + path.replace("{name}", "pow"))
+        found = http.get(path.replace("{name}", "pow"))
         assert found.status_code in (200, 405), path
 
 
-def test_the_contract_is_right_about_the_ops_that_are_listed(url: str) -> None:
-    listed = {op["name"] for op in httpx.get(f"{url}/v1/ops").json()["ops"]}
-    exact = {op["name"] for op in httpx.get(f"{url}/v1/ops?q=aten").json()["ops"]}
+def test_the_contract_is_right_about_the_ops_that_are_listed(http: httpx.Client) -> None:
+    listed = {op["name"] for op in http.get("/v1/ops").json()["ops"]}
+    exact = {op["name"] for op in http.get("/v1/ops?q=aten").json()["ops"]}
     assert not any(name.startswith("aten.") for name in listed)
     assert "aten.add.Tensor" in exact
 
 
-def test_the_contract_is_right_about_gradients_of_what_was_not_used(url: str) -> None:
+def test_the_contract_is_right_about_gradients_of_what_was_not_used(http: httpx.Client) -> None:
     attrs: dict[str, bool] = {}
     leaves = [{"id": name, "value": 2, "requires_grad": True} for name in ("x", "unused")]
     ops = [
@@ -235,15 +242,15 @@ def test_the_contract_is_right_about_gradients_of_what_was_not_used(url: str) ->
         {"id": "g", "op": "autograd.grad", "inputs": ["y", "unused"], "attrs": attrs},
     ]
     graph = {"leaves": leaves, "ops": ops, "backward": []}
-    assert httpx.post(f"{url}/v1/trace", json=graph).json()["code"] == "op_failed"
+    assert http.post("/v1/trace", json=graph).json()["code"] == "op_failed"
     attrs["materialize_grads"] = True
-    assert traced(url, graph)["g:0"]["value"] == 0
+    assert traced(http, graph)["g:0"]["value"] == 0
 
 
-def test_the_contract_is_right_about_blank_lines(url: str) -> None:
+def test_the_contract_is_right_about_blank_lines(http: httpx.Client) -> None:
     graph = '{"leaves": [{"id": "a", "value": 1}], "backward": []}'
     kind = {"content-type": "application/x-ndjson"}
-    answer = httpx.post(f"{url}/v1/traces", content=f"\n{graph}\n\n \nx\n{graph}", headers=kind)
+    answer = http.post("/v1/traces", content=f"\n{graph}\n\n \nx\n{graph}", headers=kind)
     lines = [json.loads(line) for line in answer.text.splitlines()]
     assert [line["index"] for line in lines] == [0, 1, 2]
     assert ["trace" in line for line in lines] == [True, False, True]
@@ -266,14 +273,14 @@ def graphs() -> list[dict[str, Any]]:
     return [json.loads(block) for block in blocks("docs/tutorial.md", "json trace")]
 
 
-def traced(url: str, graph: dict[str, Any]) -> dict[str, Any]:
-    answer = httpx.post(f"{url}/v1/trace", json=graph)
+def traced(http: httpx.Client, graph: dict[str, Any]) -> dict[str, Any]:
+    answer = http.post("/v1/trace", json=graph)
     assert answer.status_code == 200, answer.text
     return {node["id"]: node for node in answer.json()["nodes"]}
 
 
-def test_the_tutorial_says_what_the_service_answers(url: str) -> None:
-    leaf, plain, retained, nothing, nan, higher = (traced(url, graph) for graph in graphs())
+def test_the_tutorial_says_what_the_service_answers(http: httpx.Client) -> None:
+    leaf, plain, retained, nothing, nan, higher = (traced(http, graph) for graph in graphs())
     assert leaf["a"]["grad_status"] == "accumulated"
     assert plain["a"]["grad"] == [[6, 6], [6, 6]]
     assert {plain[name]["grad_status"] for name in ("b", "c", "out")} == {"not_retained"}
@@ -289,13 +296,13 @@ def test_the_tutorial_says_what_the_service_answers(url: str) -> None:
     assert higher["x"]["grad"] == 6
 
 
-def test_the_page_for_engines_says_what_the_service_answers(url: str) -> None:
-    roots, higher = (traced(url, json.loads(block)) for block in blocks("docs/engines.md", "json"))
+def test_the_page_for_engines_says_what_the_service_answers(http: httpx.Client) -> None:
+    roots, higher = (traced(http, json.loads(block)) for block in blocks("docs/engines.md", "json"))
     assert roots["x"]["grad"] == [6, 4]
     assert higher["d2:0"]["value"] == 12
     assert higher["x"]["grad"] == 6
     half = {"leaves": [{"id": "x", "value": 65504, "dtype": "float16"}], "backward": []}
-    assert "65500.0" in httpx.post(f"{url}/v1/trace", json=half).text
+    assert "65500.0" in http.post("/v1/trace", json=half).text
 
 
 def test_many_graphs_are_posted_as_the_page_for_engines_says(url: str) -> None:

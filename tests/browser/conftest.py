@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.error import URLError
 from urllib.parse import urlsplit
 
 import pytest
 
-from service.cli.demo import free_port
+from service.cli.probe import ready
 from tests.conftest import missing, require_program
+from tests.processes import PATIENCE_S, own_port, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -33,43 +31,36 @@ QUIET = [
     "--disable-sync",
     "--no-first-run",
 ]
-START_S = 60
 
 
 @contextmanager
 def serving(**settings: str) -> Iterator[str]:
     """Run the service with ``GRADTRACE_`` settings; yield its address."""
-    port = free_port()
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "GRADTRACE_WORKERS": "1",
         **{f"GRADTRACE_{name}": value for name, value in settings.items()},
     }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service", "serve", "--port", str(port)],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait(f"http://127.0.0.1:{port}/readyz", process)
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"the service ended with {process.returncode}"
+    with own_port() as port:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service", "serve", "--port", str(port)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        url = f"http://127.0.0.1:{port}"
         try:
-            with urllib.request.urlopen(address, timeout=5):  # noqa: S310 - our own service
-                return
-        except (URLError, OSError):
-            time.sleep(0.1)
-    raise AssertionError(f"the service was not ready after {START_S} s")
+            wait_until(lambda: _is_ready(url, process), "the service is ready")
+            yield f"{url}/"
+        finally:
+            process.terminate()
+            process.wait(PATIENCE_S)
+
+
+def _is_ready(url: str, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None, f"the service ended with {process.returncode}"
+    return ready(url, quiet=True) == 0
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +85,9 @@ def browser(program: str) -> Iterator[Browser]:
     except ImportError:
         missing("the package playwright")
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=QUIET)
+        chromium = playwright.chromium.launch(
+            executable_path=program, args=QUIET, timeout=PATIENCE_S * 1000
+        )
         yield chromium
         chromium.close()
 
@@ -157,7 +150,7 @@ def open_page(browser: Browser, service: str) -> Iterator[OpenPage]:
             color_scheme=scheme,
             reduced_motion="reduce",
         )
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(PATIENCE_S * 1000)
         contexts.append(context)
         page = context.new_page()
         watch = Watch(home)

@@ -100,6 +100,7 @@ def test_every_example_draws_all_its_nodes(open_page: OpenPage, example: dict[st
         "id => document.querySelector('#example').value === id", arg=example["id"]
     )
     until_source(page, "\n".join(example["source"]))
+    page.wait_for_selector("#picture[aria-busy=false]")
     page.wait_for_selector("#table tbody tr")
     page.wait_for_selector("#picture svg")
     rows = page.locator("[data-row]").evaluate_all("rows => rows.map(row => row.dataset.row)")
@@ -220,6 +221,7 @@ def test_what_was_typed_is_read_once_however_soon_run_is_clicked(open_page: Open
 
     write(page, source(page).replace("b ** 2", "b ** 3"))
 
+    page.wait_for_selector('#picture [data-node="c"]:has-text("27")')
     page.wait_for_timeout(PAUSE_MS)
     assert asked.count("import/python") == asked.count("trace") / 2 == 1, "trace and picture"
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.processes import PATIENCE_S
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 def page(browser: Browser, service: str) -> Iterator[Page]:
     """Return the page, open."""
     context = browser.new_context()
+    context.set_default_timeout(PATIENCE_S * 1000)
     opened = context.new_page()
     opened.goto(service)
     opened.wait_for_selector("body[data-ready]")

@@ -157,9 +157,14 @@ def test_contributions_switched_while_a_graph_is_read_lose_nothing(open_page: Op
 def test_a_slow_answer_is_waited_for_in_words(open_page: OpenPage) -> None:
     page = open_page()
     until_status(page, "c", "not_retained")
-    delay(page)
+    page.evaluate(
+        "() => { const at_once = window.fetch; const going = new Promise((go) => {"
+        " window.letGo = go; }); window.fetch = async (...question) => {"
+        " await going; return at_once(...question); }; }"
+    )
     page.click("#run")
     page.wait_for_selector("#message:has-text('Waiting for the service')")
+    page.evaluate("window.letGo()")
     page.wait_for_selector("#message:has-text('Click a node')")
 
 

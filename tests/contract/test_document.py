@@ -83,7 +83,7 @@ def examples(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any], A
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Served]:
-    limits: dict[str, Any] = {"time_limit_s": 2, "max_body_mb": 0.2, "body_timeout_s": 0.5}
+    limits: dict[str, Any] = {"time_limit_s": 4, "max_body_mb": 0.2, "body_timeout_s": 1}
     with served("service.jobs:create", workers=1, api_keys=KEY, **limits) as made:
         yield made
 
@@ -169,7 +169,7 @@ def test_what_is_asked_by_get_is_answered_as_described(
 def test_a_body_that_is_refused_is_refused_as_described(path: str, client: httpx.Client) -> None:
     def silent() -> Iterator[bytes]:
         yield b"{"
-        time.sleep(1)
+        time.sleep(1.5)
         yield b"}"
 
     hold(client.post(path, content="{", headers=JSON), 400)

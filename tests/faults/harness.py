@@ -14,12 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-from service.cli.demo import free_port
-from tests.processes import descendants, wait_until
+from tests.processes import PATIENCE_S, descendants, own_port, wait_until
 from tests.web.harness import JSON, ROOT, Served
-
-PATIENCE_S = 120.0
-"""Longer than anything here takes on a busy machine; no test passes or fails by it alone."""
 
 SEED: dict[str, Any] = {
     "leaves": [{"id": "a", "value": [[1, 1], [1, 1]], "requires_grad": True}],
@@ -50,21 +46,21 @@ def a_while(products: int) -> dict[str, Any]:
 @contextmanager
 def serving(workers: int = 2, **settings: Any) -> Iterator[Served]:
     """Run ``python -m service serve`` until the block ends; no process of it is left then."""
-    port = free_port()
     named = {f"GRADTRACE_{name.upper()}": str(value) for name, value in settings.items()}
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GRADTRACE_LOG": "json", **named}
-    command = [sys.executable, "-m", "service", "serve"]
-    command += ["--port", str(port), "--workers", str(workers)]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-    server = Served(process, port)
-    try:
-        wait_until(lambda: is_ready(server), "the service is ready", PATIENCE_S)
-        yield server
-    finally:
-        family = [child.pid for child in descendants(process.pid)]
-        process.kill()
-        process.wait()
-        wait_until(lambda: not any(map(alive, family)), "all its processes are gone", PATIENCE_S)
+    command = [sys.executable, "-m", "service", "serve", "--workers", str(workers)]
+    with own_port() as port:
+        command += ["--port", str(port)]
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+        server = Served(process, port)
+        try:
+            wait_until(lambda: is_ready(server), "the service is ready")
+            yield server
+        finally:
+            family = [child.pid for child in descendants(process.pid)]
+            process.kill()
+            process.wait()
+            wait_until(lambda: not any(map(alive, family)), "all its processes are gone")
 
 
 def is_ready(server: Served) -> bool:
@@ -104,17 +100,30 @@ def trace(server: Served, graph: Any) -> tuple[int, Any]:
     return status, json.loads(answer)
 
 
+def metrics(server: Served) -> dict[str, float]:
+    """Return the values of all metrics by what they are called, labels included, at one moment."""
+    lines = ask(server, "GET", "/metrics")[2].decode().splitlines()
+    pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, _, value in pairs}
+
+
 def metric(server: Served, line: str) -> float:
     """Return the value of the metric that is called ``line``, labels included."""
-    for text in ask(server, "GET", "/metrics")[2].decode().splitlines():
-        name, _, value = text.rpartition(" ")
-        if name == line:
-            return float(value)
-    raise KeyError(line)
+    return metrics(server)[line]
+
+
+def until_complete(server: Served, workers: int) -> None:
+    """Wait until there are as many workers that have started."""
+
+    def started() -> float:
+        now = metrics(server)
+        return sum(now[f'gradtrace_workers{{state="{state}"}}'] for state in ("idle", "busy"))
+
+    wait_until(lambda: started() == workers, "all workers have started")
 
 
 def until_metric(server: Served, line: str, value: float) -> None:
-    wait_until(lambda: metric(server, line) == value, f"{line} is {value:g}", PATIENCE_S)
+    wait_until(lambda: metric(server, line) == value, f"{line} is {value:g}")
 
 
 def raw_trace(graph: Any) -> bytes:

@@ -8,8 +8,8 @@ import json
 import pytest
 
 from tests.conftest import long
-from tests.faults.harness import NO_END, PATIENCE_S, SEED, raw_trace, serving, until_metric
-from tests.processes import descendants, open_files, resident_bytes, wait_until
+from tests.faults.harness import NO_END, SEED, raw_trace, serving, until_metric
+from tests.processes import PATIENCE_S, descendants, open_files, resident_bytes, wait_until
 from tests.web.harness import JSON, Served
 
 FEW = 100
@@ -52,14 +52,14 @@ def test_nothing_grows_with_the_number_of_requests(capsys: pytest.CaptureFixture
         requests(server, FEW)
         abandoned(server)
         until_metric(server, 'gradtrace_workers{state="idle"}', 3)
-        wait_until(lambda: processes() == 5, "fork server, standby, workers, spare", PATIENCE_S)
+        wait_until(lambda: processes() == 5, "fork server, standby, workers, spare")
         files, memory = open_files(web), resident_bytes(web)
         for _ in range(10):
             requests(server, MANY // 10)
             abandoned(server)
         until_metric(server, 'gradtrace_workers{state="idle"}', 3)
-        wait_until(lambda: processes() <= 5, "no process more", PATIENCE_S)
-        wait_until(lambda: open_files(web) <= files, "no file more", PATIENCE_S)
+        wait_until(lambda: processes() <= 5, "no process more")
+        wait_until(lambda: open_files(web) <= files, "no file more")
         grown = resident_bytes(web) - memory
     with capsys.disabled():
         print(

@@ -14,15 +14,15 @@ import pytest
 from tests.conftest import long
 from tests.faults.harness import (
     NO_END,
-    PATIENCE_S,
     a_while,
     alive,
     ask,
     metric,
     serving,
+    until_complete,
     until_metric,
 )
-from tests.processes import descendants, wait_until
+from tests.processes import PATIENCE_S, descendants, wait_until
 from tests.web.harness import JSON, Served
 
 BUSY = 'gradtrace_workers{state="busy"}'
@@ -54,12 +54,13 @@ class Client(threading.Thread):
 
 
 def test_a_signal_under_load_loses_nothing_that_was_accepted() -> None:
-    with serving(workers=2, drain_s=100, time_limit_s=100) as server:
-        clients = [Client(server, a_while(100)) for _ in range(20)]
+    with serving(workers=2, drain_s=PATIENCE_S, time_limit_s=PATIENCE_S) as server:
+        until_complete(server, 3)
+        clients = [Client(server, a_while(200)) for _ in range(20)]
         until_metric(server, BUSY, 2)
-        wait_until(lambda: metric(server, QUEUED) > 0, "they wait", PATIENCE_S)
+        wait_until(lambda: metric(server, QUEUED) > 0, "they wait")
         server.signal(signal.SIGTERM)
-        wait_until(lambda: ask(server, "GET", "/readyz")[0] == 503, "unready", PATIENCE_S)
+        wait_until(lambda: ask(server, "GET", "/readyz")[0] == 503, "unready")
         late = Client(server, a_while(1))
         for client in [*clients, late]:
             client.join()
@@ -86,12 +87,12 @@ def test_a_second_signal_stops_at_once() -> None:
         until_metric(server, QUEUED, 1)
         family = [child.pid for child in descendants(server.process.pid)]
         server.signal(signal.SIGTERM)
-        wait_until(lambda: ask(server, "GET", "/readyz")[0] == 503, "unready", PATIENCE_S)
+        wait_until(lambda: ask(server, "GET", "/readyz")[0] == 503, "unready")
         server.signal(signal.SIGTERM)
         assert server.process.wait(PATIENCE_S) == 128 + signal.SIGTERM
         for client in clients:
             client.join()
-        wait_until(lambda: not any(map(alive, family)), "all are gone", PATIENCE_S)
+        wait_until(lambda: not any(map(alive, family)), "all are gone")
 
 
 def test_no_process_outlives_a_web_process_that_is_killed_with_9(
@@ -104,7 +105,7 @@ def test_no_process_outlives_a_web_process_that_is_killed_with_9(
         assert len(family) >= 4
         server.signal(signal.SIGKILL)
         begun = time.perf_counter()
-        wait_until(lambda: not any(map(alive, family)), "all are gone", PATIENCE_S)
+        wait_until(lambda: not any(map(alive, family)), "all are gone")
         gone = time.perf_counter() - begun
         with capsys.disabled():
             print(f"\nall processes gone {gone * 1e3:.0f} ms after the kill")

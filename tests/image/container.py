@@ -13,7 +13,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,14 +21,13 @@ from typing import Any
 from urllib.parse import urlparse
 
 from service import __version__
-from service.cli.demo import free_port
 from service.cli.probe import ready
 from tests.conftest import missing, require_program
+from tests.processes import own_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "image"
 MEMORY_MB = 3072
-START_S = 60.0
 CLEAN = ("doc", "man", "locale", "info")
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -162,30 +160,27 @@ RUNC = ("runc", f"--root={FOLDER / 'runc'}")
 @contextmanager
 def running(root: Path, **settings: str) -> Iterator[Container]:
     """Yield a container of the image unpacked at ``root``, gone afterwards."""
-    port = free_port()
-    name = f"gradtrace-{os.getpid()}-{port}"
-    bundle = FOLDER / name
-    bundle.mkdir()
-    environment = {**settings, "GRADTRACE_PORT": str(port)}
-    (bundle / "config.json").write_text(json.dumps(_bundle(root, name, environment)))
-    with subprocess.Popen([*RUNC, "run", f"--bundle={bundle}", name]) as process:
-        container = Container(name, f"http://127.0.0.1:{port}", process)
-        try:
-            _wait(container)
-            yield container
-        finally:
-            if process.poll() is None:
-                container.runc("kill", "KILL")
-            process.wait()
-            shutil.rmtree(bundle)
+    with own_port() as port:
+        name = f"gradtrace-{os.getpid()}-{port}"
+        bundle = FOLDER / name
+        bundle.mkdir()
+        environment = {**settings, "GRADTRACE_PORT": str(port)}
+        (bundle / "config.json").write_text(json.dumps(_bundle(root, name, environment)))
+        with subprocess.Popen([*RUNC, "run", f"--bundle={bundle}", name]) as process:
+            container = Container(name, f"http://127.0.0.1:{port}", process)
+            try:
+                wait_until(lambda: _is_ready(container), "the container is ready")
+                yield container
+            finally:
+                if process.poll() is None:
+                    container.runc("kill", "KILL")
+                process.wait()
+                shutil.rmtree(bundle)
 
 
-def _wait(container: Container) -> None:
-    deadline = time.monotonic() + START_S
-    while ready(container.url, quiet=True) != 0:
-        assert container.process.poll() is None, "the container ended at its start"
-        assert time.monotonic() < deadline, "the container does not become ready"
-        time.sleep(0.1)
+def _is_ready(container: Container) -> bool:
+    assert container.process.poll() is None, "the container ended at its start"
+    return ready(container.url, quiet=True) == 0
 
 
 def _bundle(root: Path, name: str, environment: dict[str, str]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import pytest
 from tests.conftest import missing, require_program
 
 ALONE = ["--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
-BOUND_S = 300
+BOUND_S = 600
 RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray gives up on a proxy that takes more than 5 s to start, as it may on a busy machine.

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.processes import PATIENCE_S
+
 BODY = json.dumps({"leaves": [{"id": "a", "value": 3}], "backward": []}).encode()
 OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"
 LENGTH = b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
@@ -25,7 +27,7 @@ def head(offer: bytes) -> bytes:
 def exchange(url: str, *pieces: bytes) -> bytes:
     """Send ``pieces`` one after the other and a last request; return all but the last body."""
     where = urlsplit(url)
-    with socket.create_connection((where.hostname, where.port), timeout=20) as connection:
+    with socket.create_connection((where.hostname, where.port), PATIENCE_S) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for piece in pieces:
             connection.sendall(piece)

@@ -20,13 +20,13 @@ import httpx
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from service.cli.demo import free_port
 from service.contract.problem import PROBLEM_MEDIA_TYPE, Problem
 from service.settings import Settings
 from service.web.app import create_app
 from service.web.logs import AccessLog
 from service.workers.inprocess import InProcess
 from service.workers.pool import Pool
+from tests.processes import PATIENCE_S, own_port, wait_until
 
 JOB = "tests.web.jobs:create"
 ROOT = Path(__file__).parents[2]
@@ -113,20 +113,26 @@ class Served:
         return f"http://127.0.0.1:{self.port}"
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=20)
+        return httpx.get(self.url + path, timeout=PATIENCE_S)
 
     def trace(self, asked: Any, **options: Any) -> httpx.Response:
         content = json.dumps(asked)
         return httpx.post(
-            f"{self.url}/v1/trace", content=content, headers=JSON, timeout=30, **options
+            f"{self.url}/v1/trace", content=content, headers=JSON, timeout=PATIENCE_S, **options
+        )
+
+    def stream(self, content: bytes) -> httpx.Response:
+        return httpx.post(
+            f"{self.url}/v1/traces", content=content, headers=NDJSON, timeout=PATIENCE_S
         )
 
     def until(self, path: str, status: int) -> httpx.Response:
         """Ask until the answer has ``status``."""
-        for _ in range(600):
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
             try:
                 answer = self.get(path)
                 if answer.status_code == status:
@@ -139,11 +145,7 @@ class Served:
 
     def until_metric(self, line: str) -> None:
         """Wait until the metrics hold ``line``."""
-        for _ in range(600):
-            if line in self.get("/metrics").text.splitlines():
-                return
-            time.sleep(0.02)
-        raise TimeoutError(f"the metrics never said {line}")
+        wait_until(lambda: line in self.get("/metrics").text.splitlines(), f"metrics say {line}")
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -164,8 +166,7 @@ def served(
     job: str = JOB, wait: bool = True, log: int | IO[bytes] = subprocess.DEVNULL, **settings: Any
 ) -> Iterator[Served]:
     """Run the server with real workers until the block ends."""
-    port = free_port()
-    with launch(port, job, log, **settings) as process:
+    with own_port() as port, launch(port, job, log, **settings) as process:
         server = Served(process, port)
         try:
             server.until("/readyz" if wait else "/livez", 200)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -56,6 +57,8 @@ def _trace(headers: Mapping[str, str], body: bytes) -> Answer:
             return 400, {"content-type": PROBLEM_MEDIA_TYPE}, b'{"code":"made_up"}'
         case {"do": "sleep", "seconds": float() | int() as seconds}:
             time.sleep(seconds)
+        case {"do": "wait", "for": str(file)}:
+            _wait_for(file)
         case {"do": "bytes", "count": int(count)}:
             return 200, _headers(headers["accept"]), b"x" * count
     return 200, _headers(headers["accept"]), orjson.dumps({"got": asked, "size": len(body)})
@@ -117,6 +120,12 @@ JOBS = {
 }
 
 
+def _wait_for(file: str) -> None:
+    while not Path(file).exists():
+        time.sleep(0.01)
+
+
 def slow_start(config: Mapping[str, int | str]) -> Callable[[Mapping[str, str], Any], Answer]:
-    time.sleep(2)
+    """Start when the file is there that a variable names."""
+    _wait_for(os.environ["START_AFTER"])
     return handle

@@ -15,7 +15,7 @@ from service.web.body import add
 from service.web.compute import RawRoute
 from service.web.room import Room
 from service.workers.body import INLINE, Body
-from tests.processes import no_more_files, open_files
+from tests.processes import files_kept, no_more_files, open_files
 from tests.web.harness import JSON, NDJSON, Web, problem, running
 
 pytestmark = pytest.mark.anyio
@@ -199,7 +199,7 @@ async def test_a_stream_whose_client_goes_gives_its_memory_back_at_once() -> Non
         await asyncio.Event().wait()
 
     async with running() as web:
-        before = open_files(os.getpid())
+        before = files_kept()
         gc.disable()
         try:
             await web.app(stream_scope(), receive, send)

@@ -22,6 +22,7 @@ import pytest
 from service.web.logs import Form, standard_error
 from service.web.outlet import Outlet
 from tests.conftest import REQUIRE_ALL
+from tests.processes import PATIENCE_S
 from tests.web.harness import Served, served
 
 Ends = tuple[int, int]
@@ -72,15 +73,18 @@ def read_to(reads: int, end: str) -> str:
     """Return what is there to be read, up to ``end``, which is there or will be in a moment."""
     text = b""
     while not text.endswith(end.encode()):
-        assert select.select([reads], [], [], 20)[0], f"{text[-1000:]!r} does not end so: {end!r}"
+        assert select.select([reads], [], [], PATIENCE_S)[0], (
+            f"{text[-1000:]!r} does not end so: {end!r}"
+        )
         text += os.read(reads, 1 << 20)
     return text.decode()
 
 
 def test_a_line_is_there_at_once_and_whole(ends: Ends) -> None:
+    """Longer than what a ready pipe takes at once, and not than what a terminal holds for sure."""
     reads, writes = ends
     with outlet_to(writes) as log:
-        for line in ("one\n", "zwölf\n", "\udce9 has no spelling\n", "x" * 10_000 + "\n"):
+        for line in ("one\n", "zwölf\n", "\udce9 has no spelling\n", "x" * 6_000 + "\n"):
             log.write(line)
             told = line.replace("\udce9", "\\udce9")
             assert read_to(reads, told) == told
@@ -113,17 +117,24 @@ def test_lines_that_nobody_takes_are_lost_and_counted(ends: Ends) -> None:
 def test_a_line_of_which_a_part_was_taken_goes_on_before_any_other(ends: Ends) -> None:
     reads, writes = ends
     long = "x" * (30_000 if os.isatty(reads) else 1_200_000) + "\n"
+    text, written = "", 1
     with outlet_to(writes) as log:
         log.write("first\n")
         log.write(long)
         log.write("lost\n")
-        text = ""
         while "again" not in text:
-            text += read_now(reads)
             log.write("again\n")
-    first, whole, lost, again = (text + read_now(reads)).splitlines()[:4]
-    assert (first, whole, again) == ("first", long.strip(), "again")
-    assert re.fullmatch(r"\d+ lost", lost)
+            written += 1
+            text += read_now(reads)
+        log.write("end\n")
+        text += read_to(reads, "end\n")
+    first, whole, *others, end = text.splitlines()
+    assert (first, whole, end) == ("first", long.strip(), "end")
+    holes = [re.fullmatch(r"(\d+) lost", line) for line in others if line != "again"]
+    assert holes
+    assert sum(int(hole[1]) for hole in holes if hole) + others.count("again") == written
+    assert others[0] != "again"
+    assert all(holes)
 
 
 def test_a_reader_of_a_pipe_may_be_late() -> None:
@@ -176,7 +187,7 @@ def test_a_file_gets_its_lines_behind_those_of_others(tmp_path: Path) -> None:
 
 def ask(server: Served, times: int) -> None:
     """Ask ``times`` times, with ids that count from 0."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
     for number in range(times):
         connection.request("GET", "/livez", headers={"x-request-id": f"{number}{LONG}"})
         answer = connection.getresponse()
@@ -192,7 +203,7 @@ def test_a_pipe_that_nobody_reads_stalls_no_request() -> None:
         assert server.get("/docs").status_code == 200  # their lines are written by now
         taken = read_now(reads)
         server.signal(signal.SIGTERM)
-        assert server.process.wait(20) == 0
+        assert server.process.wait(PATIENCE_S) == 0
     lines = [json.loads(line) for line in (taken + read_now(reads)).splitlines()]
     ids = [line["id"] for line in lines if line.get("route") == "/livez"]
     assert 100 < len(ids) < REQUESTS
@@ -219,7 +230,7 @@ def test_a_log_that_cannot_be_written_breaks_no_request(gone: bool) -> None:
         assert server.trace({}).status_code == 200
         assert server.trace({"do": "bug"}).status_code == 500  # which has a line of its own
         server.signal(signal.SIGTERM)
-        assert server.process.wait(20) == 0
+        assert server.process.wait(PATIENCE_S) == 0
 
 
 @pytest.mark.parametrize("form", ["json", "text"])

@@ -7,7 +7,6 @@ import json
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,15 +16,23 @@ import pytest
 
 from service.contract.problem import Problem
 from tests.conftest import long
+from tests.processes import PATIENCE_S, wait_until
 from tests.web.harness import JSON, NDJSON, Served, launch, served
 
 SLEEP_LONG = {"do": "sleep", "seconds": 60}
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Served]:
-    with served(queue=1) as running:
+def shared() -> Iterator[Served]:
+    with served(queue=1, time_limit_s=PATIENCE_S) as running:
         yield running
+
+
+@pytest.fixture
+def server(shared: Served) -> Served:
+    """Return a server that has its worker and the spare, whatever the last test did to them."""
+    shared.until_metric('gradtrace_workers{state="idle"} 2.0')
+    return shared
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -71,7 +78,10 @@ def test_every_answer_has_each_header_of_all_once(server: Served, asked: bytes) 
         assert names.count(name) == 1, name
 
 
-def test_a_slow_start_of_the_workers_is_seen_by_readyz_alone() -> None:
+def test_a_slow_start_of_the_workers_is_seen_by_readyz_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("START_AFTER", str(tmp_path / "now"))
     with served("tests.web.jobs:slow_start", wait=False) as server:
         assert server.get("/livez").status_code == 200
         not_yet = server.get("/readyz")
@@ -79,34 +89,38 @@ def test_a_slow_start_of_the_workers_is_seen_by_readyz_alone() -> None:
         assert not_yet.headers["retry-after"] == "1"
         assert Problem.model_validate_json(not_yet.content).code == "not_ready"
         assert server.trace({}).status_code == 503
+        (tmp_path / "now").touch()
         server.until("/readyz", 200)
         assert server.trace({}).status_code == 200
 
 
 def test_workers_that_cannot_start_make_readyz_say_why() -> None:
     with served("tests.web.jobs:no_such_job", wait=False) as server:
-        for _ in range(200):
-            said = server.get("/readyz").json()["detail"]
-            if "no_such_job" in said:
-                break
-            time.sleep(0.05)
-        assert "no_such_job" in said
+        wait_until(lambda: "no_such_job" in server.get("/readyz").json()["detail"], "it says why")
         assert server.get("/livez").status_code == 200
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=long)])
-def test_the_first_signal_turns_unready_and_loses_no_request(number: signal.Signals) -> None:
-    with served(drain_s=20) as server, ThreadPoolExecutor() as threads:
-        slow = threads.submit(server.trace, {"do": "sleep", "seconds": 1.5})
+def test_the_first_signal_turns_unready_and_loses_no_request(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    end = tmp_path / "end"
+    with (
+        served(drain_s=2 * PATIENCE_S, time_limit_s=PATIENCE_S) as server,
+        ThreadPoolExecutor() as threads,
+    ):
+        slow = threads.submit(server.trace, {"do": "wait", "for": str(end)})
         server.until_metric('gradtrace_workers{state="busy"} 1.0')
         server.signal(number)
         draining = server.until("/readyz", 503)
         assert draining.json()["code"] == "draining"
         late = threads.submit(server.trace, {"late": True})
+        server.until_metric("gradtrace_in_flight 3.0")
+        end.touch()
         assert slow.result().status_code == 200
         assert late.result().json()["got"] == {"late": True}
         assert late.result().headers["connection"] == "close"
-        assert server.process.wait(10) == 0
+        assert server.process.wait(PATIENCE_S) == 0
 
 
 def test_what_is_not_done_when_the_time_to_drain_is_over_is_told_so() -> None:
@@ -116,13 +130,13 @@ def test_what_is_not_done_when_the_time_to_drain_is_over_is_told_so() -> None:
         server.signal(signal.SIGTERM)
         assert slow.result().status_code == 503
         assert slow.result().json()["code"] == "draining"
-        assert server.process.wait(10) == 0
+        assert server.process.wait(PATIENCE_S) == 0
 
 
 def test_a_second_signal_stops_at_once_and_is_no_error(tmp_path: Path) -> None:
     with (
         (tmp_path / "log").open("wb") as log,
-        served(log=log, drain_s=60) as server,
+        served(log=log, drain_s=PATIENCE_S) as server,
         ThreadPoolExecutor() as threads,
     ):
         slow = threads.submit(server.trace, SLEEP_LONG)
@@ -130,7 +144,7 @@ def test_a_second_signal_stops_at_once_and_is_no_error(tmp_path: Path) -> None:
         server.signal(signal.SIGTERM)
         server.until("/readyz", 503)
         server.signal(signal.SIGTERM)
-        assert server.process.wait(10) == 128 + signal.SIGTERM
+        assert server.process.wait(PATIENCE_S) == 128 + signal.SIGTERM
         assert slow.result().json()["code"] == "draining"
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert "stopping at once" in [line.get("message") for line in lines]
@@ -146,7 +160,7 @@ def test_an_answer_that_is_cut_at_the_end_is_logged_as_such_and_is_no_error(
     asked = json.dumps({"do": "bytes", "count": 60_000_000}).encode()
     with (
         (tmp_path / "log").open("wb") as log,
-        served(log=log, drain_s=0.3 if signals == 1 else 60) as server,
+        served(log=log, drain_s=0.3 if signals == 1 else PATIENCE_S) as server,
         server.connect() as connection,
     ):
         connection.sendall(post(path, asked, kind["content-type"]))
@@ -156,7 +170,7 @@ def test_an_answer_that_is_cut_at_the_end_is_logged_as_such_and_is_no_error(
         if signals == 2:
             server.until("/readyz", 503)
             server.signal(signal.SIGTERM)
-        assert server.process.wait(20) == code
+        assert server.process.wait(PATIENCE_S) == code
         assert len(read_all(connection)) < 60_000_000
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     [told] = [line for line in lines if line.get("route") == path]
@@ -179,13 +193,13 @@ def test_a_request_that_is_still_being_sent_at_the_end_does_not_wait_for_those_w
         server.until_metric("gradtrace_in_flight 3.0")
         server.signal(signal.SIGTERM)
         assert b"draining" in read_all(sending)
-        assert server.process.wait(20) == 0
+        assert server.process.wait(PATIENCE_S) == 0
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [line["status"] for line in lines if line.get("route") == "/v1/trace"] == [503, 499]
 
 
 def test_a_request_that_is_still_being_sent_at_the_end_is_told_so() -> None:
-    with served(drain_s=60) as server, server.connect() as connection:
+    with served(drain_s=PATIENCE_S) as server, server.connect() as connection:
         connection.sendall(post("/v1/trace", b"{}")[:-1])
         server.until_metric("gradtrace_in_flight 2.0")
         server.signal(signal.SIGTERM)
@@ -197,7 +211,7 @@ def test_a_request_that_is_still_being_sent_at_the_end_is_told_so() -> None:
 
 
 def test_a_port_that_is_taken_is_an_error(server: Served) -> None:
-    assert launch(server.port).wait(20) == 1
+    assert launch(server.port).wait(PATIENCE_S) == 1
 
 
 def test_a_client_that_goes_away_takes_its_computation_with_it(server: Served) -> None:
@@ -241,7 +255,7 @@ def test_a_stream_that_finds_the_queue_full_is_refused_as_a_whole(server: Served
         for connection in (busy, waiting):
             connection.sendall(post("/v1/trace", json.dumps(SLEEP_LONG).encode()))
         server.until_metric("gradtrace_queue_length 1.0")
-        refused = httpx.post(f"{server.url}/v1/traces", content=b"{}\n", headers=NDJSON)
+        refused = server.stream(b"{}\n")
         assert refused.status_code == 429
     server.until_metric('gradtrace_workers{state="busy"} 0.0')
 
@@ -249,8 +263,7 @@ def test_a_stream_that_finds_the_queue_full_is_refused_as_a_whole(server: Served
 def test_a_line_that_kills_its_worker_is_a_problem_line_among_good_ones(server: Served) -> None:
     lines = [b'{"a":%d}' % number for number in range(40)]
     lines[20] = b'{"do":"die"}'
-    content = b"\n".join(lines)
-    answer = httpx.post(f"{server.url}/v1/traces", content=content, headers=NDJSON, timeout=30)
+    answer = server.stream(b"\n".join(lines))
     answered = [json.loads(line) for line in answer.text.splitlines()]
     assert [line["index"] for line in answered] == list(range(40))
     assert answered.pop(20)["problem"]["code"] == "graph_crashed"
@@ -279,7 +292,9 @@ def test_a_refusal_reaches_a_client_that_goes_on_sending() -> None:
         body = b"x" * 4_000_000
         for chunked in (False, True):
             content = iter([body[:1_000_000]] * 4) if chunked else body
-            answer = httpx.post(f"{server.url}/v1/trace", content=content, headers=JSON, timeout=20)
+            answer = httpx.post(
+                f"{server.url}/v1/trace", content=content, headers=JSON, timeout=PATIENCE_S
+            )
             assert answer.status_code == 413
             assert answer.headers["connection"] == "close"
 

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.processes import PATIENCE_S
 from tests.web.harness import JSON, NDJSON, served
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
@@ -52,9 +53,10 @@ def test_a_span_names_the_route_carries_the_parent_and_no_value(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
     with served() as server:
-        httpx.post(f"{server.url}/v1/trace", content=b'{"v":31337}', headers=JSON | PARENT)
-        httpx.post(f"{server.url}/v1/traces", content=b'{"v":31337}\n', headers=NDJSON | PARENT)
-        spans = [Collector.spans.get(timeout=20) for _ in range(2)]
+        for path, kind in (("/v1/trace", JSON), ("/v1/traces", NDJSON)):
+            asked = {"content": b'{"v":31337}\n', "headers": kind | PARENT}
+            httpx.post(server.url + path, **asked, timeout=PATIENCE_S)  # type: ignore[arg-type]
+        spans = [Collector.spans.get(timeout=PATIENCE_S) for _ in range(2)]
     assert {span.name for span in spans} == {"POST /v1/trace", "POST /v1/traces"}
     for span in spans:
         assert span.trace_id.hex() == TRACE_ID

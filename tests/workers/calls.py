@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from service.workers.seam import Computer
+from tests.processes import PATIENCE_S
 
 
 async def ask(computer: Computer, do: str, body: bytes = b"") -> str:
@@ -17,7 +18,7 @@ def ask_later(computer: Computer, do: str, body: bytes = b"") -> asyncio.Task[st
     return asyncio.create_task(ask(computer, do, body))
 
 
-async def until(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], limit_s: float = PATIENCE_S) -> None:
     """Wait for what will happen soon; fail where it does not."""
     async with asyncio.timeout(limit_s):
         while not condition():

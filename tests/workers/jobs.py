@@ -34,6 +34,14 @@ def sleep(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
     return str(os.getpid()).encode()
 
 
+def wait(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
+    """Compute until there is a file of that name."""
+    file = Path(bytes(body).decode())
+    while not file.exists():
+        time.sleep(0.005)
+    return str(os.getpid()).encode()
+
+
 def spin(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
     """Hang without ever giving the interpreter a chance to look at a signal."""
     ctypes.PyDLL(None).sleep(3600)

@@ -16,7 +16,7 @@ from service.workers.body import CHUNK, INLINE, Body
 from service.workers.handle import Worker
 from service.workers.outbox import KEPT
 from service.workers.pool import Pool
-from tests.processes import open_files
+from tests.processes import files_kept, open_files
 from tests.workers.calls import until
 from tests.workers.conftest import StartPool
 
@@ -47,7 +47,7 @@ def test_chunks_of_a_large_body_are_small() -> None:
 
 
 def test_a_body_gives_its_memory_back() -> None:
-    before = open_files(os.getpid())
+    before = files_kept()
     bodies = [of(bytes(100_000), 65536) for _ in range(10)]
     assert open_files(os.getpid()) == before + 10
     bodies[0].close()
@@ -120,7 +120,7 @@ async def test_a_large_answer_that_nobody_waits_for_any_more_is_given_back(
     pool = await start_pool(workers=1)
     await until(lambda: pool.workers.idle == 2 and pool._nursery._standby is not None)
     body = of(bytes(1_000_000), 65536)
-    before = open_files(os.getpid())
+    before = files_kept()
     answered = pool.worker_answered
 
     def cancelling(worker: Worker, head: Any, answer: Body) -> None:

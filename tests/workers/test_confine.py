@@ -8,7 +8,7 @@ import resource
 
 import pytest
 
-from tests.processes import descendants, workers_of
+from tests.processes import descendants
 from tests.workers.calls import ask, ask_later, until
 from tests.workers.conftest import StartPool
 
@@ -41,8 +41,8 @@ async def test_the_memory_limit_is_what_one_request_may_take_beyond_a_fresh_work
     start_pool: StartPool,
 ) -> None:
     pool = await start_pool(memory_limit_mb=100)
-    await ask(pool, "pid")
-    soft, hard = resource.prlimit(workers_of(os.getpid())[0], resource.RLIMIT_DATA)
+    worker = int(await ask(pool, "pid"))
+    soft, hard = resource.prlimit(worker, resource.RLIMIT_DATA)
     assert soft == hard
     assert soft > 100 * 2**20
     assert await ask(pool, "allocate", b"95")
@@ -50,8 +50,8 @@ async def test_the_memory_limit_is_what_one_request_may_take_beyond_a_fresh_work
 
 async def test_without_a_memory_limit_there_is_none(start_pool: StartPool) -> None:
     pool = await start_pool(memory_limit_mb=0)
-    await ask(pool, "pid")
-    limits = resource.prlimit(workers_of(os.getpid())[0], resource.RLIMIT_DATA)
+    worker = int(await ask(pool, "pid"))
+    limits = resource.prlimit(worker, resource.RLIMIT_DATA)
     assert limits == resource.getrlimit(resource.RLIMIT_DATA)
 
 

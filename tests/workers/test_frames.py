@@ -8,6 +8,7 @@ import struct
 import pytest
 
 from service.workers import frames
+from tests.processes import files_kept, open_files
 
 
 def lengths(head: int, lent: int = 0) -> bytes:
@@ -27,11 +28,11 @@ def test_a_message_that_says_it_is_longer_shows_nothing_of_what_came_before(mess
 def test_what_comes_with_no_message_is_closed() -> None:
     ours, theirs = frames.pair()
     with ours, theirs:
-        before = len(os.listdir("/proc/self/fd"))
+        before = files_kept()
         frames.send(theirs, lengths(2) + b"no", (0, 1, 2))
         with pytest.raises(ValueError, match="line 1 column 1"):
             frames.receive(ours, bytearray(frames.BUFFER))
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert open_files(os.getpid()) == before
 
 
 def test_a_body_is_no_longer_than_the_memory_that_is_lent() -> None:
@@ -41,7 +42,7 @@ def test_a_body_is_no_longer_than_the_memory_that_is_lent() -> None:
     with ours, theirs:
         for lent, taken in ((5, True), (6, False), (2**62, False)):
             frames.send(theirs, frames.encode([frames.ANSWER, 200, {}], lent=lent), (fd,))
-            before = len(os.listdir("/proc/self/fd"))
+            before = files_kept()
             frame = frames.receive(ours, bytearray(frames.BUFFER))
             assert frame is not None
             if taken:
@@ -50,5 +51,5 @@ def test_a_body_is_no_longer_than_the_memory_that_is_lent() -> None:
                 with pytest.raises(ValueError, match="not what it says"):
                     frame.body()
                 frame.close()
-            assert len(os.listdir("/proc/self/fd")) == before
+            assert open_files(os.getpid()) == before
     os.close(fd)

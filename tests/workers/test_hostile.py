@@ -7,7 +7,7 @@ import os
 import pytest
 
 from service.contract.problem import GraphCrashed
-from tests.processes import open_files
+from tests.processes import PATIENCE_S, files_kept, open_files
 from tests.workers.calls import ask, until
 from tests.workers.conftest import StartPool
 from tests.workers.jobs import HOSTILE
@@ -17,9 +17,9 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize("said", HOSTILE)
 async def test_a_worker_that_talks_nonsense_is_killed(start_pool: StartPool, said: str) -> None:
-    pool = await start_pool(workers=1, time_limit_s=20.0)
+    pool = await start_pool(workers=1, time_limit_s=PATIENCE_S)
     await until(lambda: pool.workers.idle == 2 and pool._nursery._standby is not None)
-    before = open_files(os.getpid())
+    before = files_kept()
     with pytest.raises(GraphCrashed, match=r"died \(SIGKILL\), and so did a fresh one \(SIGKILL\)"):
         await ask(pool, "hostile", said.encode())
     assert await ask(pool, "echo", b"next") == "next"

@@ -12,7 +12,7 @@ import pytest
 from service.contract.problem import Overloaded
 from service.workers.body import INLINE
 from service.workers.outbox import KEPT
-from tests.processes import no_more_files, open_files
+from tests.processes import files_kept, no_more_files, open_files
 from tests.workers.calls import ask, until
 from tests.workers.conftest import StartPool
 
@@ -26,7 +26,7 @@ async def test_an_answer_that_cannot_be_opened_is_refused_and_never_empty(
     pool = await start_pool(workers=1)
     await until(lambda: pool.workers.idle == 2 and pool._nursery._standby is not None)
     wanted = b"%d" % size
-    before = open_files(os.getpid())
+    before = files_kept()
     with no_more_files():
         for _ in range(3):
             with pytest.raises(Overloaded, match="open files"):

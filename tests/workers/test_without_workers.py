@@ -29,8 +29,9 @@ async def complete(start_pool: StartPool) -> Pool:
 
 @contextmanager
 def no_files_for(pid: int) -> Iterator[None]:
+    """Let a fork server open nothing more: 0 to 3 are taken, and it may poll the four it polls."""
     soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (4, hard))
     yield
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -83,7 +84,7 @@ async def test_who_waits_is_refused_once_that_lasts(
 async def test_a_fork_server_that_hears_no_order_is_replaced(
     start_pool: StartPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nursery, "ORDER_LIMIT_S", 0.5)
+    monkeypatch.setattr(nursery, "ORDER_LIMIT_S", 2.0)
     started = await complete(start_pool)
     active = started._nursery._active
     assert active
@@ -110,7 +111,7 @@ async def test_orders_that_no_socket_takes_are_made_again(start_pool: StartPool)
 
 
 async def test_a_worker_that_is_stopped_costs_no_request(start_pool: StartPool) -> None:
-    started = await start_pool(workers=1, time_limit_s=0.5)
+    started = await start_pool(workers=1, time_limit_s=2)
     victim = int(await ask(started, "pid"))
     os.kill(victim, signal.SIGSTOP)
     await until(lambda: processes()[victim].state == "T")
