@@ -9,6 +9,7 @@ limit, the products of `cartesian_prod` and `combinations` at the memory limit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +30,7 @@ MAX_POWER_ITERATIONS = 1_000
 MAX_DIMENSIONS = 64
 """PyTorch's own limit, which some ops meet only after endless work."""
 MAX_SIZE = 2**31
-"""Paddings beyond it overflow when sizes are added up."""
+"""Paddings beyond it, and strides whose product is, overflow in kernels."""
 MAX_RANDOM_SAMPLE = 1000
 """Of fractional pooling: PyTorch draws them from 0 to 1; its own tests go to 9 on either side."""
 SCALES = 1e-6, 1e6
@@ -105,6 +106,15 @@ def _eigvals(arguments: Arguments) -> None:
     """As :func:`_eig`, whose vectors its gradient needs; without one there are no vectors."""
     if arguments["self"].requires_grad and torch.is_grad_enabled():
         _eig(arguments)
+
+
+def _convolution(arguments: Arguments) -> str | None:
+    """The input's gradient counts on from one stride to the next in 32 bits: SIGSEGV."""
+    stride = arguments.get("stride") or 1
+    strides = list(stride) if isinstance(stride, Sequence) else [stride]
+    if len(strides) == 1:
+        strides *= max(0, arguments["weight"].dim() - 2)
+    return "the strides are too large for a gradient" if math.prod(strides) >= MAX_SIZE else None
 
 
 def _binary_cross_entropy(arguments: Arguments) -> None:
@@ -416,6 +426,7 @@ ROWS = (
     Row("pdist _pdist_forward", _pdist),
     Row("linalg_eig", _eig),
     Row("linalg_eigvals", _eigvals),
+    Row("conv1d conv2d conv3d convolution _convolution", _convolution, when="stride"),
     Row("binary_cross_entropy", _binary_cross_entropy),
     Row("grid_sample grid_sampler grid_sampler_2d grid_sampler_3d", _grid_sample),
     Row("ctc_loss", _ctc_loss),

@@ -526,6 +526,30 @@ def test_what_is_no_matrix_for_eig_is_refused_in_pytorchs_words(matrix: Tensor, 
     assert words in str(ours.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "stride"),
+    [
+        ("nn.functional.conv2d", 65536),
+        ("aten.conv2d.default", [2**31 - 1, 2]),
+        ("nn.functional.conv2d", [2**16] * 2),
+    ],
+)
+def test_strides_that_overflow_are_let_through_and_their_gradient_is_not(
+    name: str, stride: Any
+) -> None:
+    request = {
+        "leaves": [
+            leaf("x", [1.0] * 16, shape=[1, 1, 4, 4]),
+            leaf("w", [1.0] * 16, shape=[1, 1, 4, 4]),
+        ],
+        "ops": [op("y", name, "x", "w", stride=stride), op("s", "sum", "y")],
+    }
+    assert nodes_of(request | {"backward": []})["y"]["value"] == [[[[16.0]]]]
+    told = problem(request)
+    assert (told.code, told.errors[0].node) == ("bad_arguments", "y")
+    assert told.detail.startswith("the strides are too large for a gradient; PyTorch would crash")
+
+
 def test_every_guarded_kernel_is_one_of_the_catalogue() -> None:
     names = [*catalogue().names, *catalogue().exact_names]
     bases = {catalogue().find(name).base for name in names}
