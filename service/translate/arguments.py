@@ -12,7 +12,18 @@ from service.engine.signature import Kind, Parameter, Signature
 from service.translate.folding import check_items
 from service.translate.objects import Class, Instance
 from service.translate.unreadable import Unreadable
-from service.translate.values import Data, DType, MemoryFormat, Path, Ref, Several, Tensor, Unknown
+from service.translate.values import (
+    Data,
+    DType,
+    Keywords,
+    MemoryFormat,
+    Path,
+    Ref,
+    Several,
+    Tensor,
+    Unknown,
+    Values,
+)
 
 NUMPY_NAMES: Mapping[str, str] = {
     "axis": "dim",
@@ -46,7 +57,7 @@ PYTHON_DTYPES: Mapping[str, str] = {
 
 
 def bind_python(
-    name: str, signature: inspect.Signature, values: Sequence[Any], keywords: Mapping[str, Any]
+    name: str, signature: inspect.Signature, values: Values, keywords: Keywords
 ) -> inspect.BoundArguments:
     """Return the arguments of ``name``, which PyTorch wrote in Python, as Python binds them.
 
@@ -117,7 +128,7 @@ def describe(value: Any) -> str:
 
 
 def arguments(
-    operation: Operation, positional: Sequence[Any], keywords: Mapping[str, Any]
+    operation: Operation, positional: Values, keywords: Keywords
 ) -> tuple[list[Ref], dict[str, Any]]:
     """Return `inputs` and `attrs` that mean the call ``operation(*positional, **keywords)``.
 
@@ -134,7 +145,7 @@ def arguments(
     raise Unreadable(f"the arguments fit none of the signatures of {operation.name}: {shown}")
 
 
-def _settable(keywords: Mapping[str, Any]) -> dict[str, Any]:
+def _settable(keywords: Keywords) -> dict[str, Any]:
     kept = {}
     for name, value in keywords.items():
         allowed = MEANINGLESS.get(name)
@@ -146,7 +157,7 @@ def _settable(keywords: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fit(
-    signature: Signature, positional: Sequence[Any], keywords: Mapping[str, Any], *, exact: bool
+    signature: Signature, positional: Values, keywords: Keywords, *, exact: bool
 ) -> dict[str, Any] | None:
     """Return the arguments by parameter, or None where they do not fit."""
     for packed in _packings(signature, positional):
@@ -158,7 +169,7 @@ def _fit(
     return None
 
 
-def _packings(signature: Signature, positional: Sequence[Any]) -> list[Sequence[Any]]:
+def _packings(signature: Signature, positional: Values) -> list[Sequence[Any]]:
     """Return the ways to read ``x.view(2, 3)``: as it stands, and with a list at its end."""
     ways: list[Sequence[Any]] = [positional]
     if signature.star is not None:
@@ -172,22 +183,17 @@ def _packings(signature: Signature, positional: Sequence[Any]) -> list[Sequence[
     return ways
 
 
-def _takes_ints(kind: Kind, values: Sequence[Any]) -> bool:
+def _takes_ints(kind: Kind, values: Values) -> bool:
     """Whether PyTorch makes a list of these whole numbers by itself.
 
     It does not where one number stands for all dimensions, nor in its functions in Python.
     """
     takes = kind.is_list and kind.base == "int" and not kind.loose
-    return takes and _all_ints(values) and len(values) > (0 if kind.size is None else 1)
+    are_ints = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+    return takes and are_ints and len(values) > (0 if kind.size is None else 1)
 
 
-def _all_ints(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, int) and not isinstance(value, bool) for value in values)
-
-
-def _by_name(
-    signature: Signature, positional: Sequence[Any], keywords: Mapping[str, Any]
-) -> dict[str, Any] | None:
+def _by_name(signature: Signature, positional: Values, keywords: Keywords) -> dict[str, Any] | None:
     places = signature.order or tuple(
         parameter.name for parameter in signature.parameters if not parameter.keyword_only
     )

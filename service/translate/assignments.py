@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import ast
+from operator import setitem
 from typing import Any
 
 from service.translate.arguments import describe
 from service.translate.attributes import attribute, check_own_grad
 from service.translate.builtins_read import items_of
 from service.translate.expressions import evaluate, operand, spread
-from service.translate.folding import RAISED, check_items, holds
+from service.translate.folding import attempt, check_items, holds
 from service.translate.gradients import empty_gradient
 from service.translate.in_place import operate
 from service.translate.leaves import forget_grad, require_grad
 from service.translate.members import member
 from service.translate.names import id_of
 from service.translate.objects import Instance
-from service.translate.operations import HALF_CUT, apply
+from service.translate.operations import apply, check_whole
 from service.translate.operators import binary_operator, index
 from service.translate.reading import Reading
 from service.translate.registration import name_module, put_module, set_member, stem_of
 from service.translate.unreadable import Unreadable
-from service.translate.values import Node, Several, Tensor
+from service.translate.values import Several, Tensor
 
 WRITES = (
     "this writes into a tensor in place, and a node of a graph never changes; torch.where, "
@@ -46,8 +47,8 @@ def read_annotated(reading: Reading, node: ast.AnnAssign) -> str:
 def assign(reading: Reading, target: ast.expr, value: Any) -> str:
     """Give ``value`` to a target, and its node the target's name; return the node's id."""
     if isinstance(target, ast.Name):
-        if isinstance(value, Tensor) and value.now.node.half_cut:
-            raise Unreadable(HALF_CUT)  # the node under this name would not say so
+        if isinstance(value, Tensor):
+            check_whole(value.now.node)  # as the node under this name would not say what it is
         reading.scope.bind(target.id, value)
         return _name(reading, reading.scope.prefix + id_of(target.id), value)
     if isinstance(target, ast.Starred):
@@ -62,22 +63,17 @@ def assign(reading: Reading, target: ast.expr, value: Any) -> str:
 
 def _name(reading: Reading, stem: str, value: Any) -> str:
     """Name the node of a value that has no name yet; of a list, each item's by its number."""
+    if isinstance(value, Tensor) and value.is_parameter:  # it may be filled later
+        reading.graph.name(value.now.node, stem)
+        return value.now.node.id
     if isinstance(value, Tensor | Several):
-        node = _node_to_name(value)
-        reading.graph.name(node, stem)
-        return node.id
+        reading.graph.name(value.node, stem)
+        return value.node.id
     if isinstance(value, Instance):
         name_module(reading, value, stem, for_good=reading.scope.outer is None)
     if isinstance(value, list | tuple):
         _name_items(reading, stem, value, set())
     return stem
-
-
-def _node_to_name(value: Tensor | Several) -> Node:
-    """Return the node of a value; that of a parameter may be filled later."""
-    if isinstance(value, Tensor) and value.is_parameter:
-        return value.now.node
-    return value.node
 
 
 NAMED = frozenset({Tensor, Several, Instance, list, tuple})
@@ -145,11 +141,17 @@ def _assign_item(reading: Reading, target: ast.Subscript, value: Any) -> str:
     if isinstance(key, slice):
         value = items_of(reading, value)
         check_items(len(owner) + len(value))
-    try:
-        owner[key] = value
-    except RAISED as error:
-        raise Unreadable(f"{type(error).__name__}: {error}", target) from error
+    _put(owner, key, value, target)
     return ""
+
+
+def _put(owner: Any, key: Any, value: Any, target: ast.expr) -> None:
+    """Let an item of a list or a dict be a value; what Python raises is the reason."""
+    try:
+        attempt(setitem, owner, key, value)
+    except Unreadable as unreadable:
+        unreadable.place(target)
+        raise
 
 
 def read_augmented(reading: Reading, node: ast.AugAssign) -> str:
@@ -165,9 +167,8 @@ def read_augmented(reading: Reading, node: ast.AugAssign) -> str:
         return _augment_attribute(reading, node, node.target)
     assert isinstance(node.target, ast.Name)
     held = evaluate(reading, ast.copy_location(ast.Name(node.target.id, ast.Load()), node.target))
-    result = _augmented(reading, node, held)
-    if isinstance(result, Tensor) and result is held and result.is_parameter and result.past:
-        reading.graph.name(result.node, result.past[0][1].node.id or node.target.id)
+    is_parameter = isinstance(held, Tensor) and held.is_parameter
+    result = _augmented(reading, node, held, node.target.id if is_parameter else "")
     return "" if isinstance(held, list) and result is held else assign(reading, node.target, result)
 
 
@@ -180,9 +181,7 @@ def _augment_attribute(reading: Reading, node: ast.AugAssign, target: ast.Attrib
             target,
         )
     held = member(reading, owner, target.attr)
-    result = _augmented(reading, node, held)
-    if isinstance(result, Tensor) and result is held and result.past:
-        reading.graph.name(result.node, result.past[0][1].node.id or target.attr)
+    result = _augmented(reading, node, held, target.attr)
     set_member(reading, owner, target.attr, result)
     return result.node.id if isinstance(result, Tensor) else ""
 
@@ -199,19 +198,16 @@ def _augment_item(reading: Reading, node: ast.AugAssign, target: ast.Subscript) 
     if not isinstance(key, int | str):
         raise Unreadable("an item is changed in place by its number or key", target)
     held = index(reading, owner, key)
-    result = _augmented(reading, node, held)
-    try:
-        owner[key] = result  # type: ignore[index]
-    except RAISED as error:  # a list that its own item's value made shorter
-        raise Unreadable(f"{type(error).__name__}: {error}", target) from error
-    if isinstance(result, Tensor) and result is held and result.past:
-        reading.graph.name(result.node, result.past[0][1].node.id or "item")
-        return result.node.id
-    return ""
+    result = _augmented(reading, node, held, "item")
+    _put(owner, key, result, target)  # a list that its own item's value made shorter is refused
+    return result.node.id if isinstance(result, Tensor) and result is held else ""
 
 
-def _augmented(reading: Reading, node: ast.AugAssign, held: Any) -> Any:
-    """Return what ``held op= value`` leaves under its name; the same object where Python does."""
+def _augmented(reading: Reading, node: ast.AugAssign, held: Any, stem: str) -> Any:
+    """Return what ``held op= value`` leaves under its name; the same object where Python does.
+
+    A node in the place of another one is named like the first there was, or ``stem``, if it is one.
+    """
     value = operand(reading, node.value)
     if isinstance(held, list) and isinstance(node.op, ast.Add):
         more = items_of(reading, value)
@@ -225,4 +221,6 @@ def _augmented(reading: Reading, node: ast.AugAssign, held: Any) -> Any:
     if not isinstance(held, Tensor) or isinstance(node.op, ast.MatMult):
         return binary_operator(reading, node.op, held, value)  # PyTorch has no @ in place
     operate(reading, node.op, held, value)
+    if stem:
+        reading.graph.name(held.node, held.past[0][1].node.id or stem)
     return held

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from service.contract.request import DType as ContractDType
+import torch
+
+from service.engine.dtypes import DTYPE_NAMES
 from service.translate.arguments import UNKNOWN_DTYPE, describe
-from service.translate.element_types import dtype_at, kind_of, last_part
+from service.translate.element_types import kind_of, last_part
 from service.translate.folding import MATH_CONSTANTS, is_number
 from service.translate.gradients import gradient_of, gradient_tensor
 from service.translate.members import member, of_class, of_parent
 from service.translate.objects import Class, Instance, Parent
-from service.translate.operations import DROPOUTS, HALF_CUT, apply
+from service.translate.operations import DROPOUTS, apply, check_whole
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
 from service.translate.values import (
@@ -28,19 +30,15 @@ from service.translate.values import (
     Several,
     Tensor,
     references,
+    walk,
 )
 
-DTYPE_NAMES: dict[str, str] = {
-    **{dtype.value: dtype.value for dtype in ContractDType},
-    "float": "float32",
-    "double": "float64",
-    "half": "float16",
-    "cfloat": "complex64",
-    "cdouble": "complex128",
-    "long": "int64",
-    "int": "int32",
-    "short": "int16",
+DTYPES: Mapping[str, str] = {
+    name: DTYPE_NAMES[dtype]
+    for name, dtype in vars(torch).items()
+    if isinstance(dtype, torch.dtype) and dtype in DTYPE_NAMES
 }
+"""Dtypes of the contract by all names that PyTorch has for them."""
 MEMORY_FORMATS = frozenset(
     {"contiguous_format", "preserve_format", "channels_last", "channels_last_3d"}
 )
@@ -116,8 +114,9 @@ def _of_path(_reading: Reading, owner: Path, name: str) -> Any:
     if last in ("math", "numpy", "torch") and len(owner.parts) == 1:
         if name in MATH_CONSTANTS:
             return MATH_CONSTANTS[name]
-        if last != "math" and name in DTYPE_NAMES:
-            return _number_type(last, name)
+        if last != "math" and name in DTYPES:
+            own = {"int": "int64", "float": "float64"} if last == "numpy" else {}
+            return DType(own.get(name, DTYPES[name]))
         if name == "newaxis":
             return None
         if name in MEMORY_FORMATS:
@@ -125,18 +124,12 @@ def _of_path(_reading: Reading, owner: Path, name: str) -> Any:
     return Path((*owner.parts, name))
 
 
-def _number_type(module: str, name: str) -> DType | Path:
-    if module == "torch":
-        return DType(DTYPE_NAMES[name])
-    return DType({"int": "int64", "float": "float64"}.get(name, DTYPE_NAMES[name]))
-
-
 def _of_tensor(reading: Reading, owner: Tensor, name: str) -> Any:
     """Return an attribute of a tensor: an op, a fact that the script shows, or a method."""
     if owner.now.node.stale == UNINITIALISED and owner.is_parameter:
         return _of_empty(owner, name)
-    if owner.node.half_cut and name in ("grad", "requires_grad", "is_leaf"):
-        raise Unreadable(HALF_CUT)
+    if name in ("grad", "requires_grad", "is_leaf"):
+        check_whole(owner.node)
     if owner.node.unsure and name in UNSURE_FLAGS:
         raise Unreadable(MAY_BE_CONSTANT)
     if name in PROPERTIES:
@@ -146,26 +139,16 @@ def _of_tensor(reading: Reading, owner: Tensor, name: str) -> Any:
         return gradient_of(reading, owner)
     if name in FACTS:
         return FACTS[name](owner)
-    if name == "data":
-        if owner.is_parameter:
-            return Data(owner)
-        raise Unreadable(HIDDEN)
-    _check_part(name)
-    return Method(owner, name)
-
-
-def _check_part(name: str) -> None:
     if name in VALUES:
         raise Unreadable(ASKS_FOR_VALUE.format(f".{name}()"))
     if name in NO_PART_OF_A_GRAPH:
         raise Unreadable(f".{name} cannot be part of a graph")
+    return Method(owner, name)
 
 
 def _of_empty(owner: Tensor, name: str) -> Any:
     """Return what is known of a parameter before it is filled."""
-    if name == "data":
-        return Data(owner)
-    if name in ("shape", "ndim"):
+    if name in ("data", "shape", "ndim"):
         return FACTS[name](owner)
     if name in FILLED or name in ("size", "dim", "numel", "nelement", "ndimension"):
         return Method(owner, name)
@@ -199,29 +182,22 @@ def _may_be_itself(node: Node) -> bool:
 
 
 def _given(node: Node) -> Iterator[Node]:
-    """Yield the nodes whose very tensor a node may be, through however many ops."""
-    waiting, seen = [node], {node}
-    while waiting:
-        one = waiting.pop()
+    """Return the nodes whose very tensor a node may be, through however many ops."""
+
+    def given_to(one: Node) -> list[Node]:
         if not _may_be_itself(one):
-            continue
+            return []
         is_gradient = one.op == "autograd.grad"
         refs = references(one.attrs) if is_gradient else references(one.inputs, one.attrs)
-        fresh = {ref.node for ref in refs} - seen
-        yield from fresh
-        seen |= fresh
-        waiting.extend(fresh)
+        return [ref.node for ref in refs]
+
+    return (one for one in walk([node], given_to) if one is not node)
 
 
 def _returned(node: Node) -> Iterator[Node]:
-    """Yield the nodes that may be the very tensor of a node, through however many ops."""
-    waiting, seen = [node], {node}
-    while waiting:
-        one = waiting.pop()
-        fresh = {view for view in (*one.views, *one.twins) if _may_be_itself(view)} - seen
-        yield from fresh
-        seen |= fresh
-        waiting.extend(fresh)
+    """Return the nodes that may be the very tensor of a node, through however many ops."""
+    found = walk([node], lambda one: filter(_may_be_itself, (*one.views, *one.twins)))
+    return (one for one in found if one is not node)
 
 
 def may_be_parameter(owner: Tensor) -> bool:
@@ -231,8 +207,7 @@ def may_be_parameter(owner: Tensor) -> bool:
 
 def _check_itself(owner: Tensor) -> None:
     """Refuse to say of a result what differs where it is the very leaf that was given."""
-    node = owner.node
-    if node.tracked and any(one.requires_grad for one in _given(node)):
+    if owner.node.tracked and may_be_parameter(owner):
         raise Unreadable(ITSELF)
 
 
@@ -241,8 +216,7 @@ def check_own_grad(owner: Tensor) -> None:
 
     A leaf holds its own, whatever other names it has.
     """
-    if owner.node.half_cut:
-        raise Unreadable(HALF_CUT)
+    check_whole(owner.node)
     _check_itself(owner)
     node = owner.node
     others = () if node.requires_grad else (*_given(node), *_returned(node))
@@ -267,27 +241,19 @@ def check_there(reading: Reading, gradient: Gradient) -> None:
 
 def _leads_to(root: Node, node: Node) -> bool:
     """Whether autograd leads from a root to a node without a derivative in between."""
-    waiting, seen = [root], {root}
-    while waiting:
-        found = waiting.pop()
-        if found is node:
-            return not node.unsure
-        if found.op == "autograd.grad":
-            continue
-        fresh = set(found.followed) - seen
-        seen |= fresh
-        waiting.extend(fresh)
-    return False
+    found = walk([root], lambda one: () if one.op == "autograd.grad" else one.followed)
+    return node in found and not node.unsure
 
 
 def _is_leaf(owner: Tensor) -> bool:
     _check_itself(owner)
-    return owner.node.requires_grad or not is_tracked(owner)
+    return owner.node.requires_grad or not owner.ref.tracked
 
 
-def is_tracked(owner: Tensor) -> bool:
-    """Whether autograd follows a tensor."""
-    return owner.ref.tracked
+def _data(owner: Tensor) -> Data:
+    if not owner.is_parameter:
+        raise Unreadable(HIDDEN)
+    return Data(owner)
 
 
 def _retains_grad(owner: Tensor) -> bool:
@@ -298,10 +264,11 @@ def _retains_grad(owner: Tensor) -> bool:
 FACTS: Mapping[str, Callable[[Tensor], Any]] = {
     "shape": known_shape,
     "ndim": lambda owner: len(known_shape(owner)),
-    "dtype": lambda owner: DType(dtype_at(owner.ref) or ""),
+    "dtype": lambda owner: DType(owner.ref.type.dtype or ""),
     "device": lambda _owner: Device("cpu"),
-    "requires_grad": is_tracked,
+    "requires_grad": lambda owner: owner.ref.tracked,
     "is_leaf": _is_leaf,
+    "data": _data,
     "retains_grad": _retains_grad,
     **dict.fromkeys(
         ("is_cuda", "is_sparse", "is_quantized", "is_mps", "is_meta", "is_nested"),

@@ -6,11 +6,11 @@ import ast
 import base64
 import binascii
 import inspect
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from itertools import chain
 from typing import Any
 
-from service.translate.arguments import describe, dtype_name
+from service.translate.arguments import bind_python, describe, dtype_name
 from service.translate.attributes import known_shape
 from service.translate.folding import (
     BUILTINS,
@@ -28,7 +28,7 @@ from service.translate.operations import apply
 from service.translate.operators import binary_operator
 from service.translate.reading import AT_ONCE, Reading
 from service.translate.unreadable import Unreadable
-from service.translate.values import Array, Base64, Path, Several, Tensor, Unknown
+from service.translate.values import Array, Base64, Keywords, Path, Several, Tensor, Unknown, Values
 
 IGNORED_MODULES = frozenset({"matplotlib", "warnings", "logging", "time", "os", "sys", "random"})
 """Modules whose calls, as statements of their own, change no number of a graph."""
@@ -38,29 +38,29 @@ ENDS = frozenset({("builtins", "exit"), ("builtins", "quit"), ("sys", "exit"), (
 VIEWS = (KeysView, ValuesView, ItemsView)
 ITERABLE = (list, tuple, range, str, dict, *VIEWS)
 
-ON_TENSORS: Mapping[str, str] = {"abs": "abs", "round": "round", "pow": "pow"}
+ON_TENSORS = frozenset({"abs", "round", "pow"})
 
 
 class Exited(Exception):
     """The end of the script, before its last line."""
 
 
-def call_builtin(
-    reading: Reading, name: str, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Any:
+def call_builtin(reading: Reading, name: str, values: Values, keywords: Keywords) -> Any:
     """Return what a builtin gives for constants, lists and tensors."""
     if name == "print":
         return None
     if ("builtins", name) in ENDS:
         raise Exited
     if name in ON_TENSORS and values and isinstance(values[0], Tensor):
-        return apply(reading, ON_TENSORS[name], list(values), keywords)
+        return apply(reading, name, values, keywords)
     if not keywords.keys() <= KEYWORDS.get(name, frozenset()):
         known = ", ".join(sorted(KEYWORDS.get(name, ())))
         said = f"with the keyword {known} only" if known else "without keywords"
         raise Unreadable(f"{name} is read {said}")
     if name in COLLECTIONS:
-        return _checked(name, COLLECTIONS[name], reading, values, keywords)
+        function = COLLECTIONS[name]
+        given = bind_python(f"{name}()", inspect.signature(function), [reading, *values], keywords)
+        return attempt(lambda: function(*given.args, **given.kwargs))
     if name in BUILTINS:
         if name in ("max", "min") and len(values) == 1:
             values = [items_of(reading, values[0])]
@@ -68,21 +68,6 @@ def call_builtin(
             raise Unreadable(f"{name}() of a tensor asks for its value; there is torch.{name}")
         return on_numbers(BUILTINS[name], name, values)
     raise Unreadable(f"{name} is not read here")
-
-
-def _checked(
-    name: str,
-    function: Callable[..., Any],
-    reading: Reading,
-    values: Sequence[Any],
-    keywords: Mapping[str, Any],
-) -> Any:
-    """Call one of COLLECTIONS; what Python says of its arguments is the reason."""
-    try:
-        inspect.signature(function).bind(reading, *values, **keywords)
-    except TypeError as error:
-        raise Unreadable(f"TypeError: {name}(): {error}") from error
-    return attempt(lambda: function(reading, *values, **keywords))
 
 
 def items_of(reading: Reading, value: Any) -> list[Any]:
@@ -166,13 +151,8 @@ def _len(_reading: Reading, value: Any) -> int:
 def _range(_reading: Reading, *bounds: Any) -> range:
     if not bounds or not all(isinstance(bound, int) for bound in bounds):
         raise Unreadable("the bounds of range are whole numbers that the script says")
-    try:
-        numbers = range(*bounds)
-    except (TypeError, ValueError) as error:
-        raise Unreadable(f"{type(error).__name__}: {error}") from error
-    check_items(
-        max(numbers.stop - numbers.start, numbers.start - numbers.stop) // abs(numbers.step)
-    )
+    numbers: range = attempt(range, *bounds)
+    check_items(abs(numbers.stop - numbers.start) // abs(numbers.step))
     return numbers
 
 
@@ -180,10 +160,6 @@ def _zip(reading: Reading, *lists: Any, strict: Any = False) -> Iterator[Any]:
     for row in zip(*(iterate(reading, one) for one in lists), strict=bool(strict)):
         reading.spend(AT_ONCE * len(row))  # each of them goes through several iterators
         yield row
-
-
-def _enumerate(reading: Reading, iterable: Any, start: int = 0) -> Iterator[Any]:
-    return enumerate(iterate(reading, iterable), start)
 
 
 def _reversed(_reading: Reading, items: Any, /) -> Iterator[Any]:
@@ -238,7 +214,7 @@ COLLECTIONS: Mapping[str, Callable[..., Any]] = {
     "len": _len,
     "range": _range,
     "zip": _zip,
-    "enumerate": _enumerate,
+    "enumerate": lambda reading, iterable, start=0: enumerate(iterate(reading, iterable), start),
     "sum": _sum,
     "sorted": _sorted,
     "list": lambda reading, items=(): items_of(reading, items),
@@ -268,7 +244,7 @@ NUMPY_DTYPES: Mapping[str, str] = {
 """Dtypes by numpy's names."""
 
 
-def call_python_module(path: Path, values: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+def call_python_module(path: Path, values: Values, keywords: Keywords) -> Any:
     """Return what a function of math, base64 or numpy gives for constants."""
     name = path.parts[-1]
     if path.parts[0] == "math" and name in MATH_FUNCTIONS and not keywords:

@@ -5,40 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from service.translate import gradients, leaves
+from service.translate import leaves, passes
 from service.translate.arguments import describe, dtype_name
 from service.translate.attributes import attribute
 from service.translate.builtins_read import call_builtin, call_python_module
 from service.translate.exported import call_helper
+from service.translate.gradients import tensor_of
 from service.translate.in_place import apply_maybe_in_place
 from service.translate.initialisers import initialise
-from service.translate.methods import call_method, count_listed, in_place, tensor_of
+from service.translate.methods import call_method, count_listed, in_place
 from service.translate.module_calls import call_instance, call_module_method
-from service.translate.modules import (
-    inline,
-    is_instance,
-    make_instance,
-    make_module,
-    parent,
-    start,
-)
+from service.translate.modules import is_instance, make_instance, make_module, parent, start
 from service.translate.objects import Bound, Class, Instance, Parent
-from service.translate.operations import apply, exists
+from service.translate.operations import compute, exists
 from service.translate.optimizers import Optimizer, call_optimizer, make_optimizer
 from service.translate.reading import Reading
 from service.translate.registration import set_member
+from service.translate.scopes import Function
 from service.translate.unreadable import Unreadable
 from service.translate.values import (
     UNINITIALISED,
     Array,
     Base64,
     Device,
-    Function,
     Helper,
+    Keywords,
     Method,
     Path,
     Tensor,
     Unknown,
+    Values,
 )
 
 SETTINGS = frozenset(
@@ -62,11 +58,9 @@ TENSOR_CLASSES = frozenset({"Tensor", "TensorBase", "Parameter"})
 """Classes whose methods a script can call by their full name, ``torch.Tensor.where(x, ...)``."""
 
 
-def call(
-    reading: Reading, function: Any, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Any:
+def call(reading: Reading, function: Any, values: Values, keywords: Keywords) -> Any:
     """Return ``function(*values, **keywords)``."""
-    if isinstance(function, Path):
+    if isinstance(function, Path) and function.parts not in (("torch",), ("builtins",)):
         return _call_path(reading, function, values, keywords)
     if isinstance(function, Method):
         if isinstance(function.owner, Instance | Parent):
@@ -75,9 +69,9 @@ def call(
             return call_optimizer(reading, function.owner, function.name, values, keywords)
         return call_method(reading, function, values, keywords)
     if isinstance(function, Function):
-        return inline(reading, function, values, keywords)
+        return reading.inline(reading, function, values, keywords)
     if isinstance(function, Bound):
-        return inline(reading, function.function, [function.this, *values], keywords)
+        return reading.inline(reading, function.function, [function.this, *values], keywords)
     if isinstance(function, Class):
         return make_instance(reading, function, values, keywords)
     if isinstance(function, Instance):
@@ -87,9 +81,7 @@ def call(
     raise Unreadable(f"{describe(function)} cannot be called")
 
 
-def _call_path(
-    reading: Reading, path: Path, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Any:
+def _call_path(reading: Reading, path: Path, values: Values, keywords: Keywords) -> Any:
     root, *rest = path.parts
     if root == "builtins":
         if rest[0] in WITH_INSTANCES and not keywords:
@@ -120,9 +112,7 @@ def _call_path(
     return _call_torch(reading, rest, values, keywords)
 
 
-def _call_torch(
-    reading: Reading, parts: Sequence[str], values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Any:
+def _call_torch(reading: Reading, parts: Sequence[str], values: Values, keywords: Keywords) -> Any:
     """Return what a module, an optimizer or an op of torch gives."""
     name, last = op_name(parts), parts[-1]
     if name in REFUSED:
@@ -136,14 +126,14 @@ def _call_torch(
     return _function(reading, name, values, keywords)
 
 
-def _get(reading: Reading, values: Sequence[Any]) -> Any:
+def _get(reading: Reading, values: Values) -> Any:
     """Return ``getattr(instance, name)``."""
     if len(values) != 2 or not (isinstance(values[0], Instance) and isinstance(values[1], str)):
         raise Unreadable("getattr is read with an instance and a name that the script says")
     return attribute(reading, values[0], values[1])
 
 
-def _set(reading: Reading, values: Sequence[Any]) -> None:
+def _set(reading: Reading, values: Values) -> None:
     """Read ``setattr(instance, name, value)``."""
     if len(values) != 3 or not (isinstance(values[0], Instance) and isinstance(values[1], str)):
         raise Unreadable("setattr is read with an instance and a name that the script says")
@@ -159,9 +149,7 @@ WITH_INSTANCES: Mapping[str, Callable[..., Any]] = {
 """Builtins that are read with instances."""
 
 
-def _call_on_class(
-    reading: Reading, path: Path, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Any:
+def _call_on_class(reading: Reading, path: Path, values: Values, keywords: Keywords) -> Any:
     """Return ``torch.Tensor.name(x, ...)`` as what it is, ``x.name(...)``."""
     if not values or not isinstance(values[0], Tensor):
         raise Unreadable(f"{path} is a method: its first argument is a tensor")
@@ -181,9 +169,7 @@ def op_name(parts: Sequence[str]) -> str:
     return ".".join(parts)
 
 
-def _function(
-    reading: Reading, name: str, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Any:
+def _function(reading: Reading, name: str, values: Values, keywords: Keywords) -> Any:
     last = name.rpartition(".")[2]
     if last.startswith("__"):
         raise Unreadable(f"{last} is not called by its name here; write the operator itself")
@@ -192,10 +178,7 @@ def _function(
     settings = dict(keywords)
     leaves.on_cpu(settings.pop("device", None))
     requires_grad = settings.pop("requires_grad", False)
-    for candidate in (name, last):
-        if exists(candidate):
-            name = candidate
-            break
+    name = next(filter(exists, (name, last)), name)
     result = apply_maybe_in_place(reading, name, values, settings)
     if requires_grad and isinstance(result, Tensor):
         leaves.require_grad(reading, result)
@@ -205,25 +188,21 @@ def _function(
 # --- functions of torch that are no op ----------------------------------------------------------
 
 
-def _manual_seed(reading: Reading, values: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+def _manual_seed(reading: Reading, values: Values, keywords: Keywords) -> None:
     seed = values[0] if values else keywords.get("seed")
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise Unreadable("torch.manual_seed takes a whole number")
     reading.graph.manual_seed(seed)
 
 
-def _set_default_dtype(
-    reading: Reading, values: Sequence[Any], _keywords: Mapping[str, Any]
-) -> None:
+def _set_default_dtype(reading: Reading, values: Values, _keywords: Keywords) -> None:
     dtype = dtype_name(values[0]) if values else None
     if dtype is None:
         raise Unreadable("torch.set_default_dtype takes a dtype")
     reading.graph.dtype = dtype
 
 
-def _set_default_device(
-    reading: Reading, values: Sequence[Any], _keywords: Mapping[str, Any]
-) -> None:
+def _set_default_device(reading: Reading, values: Values, _keywords: Keywords) -> None:
     device = values[0] if values else None
     name = device.name if isinstance(device, Device) else device
     if not isinstance(name, str):
@@ -231,7 +210,7 @@ def _set_default_device(
     reading.graph.device = None if name == "cpu" else name
 
 
-def _set_grad_enabled(reading: Reading, values: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+def _set_grad_enabled(reading: Reading, values: Values, keywords: Keywords) -> None:
     mode = values[0] if values else keywords.get("mode")
     if not isinstance(mode, bool | int):
         raise Unreadable("torch.set_grad_enabled takes True or False")
@@ -239,7 +218,7 @@ def _set_grad_enabled(reading: Reading, values: Sequence[Any], keywords: Mapping
 
 
 def _as_leaf(default: bool, *, is_parameter: bool = False) -> Callable[..., Tensor]:
-    def read(reading: Reading, values: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
+    def read(reading: Reading, values: Values, keywords: Keywords) -> Tensor:
         wanted = values[1] if len(values) > 1 else keywords.get("requires_grad", default)
         data = values[0] if values else keywords.get("data")
         if isinstance(data, Tensor) and data.now.node.stale == UNINITIALISED and is_parameter:
@@ -253,51 +232,46 @@ def _as_leaf(default: bool, *, is_parameter: bool = False) -> Callable[..., Tens
     return read
 
 
-def _empty(reading: Reading, values: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
+def _empty(reading: Reading, values: Values, keywords: Keywords) -> Tensor:
     """``torch.empty(...)``: a tensor that is not to be used before it is filled."""
     settings = dict(keywords)
     leaves.on_cpu(settings.pop("device", None))
     if settings.pop("requires_grad", False):
         raise Unreadable(f"torch.empty: {UNINITIALISED}")
-    made = apply(reading, "zeros", values, settings)
-    assert isinstance(made, Tensor)
+    made = compute(reading, "zeros", *values, **settings)
     made.node.stale = UNINITIALISED
     return made
 
 
-def _frombuffer(reading: Reading, values: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
+def _frombuffer(reading: Reading, values: Values, keywords: Keywords) -> Tensor:
     if len(values) != 1 or not isinstance(values[0], Base64):
         raise Unreadable("torch.frombuffer is read with base64.b64decode of a string")
     return leaves.from_bytes(reading, values[0], keywords.get("dtype"))
 
 
-def _compared(_reading: Reading, *_arguments: Any) -> Unknown:
-    return Unknown("whether tensors are equal is there only when the graph runs")
-
-
-def _device(_reading: Reading, values: Sequence[Any], _keywords: Mapping[str, Any]) -> Device:
+def _device(_reading: Reading, values: Values, _keywords: Keywords) -> Device:
     if not values or not isinstance(values[0], str):
         raise Unreadable("torch.device takes a name")
     return Device(values[0])
 
 
+EQUAL = "whether tensors are equal is there only when the graph runs"
+
 SPECIAL: Mapping[str, Callable[..., Any]] = {
-    "manual_seed": _manual_seed,
-    "random.manual_seed": _manual_seed,
+    **dict.fromkeys(("manual_seed", "random.manual_seed"), _manual_seed),
     "set_default_dtype": _set_default_dtype,
     "set_default_device": _set_default_device,
     "set_grad_enabled": _set_grad_enabled,
     "autograd.Variable": _as_leaf(default=False),
-    "nn.Parameter": _as_leaf(default=True, is_parameter=True),
-    "nn.parameter.Parameter": _as_leaf(default=True, is_parameter=True),
-    "autograd.backward": gradients.autograd_backward,
-    "autograd.grad": gradients.autograd_grad,
+    **dict.fromkeys(
+        ("nn.Parameter", "nn.parameter.Parameter"), _as_leaf(default=True, is_parameter=True)
+    ),
+    "autograd.backward": passes.autograd_backward,
+    "autograd.grad": passes.autograd_grad,
     "empty": _empty,
     "frombuffer": _frombuffer,
     "device": _device,
-    "allclose": _compared,
-    "equal": _compared,
-    "cuda.is_available": lambda *_arguments: False,
-    "backends.mps.is_available": lambda *_arguments: False,
+    **dict.fromkeys(("allclose", "equal"), lambda *_arguments: Unknown(EQUAL)),
+    **dict.fromkeys(("cuda.is_available", "backends.mps.is_available"), lambda *_arguments: False),
     "is_grad_enabled": lambda reading, *_arguments: reading.grad_enabled,
 }

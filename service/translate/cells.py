@@ -9,7 +9,7 @@ that reading it after somebody else wrote into the cell looks again.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from service.contract.problem import InvalidRequest
@@ -40,7 +40,7 @@ class View:
     arguments: Sequence[Any]
     shape: Sequence[int]
     name: str
-    seen: int = field(default=0)
+    seen: int = 0
     opaque: bool = False
     """Whether it cannot be looked through, nor even be told that it looks at ``base``."""
 
@@ -52,46 +52,34 @@ SCATTERS: Mapping[str, str] = {
 }
 """Views of a part of a tensor, and the op that puts a part back."""
 
-RESHAPES = frozenset(
-    {
-        "aten.view.default",
-        "aten.reshape.default",
-        "aten.unsqueeze.default",
-        "aten.squeeze.default",
-        "aten.squeeze.dim",
-        "aten.squeeze.dims",
-        "aten.flatten.using_ints",
-        "aten.unflatten.int",
-    }
-)
-SELF_INVERSE = frozenset({"aten.transpose.int", "aten.t.default"})
-ALIASES = frozenset(
-    {"aten.alias.default", "aten.contiguous.default", "aten.to.dtype", "aten.dropout.default"}
-)
-"""Ops that may return the tensor itself, with the same elements; the reader knows when."""
 
-ONLY_READ = frozenset(
-    {
-        "aten.expand.default",
-        "aten.expand_as.default",
-        "aten.detach.default",
-        "aten.unbind.int",
-        "aten.split.Tensor",
-        "aten.split.default",
-        "aten.split_with_sizes.default",
-        "aten.chunk.default",
-        "aten.unfold.default",
-        "aten.view_as.default",
-        "aten.movedim.int",
-        "aten.narrow.default",
-        "aten.as_strided.default",
-    }
+def _aten(names: str) -> frozenset[str]:
+    return frozenset(f"aten.{name}" for name in names.split())
+
+
+RESHAPES = _aten(
+    "view.default reshape.default unsqueeze.default squeeze.default squeeze.dim squeeze.dims "
+    "flatten.using_ints unflatten.int"
+)
+SELF_INVERSE = _aten("transpose.int t.default")
+ALIASES = _aten("alias.default contiguous.default to.dtype dropout.default")
+"""Ops that may return the tensor itself, with the same elements; the reader knows when."""
+ONLY_READ = _aten(
+    "expand.default expand_as.default detach.default unbind.int split.Tensor split.default "
+    "split_with_sizes.default chunk.default unfold.default view_as.default movedim.int "
+    "narrow.default as_strided.default"
 )
 """Views into which nothing can be written here."""
-
 VIEWS = (
     frozenset(SCATTERS) | RESHAPES | SELF_INVERSE | ALIASES | ONLY_READ | {"aten.permute.default"}
 )
+
+
+def root_of(cell: Cell) -> Cell:
+    """Return the cell that holds the memory of ``cell``."""
+    while cell.view is not None:
+        cell = cell.view.base
+    return cell
 
 
 def read(cell: Cell, add: Add) -> str:
@@ -138,7 +126,7 @@ def write(cell: Cell, reference: str, tracked: bool, add: Add) -> None:
 def _put_back(view: View, part: str, add: Add) -> str:
     """Return what ``view.base`` is after ``part`` was written where the view looks."""
     name, op, arguments = f"{view.name}.put", view.op, view.arguments
-    if view.opaque:
+    if view.opaque or op in ONLY_READ:
         raise InvalidRequest(f"{view.name}: a write into the result of {op} is not read")
     if op in SCATTERS:
         return add(name, SCATTERS[op], [read(view.base, add), part, *arguments])
@@ -150,6 +138,5 @@ def _put_back(view: View, part: str, add: Add) -> str:
         order = [dim % len(arguments[0]) for dim in arguments[0]]
         back = [order.index(dim) for dim in range(len(order))]
         return add(name, op, [part, back])
-    if op in ALIASES:
-        return part
-    raise InvalidRequest(f"{view.name}: a write into the result of {op} is not read")
+    assert op in ALIASES
+    return part

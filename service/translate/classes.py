@@ -11,13 +11,14 @@ from service.translate.effects import resolve
 from service.translate.members import MODULE_NAMES
 from service.translate.objects import Class
 from service.translate.reading import Reading
-from service.translate.scopes import COMPREHENSIONS
+from service.translate.scopes import COMPREHENSIONS, Function, Scope
 from service.translate.unreadable import Unreadable
-from service.translate.values import Function, Path, Scope
+from service.translate.values import Path
 
 IN_A_BODY = (ast.FunctionDef, ast.Assign, ast.AnnAssign, ast.Expr, ast.Pass)
 DUNDERS = frozenset({"__init__", "__call__"})
 SCOPED = (*COMPREHENSIONS, ast.Lambda, ast.NamedExpr)
+OBJECT = Path(("builtins", "object"))
 MODULES = frozenset({("torch", "nn", "Module"), ("torch", "nn", "modules", "Module")})
 
 Execute = Callable[[Reading, list[ast.stmt]], None]
@@ -54,15 +55,11 @@ def _derived(reading: Reading, node: ast.ClassDef) -> Class:
     """Return the class, still empty, with its base."""
     if len(node.bases) > 1 or node.keywords:
         raise Unreadable("a class is read with one base, and without a metaclass")
-    if not node.bases:
-        return Class(node.name, None, is_module=False)
-    base = resolve(reading.scope, node.bases[0])
+    base = resolve(reading, node.bases[0]) if node.bases else OBJECT
     if isinstance(base, Class):
         return Class(node.name, base, base.is_module)
-    if isinstance(base, Path) and base.parts in MODULES:
-        return Class(node.name, None, is_module=True)
-    if isinstance(base, Path) and base.parts == ("builtins", "object"):
-        return Class(node.name, None, is_module=False)
+    if isinstance(base, Path) and base.parts in (*MODULES, OBJECT.parts):
+        return Class(node.name, None, is_module=base.parts in MODULES)
     raise Unreadable(
         "the base of a class is nn.Module or another class of the script; hold a module of another "
         "kind as an attribute",
@@ -78,23 +75,19 @@ def _check_statement(node: ast.stmt) -> None:
         )
     if isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant):
         raise Unreadable("an expression in the body of a class is not read", node)
-    looked: list[ast.AST] = [node]
-    if isinstance(node, ast.FunctionDef):
-        looked = [node.args]
-        for decorator in node.decorator_list:
-            if isinstance(decorator, ast.Name):
-                raise Unreadable(
-                    f"@{decorator.id} is not read; write a method or a function without it",
-                    decorator,
-                )
-    for one in looked:
-        for part in ast.walk(one):
-            if isinstance(part, SCOPED):
-                raise Unreadable(
-                    "a function or a loop inside an expression in the body of a class is not read; "
-                    "write it in __init__",
-                    part,
-                )
+    function = node if isinstance(node, ast.FunctionDef) else None
+    for decorator in function.decorator_list if function else ():
+        if isinstance(decorator, ast.Name):
+            raise Unreadable(
+                f"@{decorator.id} is not read; write a method or a function without it", decorator
+            )
+    for part in ast.walk(function.args if function else node):
+        if isinstance(part, SCOPED):
+            raise Unreadable(
+                "a function or a loop inside an expression in the body of a class is not read; "
+                "write it in __init__",
+                part,
+            )
 
 
 def _check_member(cls: Class, name: str, value: Any, node: ast.ClassDef) -> None:

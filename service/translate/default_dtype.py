@@ -20,7 +20,6 @@ from service.translate.element_types import (
     OWN_RULES,
     deciding,
     element_type,
-    kind_at,
     last_part,
     makes_default,
     numbers_in,
@@ -57,7 +56,7 @@ def _is_decided(node: Node, name: str, default: str) -> bool:
     """Whether an op makes the same whatever the default dtype is."""
     if name in ALWAYS or name in OWN_RULES:
         return True
-    if any(kind_at(ref) in ("float", "complex") for ref in deciding(node)):
+    if any(ref.type.kind in ("float", "complex") for ref in deciding(node)):
         return True
     if element_type(node, default).kind in ("int", "bool"):
         return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from service.translate.builtins_read import ENDS
@@ -16,11 +17,12 @@ from service.translate.calls import SETTINGS, op_name
 from service.translate.layers import CHANGING, LAYERS, WITHOUT_PARAMETERS
 from service.translate.leaves import CONSTRUCTORS, LEGACY
 from service.translate.module_methods import WALKS
-from service.translate.objects import Bound, Class, Instance
+from service.translate.objects import MISSING, Bound, Class, Instance
 from service.translate.operations import exists
 from service.translate.reading import Reading
+from service.translate.scopes import Function, Scope
 from service.translate.unreadable import Unreadable
-from service.translate.values import Function, Method, Path, Scope, Tensor
+from service.translate.values import Method, Path, Tensor, walk
 
 RANDOM = re.compile(
     "rand|normal(?!ize)|bernoulli|multinomial|binomial|poisson|dropout|rrelu|gumbel|lowrank"
@@ -65,6 +67,45 @@ LEFT_OUT = (
 )
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where an expression stands.
+
+    ``hidden`` are the names that comprehensions and functions around it bind; ``inside`` are the
+    functions of the script in whose bodies it is.
+    """
+
+    reading: Reading
+    scope: Scope
+    hidden: frozenset[str] = frozenset()
+    inside: tuple[Function, ...] = ()
+
+    def find(self, name: str) -> Any:
+        """Return what a name holds; None where nothing is known of it."""
+        if name in self.hidden:
+            return None
+        try:
+            return self.scope.find(name)
+        except KeyError:
+            return Path(("builtins", name))
+
+    def resolve(self, node: ast.expr) -> Any:
+        """Return what a name, or a name of a module, stands for; None where nothing is known."""
+        if isinstance(node, ast.Name):
+            return self.find(node.id)
+        if isinstance(node, ast.Attribute):
+            owner = self.resolve(node.value)
+            if isinstance(owner, Instance):
+                return _of_instance(owner, node.attr)
+            return Path((*owner.parts, node.attr)) if isinstance(owner, Path) else None
+        return None
+
+
+def resolve(reading: Reading, node: ast.expr) -> Any:
+    """Return what a name stands for where the script is being read; as :meth:`Place.resolve`."""
+    return Place(reading, reading.scope).resolve(node)
+
+
 def check_silent(reading: Reading, *nodes: ast.expr) -> None:
     """Refuse expressions that may change what follows.
 
@@ -72,7 +113,7 @@ def check_silent(reading: Reading, *nodes: ast.expr) -> None:
         Unreadable: one of them may.
     """
     for node in nodes:
-        _check(reading, reading.scope, node, bound_in(node), ())
+        _check(Place(reading, reading.scope, bound_in(node)), node)
 
 
 def bound_in(node: ast.AST) -> frozenset[str]:
@@ -85,20 +126,14 @@ def bound_in(node: ast.AST) -> frozenset[str]:
     return frozenset(stored | {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)})
 
 
-def _check(
-    reading: Reading,
-    scope: Scope,
-    node: ast.AST,
-    hidden: frozenset[str],
-    inside: tuple[Function, ...],
-) -> None:
+def _check(place: Place, node: ast.AST) -> None:
     for part in ast.walk(node):
-        reading.spend(1)
+        place.reading.spend(1)
         silent = not isinstance(part, ast.NamedExpr | ast.Yield | ast.YieldFrom | ast.Await)
         if isinstance(part, ast.Call):
-            silent = _is_silent_call(reading, scope, part, hidden, inside)
+            silent = _is_silent_call(place, part)
         elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load):
-            silent = not _holds_iterator(_find(scope, part.id, hidden))
+            silent = not _holds_iterator(place.find(part.id))
         if not silent:
             raise Unreadable(LEFT_OUT, part if isinstance(part, ast.expr) else None)
 
@@ -111,7 +146,9 @@ def _holds_iterator(value: Any) -> bool:
         if isinstance(one, Iterator):
             return True
         if isinstance(one, Instance):
-            one = [*one.own.values(), *one.modules.values(), *_of_its_class(one)]
+            line = one.of.line() if isinstance(one.of, Class) else ()
+            of_class = [value for cls in line for value in cls.names.values()]
+            one = [*one.own.values(), *one.modules.values(), *of_class]
         if isinstance(one, dict):
             one = list(one.values())
         if isinstance(one, list | tuple) and len(one) <= 100:
@@ -121,122 +158,82 @@ def _holds_iterator(value: Any) -> bool:
     return False
 
 
-def _of_its_class(instance: Instance) -> list[Any]:
-    line = instance.of.line() if isinstance(instance.of, Class) else ()
-    return [value for one in line for value in one.names.values()]
-
-
-def _find(scope: Scope, name: str, hidden: frozenset[str]) -> Any:
-    """Return what a name holds; None where nothing is known of it."""
-    if name in hidden:
-        return None
-    try:
-        return scope.find(name)
-    except KeyError:
-        return Path(("builtins", name))
-
-
-def resolve(scope: Scope, node: ast.expr, hidden: frozenset[str] = frozenset()) -> Any:
-    """Return what a name, or a name of a module, stands for; None where nothing is known."""
-    if isinstance(node, ast.Name):
-        return _find(scope, node.id, hidden)
-    if isinstance(node, ast.Attribute):
-        owner = resolve(scope, node.value, hidden)
-        if isinstance(owner, Instance):
-            return _of_instance(owner, node.attr)
-        return Path((*owner.parts, node.attr)) if isinstance(owner, Path) else None
-    return None
-
-
 def _of_instance(instance: Instance, name: str) -> Any:
     """Return an attribute of an instance; None where nothing is known of it."""
     if name in instance.own:
         return instance.own[name]
-    if isinstance(instance.of, Class):
-        for one in instance.of.line():
-            if name in one.names:
-                found = one.names[name]
-                return Bound(found, instance) if isinstance(found, Function) else found
+    found = instance.of.find(name) if isinstance(instance.of, Class) else MISSING
+    if found is not MISSING:
+        return Bound(found, instance) if isinstance(found, Function) else found
     return instance.parameters.get(name) or instance.modules.get(name)
 
 
 def _is_silent_module(module: Instance) -> bool:
     """Whether calling a module of ``torch.nn`` changes nothing."""
-    waiting, seen = [module], {module}
-    while waiting:
-        one = waiting.pop()
-        if not isinstance(one.of, str) or "forward" in one.own or one.own.get("inplace"):
-            return False
-        if one.of != "Sequential" and not _is_silent_kind(one.of):
-            return False
-        fresh = {inner for inner in one.modules.values() if inner is not None} - seen
-        seen |= fresh
-        waiting.extend(fresh)
-    return True
+
+    def is_silent(one: Instance) -> bool:
+        is_own = not isinstance(one.of, str) or "forward" in one.own or one.own.get("inplace")
+        return not is_own and (one.of == "Sequential" or _is_silent_kind(one.kind))
+
+    def inside(one: Instance) -> list[Instance]:
+        return [inner for inner in one.modules.values() if inner is not None]
+
+    return all(map(is_silent, walk([module], inside)))
 
 
 def _is_silent_kind(name: str) -> bool:
     return name in LAYERS and not CHANGING.search(name)
 
 
-def _is_silent_call(
-    reading: Reading,
-    scope: Scope,
-    node: ast.Call,
-    hidden: frozenset[str],
-    inside: tuple[Function, ...],
-) -> bool:
+def _is_silent_call(place: Place, node: ast.Call) -> bool:
     if any(keyword.arg in ("out", "inplace") for keyword in node.keywords):
         return False
     for given in (*node.args, *(keyword.value for keyword in node.keywords)):
-        one = resolve(scope, given, hidden)
-        if isinstance(one, Function | Bound) and not _is_silent_value(reading, one, inside):
+        one = place.resolve(given)
+        if isinstance(one, Function | Bound) and not _is_silent_value(place, one):
             return False
-        if isinstance(one, Instance) and not _takes_instances(scope, node.func, hidden):
+        if isinstance(one, Instance) and not _takes_instances(place.resolve(node.func)):
             return False
-    function = resolve(scope, node.func, hidden)
+    function = place.resolve(node.func)
     if function is not None:
-        return _is_silent_value(reading, function, inside)
+        return _is_silent_value(place, function)
     if isinstance(node.func, ast.Attribute):
-        return _is_silent_attribute(reading, scope, node.func, hidden)
+        return _is_silent_attribute(place, node.func)
     if isinstance(node.func, ast.Call):  # nn.ReLU()(x)
-        made = resolve(scope, node.func.func, hidden)
+        made = place.resolve(node.func.func)
         in_nn = isinstance(made, Path) and made.parts[:2] == ("torch", "nn")
         name = made.parts[-1] if in_nn else ""
         return name in WITHOUT_PARAMETERS and _is_silent_kind(name)
     return False
 
 
-def _is_silent_value(reading: Reading, function: Any, inside: tuple[Function, ...]) -> bool:
+def _is_silent_value(place: Place, function: Any) -> bool:
     """Whether calling what is known changes nothing."""
     if isinstance(function, Path):
         return is_silent_path(function)
     if isinstance(function, Instance):
         return _is_silent_module(function)
     if isinstance(function, Bound):
-        return _is_silent_function(reading, function.function, inside)
+        return _is_silent_function(place, function.function)
     if isinstance(function, Function):
-        return _is_silent_function(reading, function, inside)
+        return _is_silent_function(place, function)
     if isinstance(function, Method):
         return _is_silent_method(function.name, is_tensor=isinstance(function.owner, Tensor))
     return False
 
 
-def _takes_instances(scope: Scope, node: ast.expr, hidden: frozenset[str]) -> bool:
+def _takes_instances(function: Any) -> bool:
     """Whether a function only looks at an instance, as isinstance does; others may call it."""
-    function = resolve(scope, node, hidden)
     known = ("builtins", "isinstance"), ("builtins", "len"), ("builtins", "type")
     return isinstance(function, Path) and function.parts in known
 
 
-def _is_silent_attribute(
-    reading: Reading, scope: Scope, node: ast.Attribute, hidden: frozenset[str]
-) -> bool:
+def _is_silent_attribute(place: Place, node: ast.Attribute) -> bool:
     """Whether calling an attribute of something changes nothing."""
-    if isinstance(resolve(scope, node.value, hidden), Instance):
+    if isinstance(place.resolve(node.value), Instance):
         return node.attr in WALKS
-    is_tensor = _is_tensor(scope, node.value, hidden)
-    if node.attr in reading.members and not is_tensor:
+    is_tensor = _is_tensor(place, node.value)
+    if node.attr in place.reading.members and not is_tensor:
         return False
     return _is_silent_method(node.attr, is_tensor=is_tensor)
 
@@ -268,12 +265,12 @@ def _is_silent_method(name: str, *, is_tensor: bool) -> bool:
     return not RANDOM.search(name) and not WRITES.search(name) and exists(name)
 
 
-def _is_tensor(scope: Scope, node: ast.expr, hidden: frozenset[str]) -> bool:
+def _is_tensor(place: Place, node: ast.expr) -> bool:
     if isinstance(node, ast.BinOp):
         return True  # or a list of its own
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         return exists(node.func.attr)
-    return isinstance(resolve(scope, node, hidden), Tensor)
+    return isinstance(place.resolve(node), Tensor)
 
 
 SILENT_STATEMENTS = (
@@ -282,12 +279,13 @@ SILENT_STATEMENTS = (
 )  # fmt: skip
 
 
-def _is_silent_function(reading: Reading, function: Function, inside: tuple[Function, ...]) -> bool:
+def _is_silent_function(place: Place, function: Function) -> bool:
     """Whether the body of a function of the script only computes."""
-    node = function.node
+    node, inside = function.node, place.inside
     if function in inside or len(inside) > 10:
         return function in inside
     hidden = bound_in(node) | function.own
+    body_place = Place(place.reading, function.scope, hidden, (*inside, function))
     body = [node.body] if isinstance(node, ast.Lambda) else node.body
     for statement in body:
         for part in ast.walk(statement):
@@ -296,18 +294,20 @@ def _is_silent_function(reading: Reading, function: Function, inside: tuple[Func
             stored = isinstance(getattr(part, "ctx", None), ast.Store)
             if stored and isinstance(part, ast.Attribute | ast.Subscript):
                 return False
-            if isinstance(part, ast.With) and not _are_grad_modes(function.scope, part):
+            if isinstance(part, ast.With) and not _are_grad_modes(
+                replace(body_place, hidden=frozenset()), part
+            ):
                 return False
         try:
-            _check(reading, function.scope, statement, hidden, (*inside, function))
+            _check(body_place, statement)
         except Unreadable:
             return False
     return True
 
 
-def _are_grad_modes(scope: Scope, node: ast.With) -> bool:
+def _are_grad_modes(place: Place, node: ast.With) -> bool:
     calls = (item.context_expr for item in node.items)
-    found = (resolve(scope, one.func) if isinstance(one, ast.Call) else None for one in calls)
+    found = (place.resolve(one.func) if isinstance(one, ast.Call) else None for one in calls)
     return all(
         isinstance(one, Path) and one.parts[-1] in ("no_grad", "enable_grad") for one in found
     )

@@ -62,22 +62,6 @@ def of_dtype(dtype: str | None) -> ElementType:
     return ElementType(kind_of(dtype), dtype)
 
 
-def type_at(ref: Ref) -> ElementType:
-    """Return the element type of what a reference leads to."""
-    own = ElementType(ref.node.kind, ref.node.dtype)
-    return own if ref.output is None else ref.node.others.get(ref.output, own)
-
-
-def dtype_at(ref: Ref) -> str | None:
-    """Return the dtype of what a reference leads to."""
-    return type_at(ref).dtype
-
-
-def kind_at(ref: Ref) -> str | None:
-    """Return the kind of what a reference leads to."""
-    return type_at(ref).kind
-
-
 def element_type(node: Node, default: str) -> ElementType:
     """Return the element type of an op's result, of several the first's.
 
@@ -93,7 +77,7 @@ def element_type(node: Node, default: str) -> ElementType:
     said = node.attrs.get("dtype")
     if said is not None:
         return of_dtype(PARTS_OF.get(said, said) if name in REAL_PARTS else said)
-    sources = [type_at(ref) for ref in deciding(node)]
+    sources = [ref.type for ref in deciding(node)]
     numbers = numbers_in(node.attrs)
     if not sources:
         return _of_numbers(name, numbers, default)
@@ -198,7 +182,7 @@ def other_types(node: Node, names: Sequence[str | None]) -> dict[int, ElementTyp
         names: PyTorch's names of its outputs.
     """
     op = last_part(node.op)
-    sources = [type_at(ref) for ref in deciding(node)]
+    sources = [ref.type for ref in deciding(node)]
     if op in OF_EACH and node.several:
         return dict(enumerate(sources))
     own_names = [name or own for name, own in zip(names, UNNAMED.get(op, names), strict=False)]
@@ -218,7 +202,7 @@ def other_types(node: Node, names: Sequence[str | None]) -> dict[int, ElementTyp
 
 def _bool_or_byte(node: Node) -> ElementType:
     """``all`` and ``any``: of bytes they make bytes."""
-    given = type_at(deciding(node)[0])
+    given = deciding(node)[0].type
     if given.dtype == "uint8":
         return of_dtype("uint8")
     known = given.dtype is not None or given.kind in ("bool", "float", "complex")
@@ -235,15 +219,13 @@ def _counts(node: Node) -> ElementType:
 
 
 def _stft(node: Node) -> ElementType:
-    return ElementType("float" if node.attrs.get("return_complex") is False else "complex")
-
-
-def _istft(node: Node) -> ElementType:
-    return ElementType("complex" if node.attrs.get("return_complex") else "float")
+    """``stft`` makes complex numbers unless told otherwise, ``istft`` floats."""
+    is_complex = node.attrs.get("return_complex", last_part(node.op) == "stft")
+    return ElementType("complex" if is_complex else "float")
 
 
 def _doubles(node: Node) -> ElementType:
-    kinds = {kind_at(ref) for ref in deciding(node)}
+    kinds = {ref.type.kind for ref in deciding(node)}
     is_complex = "complex" in kinds or complex in numbers_in(node.attrs)
     return of_dtype("complex128" if is_complex else "float64")
 
@@ -255,6 +237,6 @@ OWN_RULES: Mapping[str, Callable[[Node], ElementType]] = {
     "bucketize": _places,
     "bincount": _counts,
     "stft": _stft,
-    "istft": _istft,
+    "istft": _stft,
     "float_power": _doubles,
 }

@@ -6,16 +6,15 @@ A function definition is one of these if it is the same word for word (comments 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from service.translate.gradients import reaches
 from service.translate.operations import add
+from service.translate.passes import retain
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
-from service.translate.values import Helper, Node, Several, StartGradient, Tensor
+from service.translate.values import Helper, Node, Several, StartGradient, Tensor, Values
 
 SHOW = '''\
 def show(node, tensor):
@@ -108,23 +107,17 @@ def from_base64(text, shape, dtype):
     return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=dtype).reshape(shape).clone()
 '''
 
-SOURCES: Mapping[str, str] = {
-    "show": SHOW,
-    "numbers": NUMBERS,
-    "plain": PLAIN,
-    "own": OWN,
-    "own_copy": OWN_COPY,
-    "own_storage": OWN_STORAGE,
-    "track": TRACK,
-    "retain": RETAIN,
-    "gradient": GRADIENT,
-}
-"""Those that have a meaning of their own; ``from_base64`` is read like any function."""
+HELPERS = (
+    OWN_COPY, OWN_STORAGE, OWN, TRACK, RETAIN, FROM_BASE64, GRADIENT, SHOW, NUMBERS, PLAIN,
+)  # fmt: skip
+"""All of them, in the order in which they stand in a script."""
 
 
 @cache
 def _shapes() -> dict[str, str]:
-    return {name: ast.dump(ast.parse(source).body[0]) for name, source in SOURCES.items()}
+    """Return those that have a meaning of their own; ``from_base64`` is read like any function."""
+    parts = [part for text in HELPERS if text is not FROM_BASE64 for part in ast.parse(text).body]
+    return {part.name: ast.dump(part) for part in parts if isinstance(part, ast.FunctionDef)}
 
 
 def helper(node: ast.FunctionDef) -> Helper | None:
@@ -133,7 +126,7 @@ def helper(node: ast.FunctionDef) -> Helper | None:
     return Helper(node.name) if expected is not None and ast.dump(node) == expected else None
 
 
-def call_helper(reading: Reading, name: str, values: Sequence[Any]) -> Any:
+def call_helper(reading: Reading, name: str, values: Values) -> Any:
     """Return what a call of such a function means."""
     if name == "own" and values and any(values[0] is one for one in values[1:]):
         to = Node("to", inputs=[values[0].ref], is_own=True)
@@ -164,6 +157,5 @@ def _mark(reading: Reading, name: str, outputs: Several) -> Several | None:
     if name == "track":
         node.requires_grad = node.tracked = True
         return outputs
-    late = any(reaches(root, node) for root in reading.graph.roots)
-    node.retain_grad, node.retained_late = not late, late
+    retain(reading, node)
     return None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch._ops import OpOverload
 
 from service.contract.problem import InvalidRequest
 from service.engine.signature import HIDDEN, MEMORY_FORMATS
+from service.translate.arguments import literal
 from service.translate.cells import Cell
 
 Look = Callable[[Cell], str]
@@ -58,25 +58,23 @@ def request_form(
     in_order = True
     for argument in target._schema.arguments:
         is_tensor = "Tensor" in str(argument.real_type)
-        if argument.name not in arguments:
-            in_order = in_order and not is_tensor
-            continue
-        value = arguments[argument.name]
+        value = arguments.get(argument.name)
         if argument.name in HIDDEN:
             continue  # the device and its like are the request's, or change no number
-        if argument.has_default_value() and value is None and argument.default_value is None:
-            in_order = in_order and not is_tensor
-            continue
-        if in_order and isinstance(value, Cell) and not argument.kwarg_only:
+        is_place = in_order and not argument.kwarg_only
+        if is_place and isinstance(value, Cell):
             inputs.append(look(value))
             continue
-        if in_order and _are_cells(value) and not argument.kwarg_only:
-            inputs.extend(look(cell) for cell in value)
-            in_order = False
-            continue
         in_order = in_order and not is_tensor
-        attrs[argument.name] = _literal(node, value, look)
+        if is_place and _are_cells(value):
+            inputs.extend(look(cell) for cell in value)
+        elif argument.name in arguments and not (value is None and _is_none_by_default(argument)):
+            attrs[argument.name] = _literal(node, value, look)
     return inputs, attrs
+
+
+def _is_none_by_default(argument: Any) -> bool:
+    return bool(argument.has_default_value()) and argument.default_value is None
 
 
 def _literal(node: str, value: Any, look: Look) -> Any:
@@ -89,22 +87,12 @@ def _literal(node: str, value: Any, look: Look) -> Any:
         return str(value).removeprefix("torch.")
     if isinstance(value, torch.memory_format):
         return next(name for name, known in MEMORY_FORMATS.items() if known is value)
-    if isinstance(value, complex):
-        return {"re": _number(value.real), "im": _number(value.imag)}
-    if isinstance(value, float):
-        return _number(value)
-    if value is None or isinstance(value, bool | int | str):
-        return value
+    if value is None or isinstance(value, bool | int | float | complex | str):
+        return literal(value)
     raise InvalidRequest(f"{node}: {UNKNOWN_SHAPES}")
 
 
-def _number(value: float) -> Any:
-    if math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
-def _are_cells(value: Any) -> bool:
+def _are_cells(value: Any) -> TypeGuard[list[Cell]]:
     return isinstance(value, list) and bool(value) and all(isinstance(one, Cell) for one in value)
 
 

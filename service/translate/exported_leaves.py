@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from service.contract.problem import InvalidRequest
 from service.engine.dtypes import DTYPE_NAMES
+from service.engine.write_tensor import base64_text
 
 Inputs = tuple[Sequence[Any], Mapping[str, Any]]
 
@@ -27,11 +27,9 @@ def leaf(name: str, tensor: Tensor) -> dict[str, Any]:
     dtype = DTYPE_NAMES.get(tensor.dtype)
     if dtype is None or tensor.layout is not torch.strided:
         raise InvalidRequest(f"{name}: no leaf can be {tensor.dtype} with {tensor.layout}")
-    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    raw = plain.reshape(-1).view(torch.uint8).numpy().tobytes()
     made: dict[str, Any] = {
         "id": name,
-        "value_base64": base64.b64encode(raw).decode(),
+        "value_base64": base64_text(tensor),
         "shape": list(tensor.shape),
         "dtype": dtype,
     }

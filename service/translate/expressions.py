@@ -15,28 +15,13 @@ from service.translate.calls import call
 from service.translate.effects import bound_in, check_silent
 from service.translate.folding import check_bits, nested_items
 from service.translate.formatting import text_of
-from service.translate.gradients import gradient_tensor
+from service.translate.gradients import gradient_tensor, tensor_of
 from service.translate.objects import Bound, Class, Instance
-from service.translate.operators import (
-    binary_operator,
-    compare_operator,
-    index,
-    unary_operator,
-)
+from service.translate.operators import binary_operator, compare_operator, index, unary_operator
 from service.translate.reading import AT_ONCE, Reading
-from service.translate.scopes import own_names
+from service.translate.scopes import Function, Scope, own_names
 from service.translate.unreadable import Unreadable
-from service.translate.values import (
-    Array,
-    Function,
-    Gradient,
-    Method,
-    Path,
-    Scope,
-    Several,
-    Tensor,
-    Unknown,
-)
+from service.translate.values import Array, Gradient, Method, Path, Several, Tensor, Unknown
 
 VALUE_DECIDES = (
     "a tensor's value decides here, and it is there only when the graph runs; torch.where chooses "
@@ -57,21 +42,20 @@ def evaluate(reading: Reading, node: ast.expr) -> Any:
             raise Unreadable(f"{type(node).__name__} is no expression that is read here")
         return read(reading, node)
     except Unreadable as unreadable:
-        if unreadable.node is None:
-            unreadable.node = node
+        unreadable.place(node)
         raise
 
 
 def operand(reading: Reading, node: ast.expr) -> Any:
     """Return what an expression stands for, ``x.grad`` as a tensor."""
     value = evaluate(reading, node)
-    if isinstance(value, Gradient):
-        try:
-            return gradient_tensor(reading, value)
-        except Unreadable as unreadable:
-            unreadable.node = unreadable.node or node
-            raise
-    return value
+    if not isinstance(value, Gradient):
+        return value
+    try:
+        return gradient_tensor(reading, value)
+    except Unreadable as unreadable:
+        unreadable.place(node)
+        raise
 
 
 def loop_items(reading: Reading, node: ast.expr) -> Iterator[Any]:
@@ -83,7 +67,7 @@ def _placed(items: Iterator[Any], node: ast.expr) -> Iterator[Any]:
     try:
         yield from items
     except Unreadable as unreadable:
-        unreadable.node = unreadable.node or node
+        unreadable.place(node)
         raise
 
 
@@ -129,10 +113,6 @@ def _name(reading: Reading, node: ast.Name) -> Any:
         raise Unreadable(f"the name {quote(node.id)} is not defined before this line") from None
 
 
-def _attribute(reading: Reading, node: ast.Attribute) -> Any:
-    return attribute(reading, evaluate(reading, node.value), node.attr)
-
-
 def _binary(reading: Reading, node: ast.BinOp) -> Any:
     """Read ``a + b + c + ...`` without going down once for every term."""
     spine = [node]
@@ -144,7 +124,7 @@ def _binary(reading: Reading, node: ast.BinOp) -> Any:
         try:
             left = binary_operator(reading, one.op, left, right)
         except Unreadable as unreadable:
-            unreadable.node = unreadable.node or one
+            unreadable.place(one)
             raise
         if isinstance(left, list | tuple | str):
             reading.spend(len(left))
@@ -153,11 +133,9 @@ def _binary(reading: Reading, node: ast.BinOp) -> Any:
 
 def _unary(reading: Reading, node: ast.UnaryOp) -> Any:
     value = evaluate(reading, node.operand)
-    if isinstance(value, Gradient):
-        if isinstance(node.op, ast.Not) and not value.there:
-            return True  # not None
-        value = gradient_tensor(reading, value)
-    return unary_operator(reading, node.op, value)
+    if isinstance(value, Gradient) and isinstance(node.op, ast.Not) and not value.there:
+        return True  # not None
+    return unary_operator(reading, node.op, tensor_of(reading, value))
 
 
 def _compare(reading: Reading, node: ast.Compare) -> Any:
@@ -177,11 +155,7 @@ def _compare(reading: Reading, node: ast.Compare) -> Any:
 def _compared(reading: Reading, op: ast.cmpop, left: Any, right: Any) -> Any:
     gradients = [one for one in (left, right) if isinstance(one, Gradient)]
     if not gradients or not isinstance(op, ast.Is | ast.IsNot):
-        sides = [
-            gradient_tensor(reading, one) if isinstance(one, Gradient) else one
-            for one in (left, right)
-        ]
-        return compare_operator(reading, op, *sides)
+        return compare_operator(reading, op, *(tensor_of(reading, one) for one in (left, right)))
     if left is not None and right is not None:
         raise Unreadable("whether a gradient is the same tensor as another is not read here")
     check_there(reading, gradients[0])
@@ -190,20 +164,14 @@ def _compared(reading: Reading, op: ast.cmpop, left: Any, right: Any) -> Any:
 
 def _bool(reading: Reading, node: ast.BoolOp) -> Any:
     wanted = isinstance(node.op, ast.Or)
-    value: Any = None
-    for part in node.values:
+    *parts, last = node.values
+    for part in parts:
         value = evaluate(reading, part)
-        if part is node.values[-1]:
-            return value  # whatever it is
         if isinstance(value, Tensor):
             raise Unreadable("and, or ask for a tensor's value; & and | are ops", part)
         if _holds(value, part) == wanted:
             return value
-    return value
-
-
-def _conditional(reading: Reading, node: ast.IfExp) -> Any:
-    return evaluate(reading, node.body if truth(reading, node.test) else node.orelse)
+    return evaluate(reading, last)  # whatever it is
 
 
 def _subscript(reading: Reading, node: ast.Subscript) -> Any:
@@ -218,10 +186,8 @@ def _subscript(reading: Reading, node: ast.Subscript) -> Any:
 
 
 def _slice(reading: Reading, node: ast.Slice) -> slice:
-    parts = [
-        None if p is None else evaluate(reading, p) for p in (node.lower, node.upper, node.step)
-    ]
-    return slice(*parts)
+    bounds = (node.lower, node.upper, node.step)
+    return slice(*(None if one is None else evaluate(reading, one) for one in bounds))
 
 
 def _items(reading: Reading, nodes: list[ast.expr]) -> list[Any]:
@@ -233,14 +199,6 @@ def _items(reading: Reading, nodes: list[ast.expr]) -> list[Any]:
             items.append(operand(reading, node))
     reading.spend(len(items))
     return items
-
-
-def _list(reading: Reading, node: ast.List) -> list[Any]:
-    return _items(reading, node.elts)
-
-
-def _tuple(reading: Reading, node: ast.Tuple) -> tuple[Any, ...]:
-    return tuple(_items(reading, node.elts))
 
 
 def _dict(reading: Reading, node: ast.Dict) -> dict[Any, Any]:
@@ -259,14 +217,6 @@ def _key(reading: Reading, node: ast.expr) -> str | int:
     if not isinstance(key, str | int):
         raise Unreadable("the keys of a dict are strings or whole numbers")
     return key
-
-
-def _comprehension(reading: Reading, node: ast.ListComp) -> list[Any]:
-    return list(_generator(reading, node))
-
-
-def _dict_comprehension(reading: Reading, node: ast.DictComp) -> dict[Any, Any]:
-    return dict(_generator(reading, node))
 
 
 Comprehension = ast.ListComp | ast.GeneratorExp | ast.DictComp
@@ -375,21 +325,17 @@ def _is_of_torch(function: Any) -> bool:
     )
 
 
-def _lambda(reading: Reading, node: ast.Lambda) -> Function:
-    return function_of(reading, node, grad=None)
-
-
-def function_of(
-    reading: Reading, node: ast.Lambda | ast.FunctionDef, *, grad: bool | None
-) -> Function:
+def function_of(reading: Reading, node: ast.Lambda | ast.FunctionDef) -> Function:
     """Return a function of the script, its defaults evaluated where it is defined."""
     arguments = node.args
-    defaults = tuple(evaluate(reading, default) for default in arguments.defaults)
-    keyword_defaults = tuple(
-        None if default is None else evaluate(reading, default) for default in arguments.kw_defaults
-    )
-    own = own_names(node)
-    return Function(node, reading.scope, defaults, keyword_defaults, grad, own=own)
+    places = [*arguments.posonlyargs, *arguments.args]
+    behind = places[len(places) - len(arguments.defaults) :]
+    given = [
+        *zip(behind, arguments.defaults, strict=True),
+        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+    ]
+    defaults = {one.arg: evaluate(reading, value) for one, value in given if value is not None}
+    return Function(node, reading.scope, defaults, own=own_names(node))
 
 
 def _walrus(reading: Reading, node: ast.NamedExpr) -> Any:
@@ -457,22 +403,26 @@ WITH_TENSORS = (Tensor, Several, Gradient, Function, Instance, Class, Bound, Unk
 READERS: Mapping[type[ast.expr], Callable[[Reading, Any], Any]] = {
     ast.Constant: _constant,
     ast.Name: _name,
-    ast.Attribute: _attribute,
+    ast.Attribute: lambda reading, node: attribute(
+        reading, evaluate(reading, node.value), node.attr
+    ),
     ast.BinOp: _binary,
     ast.UnaryOp: _unary,
     ast.Compare: _compare,
     ast.BoolOp: _bool,
-    ast.IfExp: _conditional,
+    ast.IfExp: lambda reading, node: evaluate(
+        reading, node.body if truth(reading, node.test) else node.orelse
+    ),
     ast.Subscript: _subscript,
     ast.Slice: _slice,
-    ast.List: _list,
-    ast.Tuple: _tuple,
+    ast.List: lambda reading, node: _items(reading, node.elts),
+    ast.Tuple: lambda reading, node: tuple(_items(reading, node.elts)),
     ast.Dict: _dict,
-    ast.ListComp: _comprehension,
-    ast.DictComp: _dict_comprehension,
+    ast.ListComp: lambda reading, node: list(_generator(reading, node)),
+    ast.DictComp: lambda reading, node: dict(_generator(reading, node)),
     ast.GeneratorExp: _generator,
     ast.Call: _call,
-    ast.Lambda: _lambda,
+    ast.Lambda: function_of,
     ast.NamedExpr: _walrus,
     ast.JoinedStr: _text,
 }

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from service.translate.reading import MAX_ITEMS
 from service.translate.unreadable import Unreadable
-from service.translate.values import Unknown
+from service.translate.values import Unknown, Values
 
 MAX_BITS = 4096
 TEN_BITS = (10).bit_length()
@@ -49,11 +49,7 @@ COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 }
 
 MATH_CONSTANTS: Mapping[str, float] = {
-    "pi": math.pi,
-    "e": math.e,
-    "inf": math.inf,
-    "nan": math.nan,
-    "tau": math.tau,
+    name: getattr(math, name) for name in ("pi", "e", "inf", "nan", "tau")
 }
 MATH_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     name: getattr(math, name)
@@ -150,6 +146,15 @@ def _unknown(left: Any, right: Any) -> Unknown:
     return left if isinstance(left, Unknown) else right
 
 
+def flat(items: Any) -> Iterator[Any]:
+    """Yield what stands in nested lists, in order."""
+    if isinstance(items, list | tuple | range):
+        for item in items:
+            yield from flat(item)
+    else:
+        yield items
+
+
 NESTED = frozenset({list, tuple, dict})
 
 
@@ -193,7 +198,7 @@ def attempt(function: Callable[..., Any], *values: Any) -> Any:
         raise Unreadable(f"{type(error).__name__}: {error}") from error
 
 
-def on_numbers(function: Callable[..., Any], name: str, values: Sequence[Any]) -> Any:
+def on_numbers(function: Callable[..., Any], name: str, values: Values) -> Any:
     """Call a whitelisted function of numbers (or lists of them)."""
     flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
     if not all(is_number(value) or isinstance(value, str) for value in flat):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from service.translate.folding import attempt, check_items, is_number, nested_items
+from service.translate.folding import attempt, check_items, flat, is_number, nested_items
 from service.translate.unreadable import Unreadable
 from service.translate.values import Unknown
 
@@ -25,19 +25,12 @@ def text_of(value: Any, conversion: int, spec: Any) -> Any:
         return spec
     if not _is_plain(value):
         return Unknown("this text has a part that is there only when the script runs")
-    check_items(_characters(value))
+    check_items(sum(len(text) for text in flat(value) if isinstance(text, str)))
     if any(int(digits) > MAX_WIDTH for digits in re.findall(r"\d{1,9}", spec)):
         raise Unreadable(f"a text of more than {MAX_WIDTH} places")
     if conversion in CONVERSIONS:
         value = attempt(CONVERSIONS[conversion], value)
     return attempt(format, value, spec)
-
-
-def _characters(value: Any) -> int:
-    """Return how many characters the texts in nested lists have."""
-    if isinstance(value, list | tuple):
-        return sum(map(_characters, value))
-    return len(value) if isinstance(value, str) else 0
 
 
 def _is_plain(value: Any) -> bool:

@@ -28,10 +28,9 @@ from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
 
-from service.contract.problem import GradtraceError, InvalidRequest
-from service.engine.bind import bind
-from service.engine.catalogue import catalogue
-from service.translate.cells import VIEWS, Cell, View, read, write
+from service.contract.problem import InvalidRequest
+from service.engine.write_tensor import base64_text
+from service.translate.cells import VIEWS, Cell, View, read, root_of, write
 from service.translate.exported_arguments import (
     UNKNOWN_SHAPES,
     any_tracked,
@@ -39,14 +38,11 @@ from service.translate.exported_arguments import (
     can_be_tracked,
     may_share_memory,
     overload_of,
-    references_in,
-    renamed,
-    request_form,
     shares_memory,
 )
-from service.translate.exported_leaves import Inputs, leaf, overlap, placeholders, tie_again
+from service.translate.exported_graph import RENAMED, ExportedGraph
+from service.translate.exported_leaves import Inputs, overlap, placeholders, tie_again
 from service.translate.exported_run import AUTOCAST_BLOCK, NO_GRAD_BLOCK, Run, writes_in_place
-from service.translate.names import unique
 
 DROPPED = frozenset(
     "_assert_async _assert_scalar _assert_tensor_metadata sym_constrain_range "
@@ -62,19 +58,6 @@ IN_PLACE_OF: Mapping[str, str] = {
     "aten.pow.Tensor": "aten.pow.Tensor_Tensor",
 }
 """Overloads that have another name than the one in place."""
-RENAMED: Mapping[str, str] = {
-    "aten.zero.default": "aten.zeros_like.default",
-    "aten._to_copy.default": "aten.to.dtype_layout",
-    "aten.to.device": "aten.to.dtype",
-    "aten.bernoulli.float": "aten.bernoulli.p",
-    "aten.empty.memory_format": "aten.zeros.default",
-    "aten.empty_like.default": "aten.zeros_like.default",
-    "aten.new_empty.default": "aten.new_zeros.default",
-}
-"""Overloads without a name in the catalogue, and those that give the same.
-
-Uninitialised memory is zero here: a program that means something writes into it before it reads.
-"""
 STATISTICS: Mapping[str, str] = {
     "aten.batch_norm.default": "training",
     "aten.native_batch_norm.default": "training",
@@ -133,31 +116,25 @@ def from_export(
     run = Run(program, [value for _, _, value in given]) if writes or inputs is not None else None
     reader = Reader({} if run is None else run.seen)
     reader.read_inputs(program.graph, given)
-    outputs = reader.read_block(program.graph_module, program.graph)
+    outputs = zip(
+        program.graph_signature.output_specs,
+        reader.read_block(program.graph_module, program.graph),
+        _output_nodes(program.graph),
+        strict=True,
+    )
     returned = [
         Returned(number, cell, reader.seen(node))
-        for number, (spec, cell, node) in enumerate(
-            zip(
-                program.graph_signature.output_specs,
-                outputs,
-                _output_nodes(program.graph),
-                strict=True,
-            )
-        )
+        for number, (spec, cell, node) in enumerate(outputs)
         if spec.kind in (OutputKind.USER_OUTPUT, OutputKind.LOSS_OUTPUT) and isinstance(cell, Cell)
     ]
     chosen = _roots(returned, roots)
-    backward = [_root(reader.look(root.cell), root.value) for root in chosen]
+    backward = [_root(reader.graph.look(root.cell), root.value) for root in chosen]
     if run is not None and writes:
         run.check_backward([root.number for root in chosen])
-    reader.drop_unread([root["node"] for root in backward])
-    if not reader.ops:
+    reader.graph.drop_unread([root["node"] for root in backward])
+    if not reader.graph.ops:
         raise InvalidRequest("the program has no ops")
-    return {
-        "leaves": reader.leaves,
-        "ops": reader.ops,
-        "backward": backward,
-    }
+    return {"leaves": reader.graph.leaves, "ops": reader.graph.ops, "backward": backward}
 
 
 class Returned(NamedTuple):
@@ -184,7 +161,7 @@ def _root(reference: str, value: Tensor) -> dict[str, Any]:
     if value.numel() == 1:
         return {"node": reference}
     ones = torch.ones([int(size) for size in value.shape], dtype=value.dtype)
-    return {"node": reference, "gradient_base64": leaf("root", ones)["value_base64"]}
+    return {"node": reference, "gradient_base64": base64_text(ones)}
 
 
 def value_of(node: fx.Node) -> Any:
@@ -193,27 +170,22 @@ def value_of(node: fx.Node) -> Any:
 
 
 class Reader:
-    """Goes over a program's graph; ``leaves`` and ``ops`` are what it has become so far.
+    """Goes over a program's graph; ``graph`` is what it has become so far.
 
     Args:
         measured: what nodes' results look like, where the export need not know.
     """
 
     def __init__(self, measured: Mapping[fx.Node, Tensor]) -> None:
-        self.leaves: list[dict[str, Any]] = []
-        self.ops: list[dict[str, Any]] = []
+        self.graph = ExportedGraph()
         self._measured = measured
-        self._ids: set[str] = set()
         self._values: dict[fx.Node, Any] = {}
         self._modules: dict[fx.Node, fx.GraphModule] = {}
         self._inputs: dict[str, Any] = {}
-        self._written: set[str] = set()
         self._kept: set[int] = set()
         """Ids of the cells from outside of the no_grad blocks that are read."""
         self._used: dict[Cell, tuple[str, Tensor]] = {}
         """Leaves that the program does something with, and their tensors."""
-        self._updated: dict[Cell, str] = {}
-        """Cells of running statistics, and what wrote into them without making a node."""
 
     def read_inputs(self, graph: fx.Graph, given: Sequence[tuple[str, str, Any]]) -> None:
         """Make leaves of all that the program's graph starts from, one of each tensor."""
@@ -224,9 +196,7 @@ class Reader:
                 self._inputs[placeholder] = value
                 continue
             if id(value) not in cells:
-                node_id = unique(name, self._ids)
-                self._ids.add(node_id)
-                self.leaves.append(leaf(node_id, value))
+                node_id = self.graph.add_leaf(name, value)
                 cells[id(value)] = Cell(node_id, tracked=value.requires_grad)
             self._inputs[placeholder] = cells[id(value)]
             if placeholder in used:
@@ -288,23 +258,20 @@ class Reader:
     def _op(self, node: fx.Node, target: OpOverload, arguments: Mapping[str, Any]) -> Any:
         name = f"aten.{target._schema.name.removeprefix('aten::')}.{target._overloadname}"
         arguments = self._statistics(node, name, arguments)
-        reference = self._append(node.name, target, name, arguments)
+        reference = self.graph.append(node.name, target, name, arguments)
         tracked = any_tracked(arguments) and not _cuts(name)
         value = value_of(node)
         first: Any = next(iter(arguments.values()), None)
         if isinstance(value, list | tuple):
-            parts = [
-                Cell(f"{reference}:{k}", tracked=tracked and can_be_tracked(v))
-                for k, v in enumerate(value)
+            many = isinstance(first, list) and len(first) == len(value)
+            views = [_opaque(node, target, first[k] if many else first) for k in range(len(value))]
+            return [
+                Cell(f"{reference}:{k}", tracked and can_be_tracked(one), view=views[k])
+                for k, one in enumerate(value)
             ]
-            for k, cell in enumerate(parts):
-                many = isinstance(first, list) and len(first) == len(parts)
-                cell.view = _opaque(node, target, first[k] if many else first)
-            return parts
-        cell = Cell(reference, tracked=tracked and can_be_tracked(value))
         known = name in VIEWS
-        cell.view = self._view(node, name, arguments) if known else _opaque(node, target, first)
-        return cell
+        view = self._view(node, name, arguments) if known else _opaque(node, target, first)
+        return Cell(reference, tracked and can_be_tracked(value), view=view)
 
     def _statistics(
         self, node: fx.Node, name: str, arguments: Mapping[str, Any]
@@ -317,8 +284,8 @@ class Reader:
             cell = arguments.get(key)
             if isinstance(cell, Cell):
                 self._check_alone(node, name, cell)
-                before[key] = Cell(read(cell, self.add))
-                self._updated[root_of(cell)] = node.name
+                before[key] = Cell(read(cell, self.graph.add))
+                self.graph.updated[root_of(cell)] = node.name
         return before
 
     def _check_alone(self, node: fx.Node, op: str, cell: Cell) -> None:
@@ -362,16 +329,16 @@ class Reader:
         if packet == "copy_":
             reference, tracked = self._copied(node, arguments["src"])
         elif packet == "zero_" and cell.tracked:  # its gradient is zeros, and not none
-            reference, tracked = self.add(node.name, "aten.fill.Scalar", [cell, 0]), True
+            reference, tracked = self.graph.add(node.name, "aten.fill.Scalar", [cell, 0]), True
         else:
             name = f"aten.{packet[:-1]}.{target._overloadname}"
             name = IN_PLACE_OF.get(name, name)
-            reference = self._append(node.name, target, name, arguments)
+            reference = self.graph.append(node.name, target, name, arguments)
             reference = self._as_written(node, name, reference)
             tracked = any_tracked(arguments) and packet not in ("detach_", "zero_")
             if torch.Tag.nondeterministic_seeded not in target.tags:
-                self._written.add(reference)
-        write(cell, reference, tracked, self.add)
+                self.graph.written.add(reference)
+        write(cell, reference, tracked, self.graph.add)
         return cell
 
     def _as_written(self, node: fx.Node, name: str, reference: str) -> str:
@@ -385,19 +352,19 @@ class Reader:
         dtype = value_of(node).dtype
         if not isinstance(result, Tensor) or result.dtype == dtype:
             return reference
-        return self.add(f"{node.name}.to", "aten.to.dtype", [reference, dtype])
+        return self.graph.add(f"{node.name}.to", "aten.to.dtype", [reference, dtype])
 
     def _copied(self, node: fx.Node, source: Any) -> tuple[str, bool]:
         """Return what ``copy_(source)`` leaves in the tensor that is written."""
         if not isinstance(source, Cell):
             raise InvalidRequest(f"{node.name}: copy_ of something that is no tensor")
-        reference = self.look(source)
+        reference = self.graph.look(source)
         to, given = self.seen(node), self.seen(node.args[1])  # type: ignore[arg-type]
         if given.dtype != to.dtype:
-            reference = self.add(f"{node.name}.to", "aten.to.dtype", [reference, to.dtype])
+            reference = self.graph.add(f"{node.name}.to", "aten.to.dtype", [reference, to.dtype])
         if given.shape != to.shape:
             shape = [int(size) for size in to.shape]
-            reference = self.add(node.name, "aten.expand.default", [reference, shape])
+            reference = self.graph.add(node.name, "aten.expand.default", [reference, shape])
         return reference, source.tracked
 
     def _output(self, node: fx.Node) -> Any:
@@ -434,74 +401,8 @@ class Reader:
     def _cut(self, node: fx.Node, result: Any) -> Any:
         if not isinstance(result, Cell) or not result.tracked:
             return result
-        reference = self.look(result)
-        return Cell(self.add(f"{node.name}.detach", "aten.detach.default", [reference]))
-
-    def drop_unread(self, kept: Sequence[str]) -> None:
-        """Drop what was written in place and read by nothing, such as the counters of buffers."""
-        used = set(kept)
-        for op in reversed(self.ops):
-            if op["id"] in self._written and op["id"] not in used:
-                op["op"] = None
-            else:
-                used.update(op.get("inputs", ()), references_in(op.get("attrs")))
-        self.ops = [op for op in self.ops if op["op"] is not None]
-
-    # --- ops of the request ---------------------------------------------------------------------
-
-    def add(self, name: str, overload: str, arguments: Sequence[Any]) -> str:
-        """Append an op that the program does not hold itself; references are strings."""
-        target = overload_of(overload)
-        cells = [Cell(part) if isinstance(part, str) else part for part in arguments]
-        return self._append(name, target, overload, by_name(target, cells, {}))
-
-    def look(self, cell: Cell) -> str:
-        """Return the reference to what a cell is now.
-
-        Raises:
-            InvalidRequest: that is no node of the graph.
-        """
-        writer = self._updated.get(root_of(cell))
-        if writer is not None:
-            raise InvalidRequest(f"{writer} writes into running statistics that are read after it")
-        return read(cell, self.add)
-
-    def _append(
-        self, node: str, target: OpOverload, name: str, arguments: Mapping[str, Any]
-    ) -> str:
-        if name in RENAMED:
-            name = RENAMED[name]
-            known = {argument.name for argument in overload_of(name)._schema.arguments}
-            arguments = {key: value for key, value in arguments.items() if key in known}
-            arguments = {
-                key: v for key, v in arguments.items() if not (key == "dtype" and v is None)
-            }
-            target = overload_of(name)
-        elif target._schema.is_mutable:
-            made = overload_of(name)
-            arguments = renamed(arguments, target, made)
-            target = made
-        inputs, attrs = request_form(node, target, arguments, self.look)
-        node_id = unique(node, self._ids)
-        op: dict[str, Any] = {"id": node_id, "op": name}
-        if inputs:
-            op["inputs"] = inputs
-        if attrs:
-            op["attrs"] = attrs
-        try:
-            bind(catalogue().find(name), inputs, attrs)
-        except GradtraceError as error:
-            raise type(error)(f"{node}: {error.detail}", node=node) from error
-        self._ids.add(node_id)
-        self.ops.append(op)
-        return node_id
-
-
-def root_of(cell: Cell) -> Cell:
-    """Return the cell that holds the memory of ``cell``."""
-    while cell.view is not None:
-        cell = cell.view.base
-    return cell
+        reference = self.graph.look(result)
+        return Cell(self.graph.add(f"{node.name}.detach", "aten.detach.default", [reference]))
 
 
 def _opaque(node: fx.Node, target: OpOverload, base: Any) -> View | None:

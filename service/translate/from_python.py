@@ -22,9 +22,10 @@ from service.translate.builtins_read import Exited
 from service.translate.calls import call
 from service.translate.graph import Graph
 from service.translate.reading import Reading
-from service.translate.statements import Break, Continue, Returned, execute, inline
+from service.translate.scopes import Scope
+from service.translate.statements import execute, inline
 from service.translate.unreadable import Unreadable
-from service.translate.values import UNINITIALISED, Scope
+from service.translate.values import UNINITIALISED
 
 MAIN = "__main__"
 
@@ -67,9 +68,6 @@ def read(source: str) -> Reading:
         return reading
     except Unreadable as unreadable:
         raise unreadable.problem(source) from unreadable
-    except (Break, Continue, Returned) as stray:
-        reason = f"line 1, column 1: {type(stray).__name__.lower()} where there is nothing to end"
-        raise InvalidRequest(reason, pointer="/source") from stray
     except RecursionError as error:
         reason = "line 1, column 1: an expression of this script is nested too deeply"
         raise InvalidRequest(reason, pointer="/source") from error

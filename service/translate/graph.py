@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from service.contract.request import MAX_SEED
 from service.translate.names import unique
 from service.translate.unreadable import Unreadable
-from service.translate.values import Node, Ref, references
+from service.translate.values import Node, Ref, references, walk
 
 
 @dataclass(eq=False)
@@ -98,8 +98,12 @@ class Graph:
     def name(self, node: Node, stem: str) -> None:
         """Give a node the id ``stem``, or ``stem.1`` and so on, if it has none."""
         if not node.id:
-            node.id = unique(stem, self._ids, self._counts)
-            self._ids.add(node.id)
+            self._name_anew(node, stem)
+
+    def _name_anew(self, node: Node, stem: str) -> None:
+        self._ids.discard(node.id)
+        node.id = unique(stem, self._ids, self._counts)
+        self._ids.add(node.id)
 
     def rename(self, node: Node, node_id: str) -> None:
         """Give a node exactly this id, as a script of ours says it."""
@@ -119,9 +123,7 @@ class Graph:
         """
         if node.id and node not in self._named_for_now:
             return False
-        self._ids.discard(node.id)
-        node.id = unique(stem, self._ids, self._counts)
-        self._ids.add(node.id)
+        self._name_anew(node, stem)
         (self._named_for_now.discard if for_good else self._named_for_now.add)(node)
         return True
 
@@ -137,9 +139,7 @@ class Graph:
             if old in self._unnamed:
                 self._unnamed.remove(old)
         elif node_id:
-            self._ids.discard(node_id)
-            old.id = unique(f"{node_id}.{old.op}", self._ids, self._counts)
-            self._ids.add(old.id)
+            self._name_anew(old, f"{node_id}.{old.op}")
         if node_id and not new.id:
             new.id = node_id
             self._ids.add(node_id)
@@ -187,15 +187,13 @@ class Graph:
 
 
 def _op(node: Node) -> dict[str, Any]:
-    op: dict[str, Any] = {"id": node.id, "op": node.op}
-    if node.inputs:
-        op["inputs"] = [str(ref) for ref in node.inputs]
-    if node.attrs:
-        op["attrs"] = plain(node.attrs)
-    if node.retain_grad:
-        op["retain_grad"] = True
-    if node.requires_grad:
-        op["requires_grad"] = True
+    said = {
+        "inputs": [str(ref) for ref in node.inputs],
+        "attrs": plain(node.attrs),
+        "retain_grad": node.retain_grad,
+        "requires_grad": node.requires_grad,
+    }
+    op = {"id": node.id, "op": node.op, **{name: value for name, value in said.items() if value}}
     if node.seed is not None:
         op["seed"] = node.seed
     return op
@@ -214,17 +212,9 @@ def plain(value: Any, name: Callable[[Ref], str] = str) -> Any:
 
 def filled_from(root: Ref) -> set[Node]:
     """Return the nodes whose ``.grad`` a pass from ``root`` fills: leaves, and what retains it."""
-    waiting = [root.node]
-    seen = set(waiting)
-    found = set()
-    while waiting:
-        node = waiting.pop()
-        if node.requires_grad:
-            found.add(node)
-        elif node.tracked:
-            if node.retain_grad:
-                found.add(node)
-            fresh = set(node.followed) - seen
-            seen |= fresh
-            waiting.extend(fresh)
-    return found
+
+    def further(node: Node) -> Sequence[Node]:
+        return node.followed if node.tracked and not node.requires_grad else ()
+
+    passed = walk([root.node], further)
+    return {node for node in passed if node.requires_grad or (node.tracked and node.retain_grad)}

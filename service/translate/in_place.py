@@ -7,21 +7,25 @@ would keep what a graph cannot, the script is refused.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from service.translate import gradients
 from service.translate.arguments import describe
-from service.translate.element_types import dtype_at, kind_at, kind_of, last_part
+from service.translate.element_types import kind_of, last_part
 from service.translate.folding import is_number
 from service.translate.leaves import require_grad
-from service.translate.operations import LIKE_ANOTHER, apply
+from service.translate.operations import LIKE_ANOTHER, apply, compute
 from service.translate.operators import BINARY_OPS, binary_operator
+from service.translate.passes import was_passed
 from service.translate.reading import Reading
 from service.translate.shapes import broadcast
 from service.translate.unreadable import Unreadable
-from service.translate.values import DType, Node, Tensor, references
+from service.translate.values import DType, Node, Tensor, Values, references, walk
 
+KEEPS_DTYPE = (
+    "an in-place operator keeps the dtype of its left side, and the dtypes are known only when the "
+    "graph runs; write x = x ... instead"
+)
 ORDER = ("bool", "int", "float", "complex")
 """Kinds of tensors; one that is written into takes its own kind and those before it."""
 
@@ -45,7 +49,7 @@ def check_changeable(reading: Reading, held: Tensor) -> None:
             "in place under no_grad this changes the value of a tensor, and its history stays as "
             "it was, which a graph cannot say; write x = x ... instead"
         )
-    if node.retain_grad and any(gradients.reaches(root, node) for root in reading.graph.roots):
+    if node.retain_grad and was_passed(reading, node):
         raise Unreadable("this tensor keeps a gradient from before; write x = x ... instead")
 
 
@@ -68,16 +72,13 @@ def _is_seen_elsewhere(held: Tensor) -> bool:
 
 def _family(node: Node) -> set[Node]:
     """Return the nodes that may share memory with one."""
-    waiting, seen = [node], {node}
-    while waiting:
-        one = waiting.pop()
+
+    def near(one: Node) -> list[Node]:
         made_of = references(one.inputs) if one.is_view else []
         made_of = made_of[:1] if last_part(one.op) in LIKE_ANOTHER else made_of
-        near = [*one.views, *one.twins, *(ref.node for ref in made_of)]
-        fresh = set(near) - seen
-        seen |= fresh
-        waiting.extend(fresh)
-    return seen
+        return [*one.views, *one.twins, *(ref.node for ref in made_of)]
+
+    return set(walk([node], near))
 
 
 def become(reading: Reading, held: Tensor, result: Tensor) -> None:
@@ -100,24 +101,22 @@ def operate(
         raise Unreadable(f"{describe(value)} cannot be computed with a tensor")
     check_changeable(reading, held)
     _check_shape(reading, held, value)
-    dtype = dtype_at(held.ref)
+    dtype = held.ref.type.dtype
     one_float = reading.graph.float_dtypes | {reading.graph.dtype}
     converts = _converts(op, held, value, one_float=len(one_float) == 1)
     if alpha is None:
         result = binary_operator(reading, op, held, value)
     else:
-        result = apply(reading, BINARY_OPS[type(op)], [held, value], {"alpha": alpha})
-    assert isinstance(result, Tensor)
+        result = compute(reading, BINARY_OPS[type(op)], held, value, alpha=alpha)
     result.node.overwrites = held.node
     if converts:
-        result = apply(reading, "to", [result], {"dtype": DType(dtype or "")})
-        assert isinstance(result, Tensor)
+        result = compute(reading, "to", result, dtype=DType(dtype or ""))
         result.node.shares_memory = False  # with nothing that has a name
     become(reading, held, result)
 
 
 def apply_maybe_in_place(
-    reading: Reading, name: str, values: Sequence[Any], settings: Mapping[str, Any]
+    reading: Reading, name: str, values: Values, settings: Mapping[str, Any]
 ) -> Any:
     """Call an op; with ``inplace=True`` its tensor becomes the result."""
     rest = dict(settings)
@@ -126,8 +125,7 @@ def apply_maybe_in_place(
     if not in_place or not isinstance(held, Tensor):
         return apply(reading, name, values, rest)
     check_changeable(reading, held)
-    result = apply(reading, name, values, rest)
-    assert isinstance(result, Tensor)
+    result = compute(reading, name, *values, **rest)
     result.node.overwrites = held.node
     become(reading, held, result)
     return held
@@ -148,7 +146,7 @@ def _check_shape(reading: Reading, held: Tensor, value: Any) -> None:
                 f"{list(other)} too"
             )
     elif value is not held and other != ():
-        apply(reading, "expand_as", [value, held], {})
+        compute(reading, "expand_as", value, held)
 
 
 def _converts(op: ast.operator, held: Tensor, value: Any, *, one_float: bool) -> bool:
@@ -156,33 +154,27 @@ def _converts(op: ast.operator, held: Tensor, value: Any, *, one_float: bool) ->
 
     ``one_float``: all floats of the script are of one dtype.
     """
-    left = kind_at(held.ref)
+    left = held.ref.type.kind
     right = _kind(value)
     if isinstance(op, ast.Div) and left in ("bool", "int"):
         right = "float" if right in ("bool", "int", None) else right
     if left is None or right is None:
-        raise Unreadable(
-            "an in-place operator keeps the dtype of its left side, and the dtypes are known only "
-            "when the graph runs; write x = x ... instead"
-        )
+        raise Unreadable(KEEPS_DTYPE)
     if ORDER.index(right) > ORDER.index(left):
         raise Unreadable(f"result type {right} cannot be cast to {left}, the type on the left")
     if not isinstance(value, Tensor):
         return False
-    dtypes = (dtype_at(held.ref), dtype_at(value.ref))
+    dtypes = (held.ref.type.dtype, value.ref.type.dtype)
     if right != left and left != "complex":
         return False
     if left == right == "float" and one_float:
         return False
     if None in dtypes:
-        raise Unreadable(
-            "an in-place operator keeps the dtype of its left side, and the dtypes are known only "
-            "when the graph runs; write x = x ... instead"
-        )
+        raise Unreadable(KEEPS_DTYPE)
     return dtypes[0] != dtypes[1]
 
 
 def _kind(value: Any) -> str | None:
     if isinstance(value, Tensor):
-        return kind_at(value.ref)
+        return value.ref.type.kind
     return kind_of({bool: "bool", int: "int64", float: "float", complex: "complex"}[type(value)])

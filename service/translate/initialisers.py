@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from service.translate.arguments import describe
-from service.translate.element_types import dtype_at
 from service.translate.folding import attempt
 from service.translate.in_place import check_changeable
 from service.translate.leaves import require_grad
-from service.translate.operations import apply
-from service.translate.parameters import as_tensor, filled, plain_argument
+from service.translate.operations import compute
+from service.translate.parameters import filled, plain_argument
 from service.translate.reading import Reading
 from service.translate.recorded import fills_of, stand_in
 from service.translate.unreadable import Unreadable
-from service.translate.values import UNINITIALISED, Tensor
+from service.translate.values import UNINITIALISED, Keywords, Tensor, Values
 
 USED = (
     "this changes a parameter that something has used already; initialise it before, or write "
@@ -31,9 +30,7 @@ INITIALISERS = frozenset(
 """Functions of ``torch.nn.init`` that are read."""
 
 
-def initialise(
-    reading: Reading, name: str, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Any:
+def initialise(reading: Reading, name: str, values: Values, keywords: Keywords) -> Any:
     """Read ``torch.nn.init.name(parameter, ...)``."""
     if name == "calculate_gain":
         plain = [plain_argument(value) for value in (*values, *keywords.values())]
@@ -50,7 +47,7 @@ def initialise(
 
 
 def fill_parameter(
-    reading: Reading, name: str, held: Tensor, values: Sequence[Any], keywords: Mapping[str, Any]
+    reading: Reading, name: str, held: Tensor, values: Values, keywords: Keywords
 ) -> Tensor:
     """Read ``parameter.fill_(...)`` and its like, as far as nothing has used the parameter."""
     if name == "copy_":
@@ -70,14 +67,10 @@ KEYWORDS: Mapping[str, str] = {"from": "a", "to": "b", "value": "val"}
 
 
 def _refill(
-    reading: Reading,
-    held: Tensor,
-    function: Callable[..., Any],
-    values: Sequence[Any],
-    keywords: Mapping[str, Any],
+    reading: Reading, held: Tensor, function: Callable[..., Any], values: Values, keywords: Keywords
 ) -> Tensor:
     _check_fresh(reading, held)
-    shape, dtype = held.ref.shape, dtype_at(held.ref)
+    shape, dtype = held.ref.shape, held.ref.type.dtype
     if shape is None or dtype is None:
         raise Unreadable("the shape of this is known only when the graph runs")
     plain = [plain_argument(value) for value in values]
@@ -93,10 +86,10 @@ def _copy(reading: Reading, held: Tensor, given: Any) -> Tensor:
     _check_fresh(reading, held)
     if not isinstance(given, Tensor):
         raise Unreadable("copy_ is read with a tensor")
-    alike = held.ref.shape == given.ref.shape and dtype_at(held.ref) == dtype_at(given.ref)
-    if not alike or None in (held.ref.shape, dtype_at(held.ref)):
+    alike = held.ref.shape == given.ref.shape and held.ref.type.dtype == given.ref.type.dtype
+    if not alike or None in (held.ref.shape, held.ref.type.dtype):
         raise Unreadable("copy_ is read with a tensor of the very shape and dtype")
-    _put(reading, held, as_tensor(apply(reading, "clone", [given], {})))
+    _put(reading, held, compute(reading, "clone", given))
     return held
 
 

@@ -7,14 +7,27 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
+
+from service.engine.dtypes import DTYPE_NAMES
 from service.translate.arguments import PYTHON_DTYPES, UNKNOWN_DTYPE, describe, dtype_name, literal
 from service.translate.attributes import RETURN_ITSELF
-from service.translate.element_types import kind_at, kind_of, last_part
-from service.translate.folding import attempt, check_items, is_number
-from service.translate.operations import FOR_INFERENCE, HALF_CUT, add
+from service.translate.element_types import kind_of, last_part
+from service.translate.folding import attempt, check_items, flat, is_number
+from service.translate.operations import FOR_INFERENCE, check_whole, compute
 from service.translate.reading import A_NUMBER, Reading
 from service.translate.unreadable import Unreadable
-from service.translate.values import Array, Base64, Device, Node, Ref, Tensor
+from service.translate.values import (
+    Array,
+    Base64,
+    Device,
+    Keywords,
+    Node,
+    Ref,
+    Tensor,
+    Values,
+    walk,
+)
 
 EXACT_INTEGERS = 2**53
 TURNS_INFINITE: Mapping[str, float] = {
@@ -26,24 +39,12 @@ TURNS_INFINITE: Mapping[str, float] = {
 """Numbers from here on are rounded to infinity: half a step beyond the largest one."""
 NO_INTEGER_GRADIENT = "Only Tensors of floating point and complex dtype can require gradients"
 CONSTRUCTORS = frozenset({"tensor", "as_tensor", "asarray", "from_numpy"})
+KINDS = "Float Double Half BFloat16 Long Int Short Char Byte Bool".split()
 LEGACY: Mapping[str, str | None] = {
     "Tensor": None,
-    "FloatTensor": "float32",
-    "DoubleTensor": "float64",
-    "HalfTensor": "float16",
-    "BFloat16Tensor": "bfloat16",
-    "LongTensor": "int64",
-    "IntTensor": "int32",
-    "ShortTensor": "int16",
-    "CharTensor": "int8",
-    "ByteTensor": "uint8",
-    "BoolTensor": "bool",
+    **{f"{kind}Tensor": DTYPE_NAMES[getattr(torch, f"{kind}Tensor").dtype] for kind in KINDS},
 }
 """Old constructors, with their dtype; None is the default dtype."""
-ITEM_BYTES: Mapping[str, int] = {
-    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "complex64": 8, "complex128": 16,
-    "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1,
-}  # fmt: skip
 
 
 def on_cpu(device: Any) -> None:
@@ -53,7 +54,7 @@ def on_cpu(device: Any) -> None:
         raise Unreadable(f"the device {name} is chosen by the request's `device`, not by a script")
 
 
-def tensor(reading: Reading, values: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
+def tensor(reading: Reading, values: Values, keywords: Keywords) -> Tensor:
     """Return the leaf that ``torch.tensor(items, dtype=..., requires_grad=...)`` makes."""
     if len(values) != 1 or not keywords.keys() <= {"dtype", "device", "requires_grad", "copy"}:
         raise Unreadable("torch.tensor takes numbers, dtype, device and requires_grad")
@@ -76,7 +77,7 @@ def _dtype(value: Any) -> str | None:
     return name
 
 
-def legacy(reading: Reading, name: str, values: Sequence[Any]) -> Tensor:
+def legacy(reading: Reading, name: str, values: Values) -> Tensor:
     """Return the leaf that ``torch.FloatTensor([1, 2])`` or its like makes."""
     if len(values) != 1 or not isinstance(values[0], list | tuple | Array):
         raise Unreadable(f"torch.{name} with sizes gives uninitialised memory; use torch.zeros")
@@ -137,7 +138,7 @@ def from_bytes(reading: Reading, raw: Base64, dtype: Any) -> Tensor:
     name = _dtype(dtype)
     if name is None:
         raise Unreadable("torch.frombuffer needs a dtype")
-    shape = (raw.size // ITEM_BYTES[name],)
+    shape = (raw.size // getattr(torch, name).itemsize,)
     fields = {"value_base64": raw.text, "shape": list(shape), "dtype": name}
     return Tensor(Ref(reading.graph.add(_node(fields, name, shape))))
 
@@ -185,17 +186,9 @@ def shape_of(items: Any, known: dict[int, tuple[int, ...]] | None = None) -> tup
     return known[id(items)]
 
 
-def _flat(items: Any) -> Iterator[Any]:
-    if isinstance(items, list | tuple | range):
-        for item in items:
-            yield from _flat(item)
-    else:
-        yield items
-
-
 def _inferred(items: Any, default: str) -> str:
     """Return the dtype that ``torch.tensor`` gives to these numbers."""
-    types = {type(item) for item in _flat(items)}
+    types = {type(item) for item in flat(items)}
     if complex in types:
         return "complex128" if default == "float64" else "complex64"
     if float in types or not types:
@@ -240,9 +233,8 @@ def require_grad(reading: Reading, given: Tensor) -> Tensor:
         Unreadable: it is of integers or bools.
     """
     node = given.node
-    if node.half_cut:
-        raise Unreadable(HALF_CUT)
-    if kind_at(given.ref) in ("int", "bool"):
+    check_whole(node)
+    if given.ref.type.kind in ("int", "bool"):
         raise Unreadable(NO_INTEGER_GRADIENT)
     if node.tracked:
         return given
@@ -250,8 +242,7 @@ def require_grad(reading: Reading, given: Tensor) -> Tensor:
         raise Unreadable(FOR_INFERENCE)
     _check_unseen(given)
     if node.used or not node.is_source or given.ref.output is not None:
-        copy = add(reading, Node("clone", inputs=[given.ref]))
-        assert isinstance(copy, Tensor)
+        copy = compute(reading, "clone", given)
         copy.node.shares_memory = node.shares_memory
         copy.node.twins.append(node)
         node.twins.append(copy.node)
@@ -264,17 +255,14 @@ def require_grad(reading: Reading, given: Tensor) -> Tensor:
 def forget_grad(reading: Reading, given: Tensor) -> Tensor:
     """Stop tracking a leaf from here on."""
     node = given.node
-    if node.half_cut:
-        raise Unreadable(HALF_CUT)
+    check_whole(node)
     if not node.requires_grad:
         if given.ref.tracked:
             raise Unreadable("you can only change requires_grad flags of leaf variables.")
         return given
     if node.used:
         _check_unseen(given)
-        cut = add(reading, Node("detach", inputs=[given.ref]))
-        assert isinstance(cut, Tensor)
-        _replace(reading, given, cut)
+        _replace(reading, given, compute(reading, "detach", given))
     else:
         node.requires_grad = node.tracked = False
     return given
@@ -282,24 +270,22 @@ def forget_grad(reading: Reading, given: Tensor) -> Tensor:
 
 def _check_unseen(given: Tensor) -> None:
     """Refuse a tensor whose views the script still has: they require grad as soon as it does."""
-    waiting, seen = [given.node], {given.node}
+
+    def near(one: Node) -> Iterator[Node]:
+        yield from (view for view in one.views if view.op != "detach")
+        if one.op == "autograd.grad":
+            yield from one.twins
+        if one.is_view and not one.is_own and last_part(one.op) in RETURN_ITSELF:
+            yield from (ref.node for ref in one.inputs)
+
+    others = (one for one in walk([given.node], near) if one is not given.node)
     holders = {holder() for holder in given.node.holders} - {None, given}
     are_one = holders and given.node.op == "autograd.grad"  # its outputs may be the very same
-    while waiting:
-        one = waiting.pop()
-        near = {view for view in one.views if view.op != "detach"}
-        if one.op == "autograd.grad":
-            near |= {*one.twins}
-        if one.is_view and not one.is_own and last_part(one.op) in RETURN_ITSELF:
-            near |= {ref.node for ref in one.inputs}
-        near -= seen
-        if are_one or any(holder() is not None for found in near for holder in found.holders):
-            raise Unreadable(
-                "this also changes whether other tensors require grad that are views of this one, "
-                "or the very same; write x = x.detach() first, or take them afterwards"
-            )
-        seen |= near
-        waiting.extend(near)
+    if are_one or any(holder() is not None for one in others for holder in one.holders):
+        raise Unreadable(
+            "this also changes whether other tensors require grad that are views of this one, "
+            "or the very same; write x = x.detach() first, or take them afterwards"
+        )
 
 
 def _replace(reading: Reading, old: Tensor, new: Tensor) -> None:
@@ -317,7 +303,5 @@ def as_leaf(reading: Reading, value: Any, requires_grad: bool) -> Tensor:
     made = value
     node = value.node
     if node.id or node.used or node.tracked or node.is_view or value.held:
-        cut = add(reading, Node("detach", inputs=[value.ref]))
-        assert isinstance(cut, Tensor)
-        made = cut
+        made = compute(reading, "detach", value)
     return require_grad(reading, made) if requires_grad else made

@@ -11,8 +11,11 @@ import torch
 
 from service.contract.problem import BadValue, quote
 from service.engine.values import NONFINITE, Hole
+from service.translate.folding import flat
 
 WIDTH = 96
+INFERRED = frozenset({"float32", "int64", "bool", "complex64"})
+"""Dtypes that ``torch.tensor`` gives to such numbers of itself."""
 INTEGER_DTYPES = frozenset({"int64", "int32", "int16", "int8", "uint8"})
 
 
@@ -36,16 +39,11 @@ def leaf_source(leaf: Mapping[str, Any], default: str) -> str:
     items = list(_numbers(value, dtype))
     if len(items) != math.prod(shape):
         raise BadValue(f"{len(items)} numbers do not fill the shape {shape}", pointer="/value")
-    said = "" if _is_inferred(dtype, bool(items)) else f", dtype=torch.{dtype}"
+    said = "" if items and dtype in INFERRED else f", dtype=torch.{dtype}"
     if math.prod(shape) == 0:
         flat = f"torch.tensor([]{said or ', dtype=torch.' + dtype})"
         return f"{flat}.reshape({tuple(shape)})" if list(shape) != [0] else flat
     return f"torch.tensor({_nested(items, shape)}{said})"
-
-
-def _is_inferred(dtype: str, has_items: bool) -> bool:
-    """Whether ``torch.tensor`` gives this dtype to such numbers of itself."""
-    return has_items and dtype in ("float32", "int64", "bool", "complex64")
 
 
 def _shape(value: Any, dtype: str) -> list[int]:
@@ -58,26 +56,18 @@ def _shape(value: Any, dtype: str) -> list[int]:
     return shape[:-1] if dtype.startswith("complex") else shape
 
 
-def _flat(value: Any) -> Iterator[Any]:
-    if isinstance(value, list):
-        for item in value:
-            yield from _flat(item)
-    else:
-        yield value
-
-
 def _numbers(value: Any, dtype: str) -> Iterator[str]:
     """Yield the source of each element."""
-    flat = _flat(value)
+    numbers = flat(value)
     if dtype.startswith("complex"):
-        for real, imaginary in zip(flat, flat, strict=True):
+        for real, imaginary in zip(numbers, numbers, strict=True):
             yield f"complex({_float(real)}, {_float(imaginary)})"
     elif dtype in INTEGER_DTYPES:
-        yield from (repr(int(item)) for item in flat)
+        yield from (repr(int(item)) for item in numbers)
     elif dtype == "bool":
-        yield from (repr(bool(item)) for item in flat)
+        yield from (repr(bool(item)) for item in numbers)
     else:
-        yield from map(_float, flat)
+        yield from map(_float, numbers)
 
 
 def _float(value: Any) -> str:

@@ -8,11 +8,12 @@ from typing import Any
 from torch import nn
 
 from service.contract.problem import quote
-from service.translate.objects import Bound, Class, Instance, Later, Parent
-from service.translate.operations import apply
+from service.translate.objects import MISSING, Bound, Class, Instance, Later, Parent
+from service.translate.operations import compute
 from service.translate.reading import Reading
+from service.translate.scopes import Function
 from service.translate.unreadable import Unreadable
-from service.translate.values import DType, Function, Method, Path, Tensor
+from service.translate.values import DType, Method, Path, Tensor
 
 MODULE_NAMES = frozenset(dir(nn.Module)) | frozenset(vars(nn.Module()))
 """What every ``nn.Module`` has."""
@@ -35,11 +36,9 @@ def member(reading: Reading, instance: Instance, name: str) -> Any:
         if isinstance(found, Tensor):
             found.held = True
         return found
-    if isinstance(instance.of, Class):
-        try:
-            return bound(instance.of.find(name), instance, name)
-        except KeyError:
-            pass
+    found = instance.of.find(name) if isinstance(instance.of, Class) else MISSING
+    if found is not MISSING:
+        return bound(found, instance, name)
     registered = _registered(reading, instance, name)
     if registered is not MISSING:
         return registered
@@ -48,9 +47,6 @@ def member(reading: Reading, instance: Instance, name: str) -> Any:
         if hasattr(known, name):
             return Method(instance, name)
     raise Unreadable(f"{instance.kind} has no attribute {quote(name)} here")
-
-
-MISSING = object()
 
 
 def _registered(reading: Reading, instance: Instance, name: str) -> Any:
@@ -103,18 +99,20 @@ def buffer(reading: Reading, instance: Instance, name: str) -> Tensor | None:
 
 def constant(reading: Reading, shape: tuple[int, ...], dtype: str, number: float) -> Tensor:
     """Append a tensor of one number."""
-    settings = {} if dtype == reading.graph.dtype else {"dtype": DType(dtype)}
+    said = said_dtype(reading, dtype)
     if number in (0, 1):
-        made = apply(reading, "ones" if number else "zeros", [list(shape)], settings)
-    else:
-        value = float(number) if "float" in dtype else number
-        made = apply(reading, "full", [list(shape), value], settings)
-    assert isinstance(made, Tensor)
-    return made
+        return compute(reading, "ones" if number else "zeros", list(shape), **said)
+    value = float(number) if "float" in dtype else number
+    return compute(reading, "full", list(shape), value, **said)
+
+
+def said_dtype(reading: Reading, dtype: str) -> dict[str, DType]:
+    """Return how a call says the dtype of what it makes, where that is not the default."""
+    return {} if dtype == reading.graph.dtype else {"dtype": DType(dtype)}
 
 
 def named_modules(
-    reading: Reading, instance: Instance, prefix: str = "", seen: set[Instance] | None = None
+    reading: Reading, instance: Instance, *, prefix: str = "", seen: set[Instance] | None = None
 ) -> Iterator[tuple[str, Instance]]:
     """Yield a module and those in it, each once, with the path to it."""
     seen = set() if seen is None else seen
@@ -126,7 +124,7 @@ def named_modules(
     for name, inner in instance.modules.items():
         if inner is not None:
             path = f"{prefix}.{name}" if prefix else name
-            yield from named_modules(reading, inner, path, seen)
+            yield from named_modules(reading, inner, prefix=path, seen=seen)
 
 
 def named_children(reading: Reading, instance: Instance) -> Iterator[tuple[str, Instance]]:
@@ -167,19 +165,17 @@ def named_buffers(
 
 def of_class(cls: Class, name: str) -> Any:
     """Return ``Class.name``, its functions as they are."""
-    try:
-        return cls.find(name)
-    except KeyError:
-        raise Unreadable(f"the class {cls.name} has no attribute {quote(name)}") from None
+    found = cls.find(name)
+    if found is MISSING:
+        raise Unreadable(f"the class {cls.name} has no attribute {quote(name)}")
+    return found
 
 
 def of_parent(parent: Parent, name: str) -> Any:
     """Return ``super().name``."""
-    if parent.of is not None:
-        try:
-            return bound(parent.of.find(name), parent.this, name)
-        except KeyError:
-            pass
+    found = MISSING if parent.of is None else parent.of.find(name)
+    if found is not MISSING:
+        return bound(found, parent.this, name)
     if name == "__init__" or (parent.this.is_module and hasattr(nn.Module, name)):
         return Method(parent, name)
     raise Unreadable(f"super() has no attribute {quote(name)}")

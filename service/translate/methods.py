@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 from weakref import ref
 
 import torch
 
-from service.translate import gradients, leaves
+from service.translate import leaves, passes
 from service.translate.arguments import describe, dtype_name
 from service.translate.attributes import ASKS_FOR_VALUE, FILLED, check_own_grad, known_shape
 from service.translate.builtins_read import items_of
 from service.translate.element_types import last_part
 from service.translate.folding import attempt, check_items, nested_items
+from service.translate.gradients import empty_gradient, tensor_of
 from service.translate.in_place import operate
 from service.translate.initialisers import fill_parameter
 from service.translate.operations import apply
@@ -28,16 +29,13 @@ from service.translate.values import (
     Device,
     DType,
     Gradient,
+    Keywords,
     Method,
     Several,
     Tensor,
     Unknown,
+    Values,
 )
-
-
-def tensor_of(reading: Reading, value: Any) -> Any:
-    """Return ``x.grad`` as a tensor to compute with, anything else as it is."""
-    return gradients.gradient_tensor(reading, value) if isinstance(value, Gradient) else value
 
 
 def count_listed(reading: Reading, *values: Any) -> None:
@@ -81,15 +79,13 @@ def _is_method(name: str) -> bool:
     return hasattr(torch.Tensor, name)
 
 
-def call_method(
-    reading: Reading, method: Method, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Any:
+def call_method(reading: Reading, method: Method, values: Values, keywords: Keywords) -> Any:
     """Return ``owner.name(*values, **keywords)``."""
     owner, name = method.owner, method.name
     if isinstance(owner, Gradient):
         if name == "detach_":
             return owner
-        gradients.empty_gradient(reading, owner.tensor, zeros=True)
+        empty_gradient(reading, owner.tensor, zeros=True)
         return None
     if isinstance(owner, Data):
         with reading.grad_mode(enabled=False):
@@ -102,7 +98,7 @@ def call_method(
 
 
 def _tensor_method(
-    reading: Reading, owner: Tensor, name: str, values: Sequence[Any], keywords: Mapping[str, Any]
+    reading: Reading, owner: Tensor, name: str, values: Values, keywords: Keywords
 ) -> Any:
     values = [tensor_of(reading, value) for value in values]
     keywords = {key: tensor_of(reading, value) for key, value in keywords.items()}
@@ -124,7 +120,7 @@ def _tensor_method(
 
 
 def _operate(
-    name: str, reading: Reading, owner: Tensor, values: Sequence[Any], keywords: Mapping[str, Any]
+    name: str, reading: Reading, owner: Tensor, values: Values, keywords: Keywords
 ) -> Tensor:
     """``x.add_(y)`` and its like: what ``x += y`` does."""
     known = {"alpha"} if name in ("add_", "sub_") else set()
@@ -142,7 +138,7 @@ LIST_METHODS = frozenset("append extend insert pop index count copy reverse remo
 DICT_METHODS = frozenset("keys values items get".split())
 
 
-def _python_method(reading: Reading, owner: Any, name: str, values: Sequence[Any]) -> Any:
+def _python_method(reading: Reading, owner: Any, name: str, values: Values) -> Any:
     if isinstance(owner, list) and name in LIST_METHODS:
         return _list_method(reading, owner, name, values)
     if isinstance(owner, dict) and name in DICT_METHODS:
@@ -155,7 +151,7 @@ def _python_method(reading: Reading, owner: Any, name: str, values: Sequence[Any
     raise Unreadable(f"{describe(owner)} has no method {name} that is read here")
 
 
-def _list_method(reading: Reading, owner: list[Any], name: str, values: Sequence[Any]) -> Any:
+def _list_method(reading: Reading, owner: list[Any], name: str, values: Values) -> Any:
     if name in ("count", "index", "remove"):
         check_comparable(reading, owner, list(values))
     if name == "extend" and len(values) == 1:
@@ -168,11 +164,11 @@ def _list_method(reading: Reading, owner: list[Any], name: str, values: Sequence
     return _attempt_method(owner, name, values)
 
 
-def _attempt_method(owner: Any, name: str, values: Sequence[Any]) -> Any:
+def _attempt_method(owner: Any, name: str, values: Values) -> Any:
     return attempt(getattr(owner, name), *values)
 
 
-def _to(reading: Reading, owner: Tensor, values: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+def _to(reading: Reading, owner: Tensor, values: Values, keywords: Keywords) -> Any:
     """``x.to(...)``, without the device, which is the request's."""
     kept = []
     for value in values:
@@ -185,22 +181,14 @@ def _to(reading: Reading, owner: Tensor, values: Sequence[Any], keywords: Mappin
     return apply(reading, "to", [owner, *kept], settings) if kept or settings else owner
 
 
-def _type(
-    reading: Reading, owner: Tensor, values: Sequence[Any], _keywords: Mapping[str, Any]
-) -> Any:
+def _type(reading: Reading, owner: Tensor, values: Values, _keywords: Keywords) -> Any:
     dtype = dtype_name(values[0]) if values else None
     if dtype is None:
         raise Unreadable(".type() is read with a dtype")
     return apply(reading, "to", [owner], {"dtype": DType(dtype)})
 
 
-def _same(_reading: Reading, owner: Tensor, *_arguments: Any) -> Tensor:
-    return owner
-
-
-def _clone(
-    reading: Reading, owner: Tensor, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Any:
+def _clone(reading: Reading, owner: Tensor, values: Values, keywords: Keywords) -> Any:
     fresh = "value_base64" in owner.node.fields and not (owner.node.id or owner.held)
     return owner if fresh else apply(reading, "clone", [owner, *values], keywords)
 
@@ -219,21 +207,16 @@ def _retain(reading: Reading, owner: Tensor, *_arguments: Any) -> None:
     if node.op is None or node.retain_grad:
         return
     check_own_grad(owner)
-    late = any(gradients.reaches(root, node) for root in reading.graph.roots)
-    node.retain_grad, node.retained_late = not late, late
+    passes.retain(reading, node)
     reading.retained.append(ref(owner))
 
 
-def _requires_grad(
-    reading: Reading, owner: Tensor, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Tensor:
+def _requires_grad(reading: Reading, owner: Tensor, values: Values, keywords: Keywords) -> Tensor:
     wanted = values[0] if values else keywords.get("requires_grad", True)
     return (leaves.require_grad if wanted else leaves.forget_grad)(reading, owner)
 
 
-def _size(
-    _reading: Reading, owner: Tensor, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Any:
+def _size(_reading: Reading, owner: Tensor, values: Values, keywords: Keywords) -> Any:
     shape = known_shape(owner)
     at = values[0] if values else keywords.get("dim")
     if at is None:
@@ -243,17 +226,7 @@ def _size(
     return shape[at]
 
 
-def _dim(_reading: Reading, owner: Tensor, *_arguments: Any) -> int:
-    return len(known_shape(owner))
-
-
-def _numel(_reading: Reading, owner: Tensor, *_arguments: Any) -> int:
-    return math.prod(known_shape(owner))
-
-
-def _where(
-    reading: Reading, owner: Tensor, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Any:
+def _where(reading: Reading, owner: Tensor, values: Values, keywords: Keywords) -> Any:
     """``x.where(condition, other)``: the condition is the first argument, not the tensor."""
     settings = dict(keywords)
     condition = values[0] if values else settings.pop("condition", None)
@@ -268,30 +241,24 @@ def _number(_reading: Reading, owner: Tensor, *_arguments: Any) -> Unknown:
     return Unknown(ASKS_FOR_VALUE.format(".item()"))
 
 
-def _numbers(_reading: Reading, _owner: Tensor, *_arguments: Any) -> Unknown:
-    return Unknown(ASKS_FOR_VALUE.format(".tolist()"))
-
-
-def _cuda(_reading: Reading, _owner: Tensor, *_arguments: Any) -> None:
-    leaves.on_cpu("cuda")
-
-
 METHODS: Mapping[str, Callable[..., Any]] = {
-    "backward": gradients.backward,
+    "backward": passes.backward,
     "retain_grad": _retain,
     "requires_grad_": _requires_grad,
     "to": _to,
     "type": _type,
-    "cpu": _same,
+    "cpu": lambda _reading, owner, *_arguments: owner,
     "clone": _clone,
     "where": _where,
     "size": _size,
-    "dim": _dim,
-    "ndimension": _dim,
-    "numel": _numel,
-    "nelement": _numel,
-    "cuda": _cuda,
+    **dict.fromkeys(
+        ("dim", "ndimension"), lambda _reading, owner, *_arguments: len(known_shape(owner))
+    ),
+    **dict.fromkeys(
+        ("numel", "nelement"), lambda _reading, owner, *_arguments: math.prod(known_shape(owner))
+    ),
+    "cuda": lambda *_arguments: leaves.on_cpu("cuda"),
     "item": _number,
-    "tolist": _numbers,
+    "tolist": lambda *_arguments: Unknown(ASKS_FOR_VALUE.format(".tolist()")),
     **{name: partial(_operate, name) for name in OPERATORS},
 }

@@ -9,25 +9,25 @@ from typing import Any
 from torch import nn
 
 from service.translate.arguments import bind_python, literal
+from service.translate.gradients import tensor_of
 from service.translate.in_place import apply_maybe_in_place
 from service.translate.layers import LAYERS, is_default, words_of
-from service.translate.members import member
-from service.translate.methods import count_listed, tensor_of
+from service.translate.members import member, named_children
+from service.translate.methods import count_listed
 from service.translate.module_methods import MODULE_METHODS
-from service.translate.modules import inline, start
-from service.translate.objects import Class, Instance, Later, Parent
-from service.translate.operations import apply, exists, find
+from service.translate.modules import start
+from service.translate.objects import MISSING, Class, Instance, Later, Parent
+from service.translate.operations import compute, exists, find
 from service.translate.reading import MAX_DEPTH, Reading
 from service.translate.registration import NOT_READY
+from service.translate.scopes import Function
 from service.translate.unreadable import Unreadable
-from service.translate.values import Function, Method, Tensor
+from service.translate.values import Keywords, Method, Tensor, Values
 
 NO_FORWARD = "this module has no forward that is read here"
 
 
-def call_module_method(
-    reading: Reading, method: Method, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Any:
+def call_module_method(reading: Reading, method: Method, values: Values, keywords: Keywords) -> Any:
     """Read a call of one of ``nn.Module``'s own methods."""
     owner, name = method.owner, method.name
     if isinstance(owner, Parent):
@@ -38,40 +38,32 @@ def call_module_method(
         return _forward(reading, owner, values, keywords)
     if name == "apply":
         return _apply(reading, owner, values, keywords)
-    known = MODULE_METHODS.get(name)
-    if known is None:
+    function = MODULE_METHODS.get(name)
+    if function is None:
         raise Unreadable(f".{name}() of a module is not read")
-    function, names = known
-    given = dict(zip(names, values, strict=False))
-    missing = required(function) - given.keys() - keywords.keys()
-    if len(values) > len(names) or keywords.keys() - set(names[len(values) :]) or missing:
+    signature = inspect.signature(function)
+    read = [one for one in signature.parameters.values() if one.kind is not one.KEYWORD_ONLY]
+    names = [one.name for one in read[2:]]
+    try:
+        given = signature.bind(reading, owner, *values, **keywords)
+    except TypeError:
+        given = None
+    if given is None or not keywords.keys() <= set(names):
         raise Unreadable(f".{name}() is read with {', '.join(names) or 'no arguments'}")
-    return function(reading, owner, **given, **keywords)
+    return function(*given.args, **given.kwargs)
 
 
-def required(function: Callable[..., Any]) -> set[str]:
-    """Return the arguments that a method has to be given, behind the module."""
-    parameters = list(inspect.signature(function).parameters.values())[2:]
-    return {
-        one.name for one in parameters if one.default is one.empty and one.kind != one.KEYWORD_ONLY
-    }
-
-
-def _apply(
-    reading: Reading, module: Instance, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Instance:
+def _apply(reading: Reading, module: Instance, values: Values, keywords: Keywords) -> Instance:
     """``module.apply(function)``: of those inside first."""
     if len(values) != 1 or keywords or not isinstance(values[0], Function):
         raise Unreadable(".apply() is read with a function of the script")
-    for _, inner in MODULE_METHODS["named_children"][0](reading, module):
+    for _, inner in named_children(reading, module):
         _apply(reading, inner, values, {})
-    inline(reading, values[0], [module], {})
+    reading.inline(reading, values[0], [module], {})
     return module
 
 
-def call_instance(
-    reading: Reading, instance: Instance, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Any:
+def call_instance(reading: Reading, instance: Instance, values: Values, keywords: Keywords) -> Any:
     """Return ``instance(...)``: of a module, what its forward returns.
 
     Raises:
@@ -79,11 +71,10 @@ def call_instance(
     """
     if not instance.is_module:
         assert isinstance(instance.of, Class)
-        try:
-            function = instance.of.find("__call__")
-        except KeyError:
-            raise Unreadable(f"{instance.kind} has no __call__") from None
-        return inline(reading, function, [instance, *values], keywords)
+        function = instance.of.find("__call__")
+        if function is MISSING:
+            raise Unreadable(f"{instance.kind} has no __call__")
+        return reading.inline(reading, function, [instance, *values], keywords)
     if not instance.is_ready:
         raise Unreadable(NOT_READY)
     if reading.depth >= MAX_DEPTH:
@@ -96,15 +87,12 @@ def call_instance(
         forward = member(reading, instance, "forward")
         if isinstance(forward, Method):
             raise Unreadable(NO_FORWARD)
-        assert reading.call is not None
         return reading.call(reading, forward, values, keywords)
     finally:
         reading.depth -= 1
 
 
-def _forward(
-    reading: Reading, module: Instance, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Any:
+def _forward(reading: Reading, module: Instance, values: Values, keywords: Keywords) -> Any:
     """Return what the forward of a module of ``torch.nn`` returns."""
     kind = module.of
     if kind == "Sequential":
@@ -158,10 +146,6 @@ def _call_function(
     return apply_maybe_in_place(reading, name, inputs, told)
 
 
-def _identity(_reading: Reading, _module: Instance, given: Any) -> Any:
-    return given
-
-
 def _convolve(reading: Reading, module: Instance, given: Any) -> Any:
     """A convolution, whose padding is an op of its own where it is not of zeros."""
     settings = _settings(reading, module)
@@ -210,13 +194,13 @@ def _check_dimensions(reading: Reading, module: Instance, given: Any) -> None:
         raise Unreadable(f"expected {dims[0]}D input (got {len(shape)}D input)")
     if shape is None:  # an op that raises where the dimensions do not fit, and is no part of more
         if len(dims) == 1:
-            apply(reading, "permute", [given, list(range(dims[0]))], {})
+            compute(reading, "permute", given, list(range(dims[0])))
         else:
-            apply(reading, "nn.functional.adaptive_avg_pool1d", [given, 1], {})
+            compute(reading, "nn.functional.adaptive_avg_pool1d", given, 1)
 
 
 SPECIAL: Mapping[str, Callable[..., Any]] = {
-    "Identity": _identity,
+    "Identity": lambda _reading, _module, given: given,
     **{f"Conv{n}d": _convolve for n in (1, 2, 3)},
     **{f"ConvTranspose{n}d": _transposed for n in (1, 2, 3)},
     **{f"BatchNorm{n}d": _batch_norm for n in (1, 2, 3)},

@@ -9,19 +9,10 @@ from service.translate import leaves
 from service.translate.attributes import check_own_grad, check_there
 from service.translate.builtins_read import items_of
 from service.translate.gradients import empty_gradient, gradient_of
-from service.translate.members import (
-    named_buffers,
-    named_children,
-    named_modules,
-    named_parameters,
-)
+from service.translate.members import named_buffers, named_children, named_modules, named_parameters
 from service.translate.objects import Instance
 from service.translate.reading import Reading
-from service.translate.registration import (
-    register_buffer,
-    register_module,
-    register_parameter,
-)
+from service.translate.registration import register_buffer, register_module, register_parameter
 from service.translate.unreadable import Unreadable
 from service.translate.values import Device, Tensor
 
@@ -34,14 +25,6 @@ def _buffers(reading: Reading, module: Instance, recurse: Any = True) -> Iterato
     return (one for _, one in named_buffers(reading, module, recurse=bool(recurse)))
 
 
-def _modules(reading: Reading, module: Instance) -> Iterator[Instance]:
-    return (one for _, one in named_modules(reading, module))
-
-
-def _children(reading: Reading, module: Instance) -> Iterator[Instance]:
-    return (one for _, one in named_children(reading, module))
-
-
 def _train(reading: Reading, module: Instance, mode: Any = True) -> Instance:
     if not isinstance(mode, bool):
         raise Unreadable("training mode is expected to be boolean")
@@ -50,10 +33,6 @@ def _train(reading: Reading, module: Instance, mode: Any = True) -> Instance:
     for _, inner in named_children(reading, module):
         _train(reading, inner, mode)
     return module
-
-
-def _eval(reading: Reading, module: Instance) -> Instance:
-    return _train(reading, module, mode=False)
 
 
 def zero_grad(reading: Reading, tensors: Iterator[Tensor], set_to_none: Any = True) -> None:
@@ -67,10 +46,6 @@ def zero_grad(reading: Reading, tensors: Iterator[Tensor], set_to_none: Any = Tr
         if not set_to_none:
             check_there(reading, gradient)
         empty_gradient(reading, one, zeros=not set_to_none)
-
-
-def _zero_grad(reading: Reading, module: Instance, set_to_none: Any = True) -> None:
-    zero_grad(reading, _parameters(reading, module), set_to_none)
 
 
 def _requires_grad(reading: Reading, module: Instance, requires_grad: Any = True) -> Instance:
@@ -87,17 +62,6 @@ def _to(_reading: Reading, module: Instance, device: Any = None) -> Instance:
         )
     leaves.on_cpu(device)
     return module
-
-
-def _cpu(_reading: Reading, module: Instance) -> Instance:
-    return module
-
-
-def _register_buffer(
-    reading: Reading, module: Instance, name: Any, tensor: Any, persistent: Any = True
-) -> None:
-    del persistent  # whether a file would hold it
-    register_buffer(reading, module, name, tensor)
 
 
 # --- containers ---------------------------------------------------------------------------------
@@ -128,32 +92,34 @@ def _of_dict(module: Instance) -> dict[str, Instance | None]:
     return module.modules
 
 
-MODULE_METHODS: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
-    "parameters": (_parameters, ("recurse",)),
-    "named_parameters": (named_parameters, ()),
-    "buffers": (_buffers, ("recurse",)),
-    "named_buffers": (named_buffers, ()),
-    "modules": (_modules, ()),
-    "named_modules": (named_modules, ()),
-    "children": (_children, ()),
-    "named_children": (named_children, ()),
-    "train": (_train, ("mode",)),
-    "eval": (_eval, ()),
-    "zero_grad": (_zero_grad, ("set_to_none",)),
-    "requires_grad_": (_requires_grad, ("requires_grad",)),
-    "to": (_to, ("device",)),
-    "cpu": (_cpu, ()),
-    "register_buffer": (_register_buffer, ("name", "tensor", "persistent")),
-    "register_parameter": (register_parameter, ("name", "param")),
-    "register_module": (register_module, ("name", "module")),
-    "add_module": (register_module, ("name", "module")),
-    "append": (_append, ("module",)),
-    "extend": (_extend, ("modules",)),
-    "keys": (lambda _reading, module: _of_dict(module).keys(), ()),
-    "values": (lambda _reading, module: _of_dict(module).values(), ()),
-    "items": (lambda _reading, module: _of_dict(module).items(), ()),
+MODULE_METHODS: Mapping[str, Callable[..., Any]] = {
+    "parameters": _parameters,
+    "named_parameters": named_parameters,
+    "buffers": _buffers,
+    "named_buffers": named_buffers,
+    "modules": lambda reading, module: (one for _, one in named_modules(reading, module)),
+    "named_modules": named_modules,
+    "children": lambda reading, module: (one for _, one in named_children(reading, module)),
+    "named_children": named_children,
+    "train": _train,
+    "eval": lambda reading, module: _train(reading, module, mode=False),
+    "zero_grad": lambda reading, module, set_to_none=True: zero_grad(
+        reading, _parameters(reading, module), set_to_none
+    ),
+    "requires_grad_": _requires_grad,
+    "to": _to,
+    "cpu": lambda _reading, module: module,
+    "register_buffer": register_buffer,
+    "register_parameter": register_parameter,
+    "register_module": register_module,
+    "add_module": register_module,
+    "append": _append,
+    "extend": _extend,
+    "keys": lambda _reading, module: _of_dict(module).keys(),
+    "values": lambda _reading, module: _of_dict(module).values(),
+    "items": lambda _reading, module: _of_dict(module).items(),
 }
-"""Methods by name, with the arguments that are read."""
+"""Methods by name. What a script may give them stands behind the module, not by keyword only."""
 WALKS = frozenset(
     "parameters named_parameters buffers named_buffers modules named_modules children "
     "named_children keys values items".split()

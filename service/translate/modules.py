@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from service.translate.attributes import may_be_parameter
 from service.translate.builtins_read import items_of
-from service.translate.objects import CONTAINERS, Class, Instance, Parent
+from service.translate.objects import CONTAINERS, MISSING, Class, Instance, Parent
 from service.translate.parameters import make_layer
 from service.translate.reading import Reading
 from service.translate.registration import register_module
+from service.translate.scopes import Function, Scope
 from service.translate.unreadable import Unreadable
-from service.translate.values import Function, Path, Scope, Tensor
+from service.translate.values import Keywords, Path, Tensor, Values
 
 
-def inline(
-    reading: Reading, function: Function, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Any:
-    """Read the body of a function of the script as if it stood at the call."""
-    assert reading.inline is not None
-    return reading.inline(reading, function, values, dict(keywords))
-
-
-def make_module(
-    reading: Reading, kind: str, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Instance:
+def make_module(reading: Reading, kind: str, values: Values, keywords: Keywords) -> Instance:
     """Return what ``nn.kind(...)`` makes."""
     if kind == "Module":
         if values or keywords:
@@ -44,7 +34,7 @@ def make_module(
     return made
 
 
-def _contents(reading: Reading, kind: str, values: Sequence[Any]) -> list[tuple[str, Any]]:
+def _contents(reading: Reading, kind: str, values: Values) -> list[tuple[str, Any]]:
     """Return the modules of a new container, with their names."""
     if kind == "ModuleDict":
         given = values[0] if values else {}
@@ -58,25 +48,22 @@ def _contents(reading: Reading, kind: str, values: Sequence[Any]) -> list[tuple[
     return [(str(k), one) for k, one in enumerate(values)]
 
 
-def make_instance(
-    reading: Reading, cls: Class, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Instance:
+def make_instance(reading: Reading, cls: Class, values: Values, keywords: Keywords) -> Instance:
     """Return what ``Class(...)`` of the script makes: its ``__init__`` is inlined."""
     reading.step()
     made = Instance(cls)
-    try:
-        function = cls.find("__init__")
-    except KeyError:
+    function = cls.find("__init__")
+    if function is MISSING:
         start(made, values, keywords)
         return made
     if not isinstance(function, Function):
         raise Unreadable("__init__ is read as a function of the class")
-    if inline(reading, function, [made, *values], keywords) is not None:
+    if reading.inline(reading, function, [made, *values], keywords) is not None:
         raise Unreadable("__init__() should return None")
     return made
 
 
-def start(made: Instance, values: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+def start(made: Instance, values: Values, keywords: Keywords) -> None:
     """Do what ``nn.Module.__init__``, or that of ``object``, does."""
     if values or keywords:
         raise Unreadable(f"the base of {made.kind} takes no arguments")
@@ -84,11 +71,11 @@ def start(made: Instance, values: Sequence[Any], keywords: Mapping[str, Any]) ->
         return
     made.is_ready = True
     made.own["training"] = True
-    for registered in (made.parameters, made.buffers, made.modules):
+    for registered in made.places[1:]:
         registered.clear()
 
 
-def parent(reading: Reading, values: Sequence[Any]) -> Parent:
+def parent(reading: Reading, values: Values) -> Parent:
     """Return ``super()``, or ``super(Class, self)``."""
     if values:
         if len(values) != 2:
@@ -112,7 +99,7 @@ def _place(scope: Scope) -> tuple[Any, Any]:
     return function.owner, scope.names.get(first[0].arg) if first else None
 
 
-def is_instance(values: Sequence[Any]) -> bool:
+def is_instance(values: Values) -> bool:
     """Return ``isinstance(value, classes)`` for modules, tensors and classes of the script."""
     if len(values) != 2:
         raise Unreadable("isinstance takes a value and a class")

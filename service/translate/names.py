@@ -6,10 +6,10 @@ import builtins
 import keyword
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 MAX_ID = 200
-_FOREIGN = re.compile(r"[^A-Za-z0-9_]")
+FOREIGN = re.compile(r"[^A-Za-z0-9_]")
 
 
 def id_of(variable: str) -> str:
@@ -29,15 +29,15 @@ def variable_of(node_id: str, taken: Collection[str], counts: dict[str, int]) ->
 
     ``counts`` notes how far each stem has been counted, so that many of one name take no longer.
     """
-    stem = _FOREIGN.sub("_", node_id)
+    stem = FOREIGN.sub("_", node_id)
     if stem[0].isdigit() or stem.startswith("__"):  # such as __warningregistry__
         stem = "n" + stem
-    name, count = stem, counts.get(stem, 0)
-    while name in taken or keyword.iskeyword(name) or hasattr(builtins, name) or name == "_":
-        count += 1
-        name = f"{stem}_{count}"
-    counts[stem] = count
-    return name
+
+    def is_taken(name: str) -> bool:
+        is_python = keyword.iskeyword(name) or hasattr(builtins, name) or name == "_"
+        return is_python or name in taken
+
+    return _counted(stem, "_", is_taken, counts)
 
 
 def unique(stem: str, taken: Collection[str], counts: dict[str, int] | None = None) -> str:
@@ -45,11 +45,13 @@ def unique(stem: str, taken: Collection[str], counts: dict[str, int] | None = No
 
     ``counts`` notes how far each stem has been counted, so that many of one name take no longer.
     """
-    counts = {} if counts is None else counts
-    stem = stem[: MAX_ID - 10]
+    return _counted(stem[: MAX_ID - 10], ".", taken.__contains__, {} if counts is None else counts)
+
+
+def _counted(stem: str, join: str, is_taken: Callable[[str], bool], counts: dict[str, int]) -> str:
     name, count = stem, counts.get(stem, 0)
-    while name in taken:
+    while is_taken(name):
         count += 1
-        name = f"{stem}.{count}"
+        name = f"{stem}{join}{count}"
     counts[stem] = count
     return name

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.translate.values import Function, Tensor
+from service.translate.scopes import Function
+from service.translate.values import Tensor
+
+MISSING = object()
 
 
 @dataclass(eq=False)
@@ -29,11 +32,8 @@ class Class:
             one = one.base
 
     def find(self, name: str) -> Any:
-        """Return what a name of the class holds; raise KeyError."""
-        for one in self.line():
-            if name in one.names:
-                return one.names[name]
-        raise KeyError(name)
+        """Return what a name of the class holds, MISSING where it has none such."""
+        return next((one.names[name] for one in self.line() if name in one.names), MISSING)
 
 
 @dataclass(eq=False)
@@ -71,6 +71,11 @@ class Instance:
     def is_module(self) -> bool:
         """Whether it is an ``nn.Module``."""
         return isinstance(self.of, str) or self.of.is_module
+
+    @property
+    def places(self) -> tuple[dict[str, Any], ...]:
+        """All that holds an attribute."""
+        return self.own, self.parameters, self.buffers, self.modules
 
     @property
     def kind(self) -> str:

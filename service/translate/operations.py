@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from service.contract.problem import GradtraceError
@@ -14,13 +14,13 @@ from service.engine.writes import own_copy
 from service.translate.arguments import arguments
 from service.translate.default_dtype import settle_default
 from service.translate.element_type_tables import CASTS
-from service.translate.element_types import dtype_at, element_type, last_part, other_types
+from service.translate.element_types import element_type, last_part, other_types
 from service.translate.graph import plain
 from service.translate.parts import parts_of
 from service.translate.reading import Reading
 from service.translate.shapes import shape_of_result
 from service.translate.unreadable import Unreadable, from_problem
-from service.translate.values import Node, Ref, Several, Tensor, references
+from service.translate.values import Keywords, Node, Ref, Several, Tensor, Values, references
 
 VIEWS = frozenset(
     "view view_as reshape reshape_as flatten unflatten squeeze unsqueeze transpose permute "
@@ -73,9 +73,7 @@ def exists(name: str) -> bool:
     return True
 
 
-def apply(
-    reading: Reading, name: str, positional: Sequence[Any], keywords: Mapping[str, Any]
-) -> Tensor | Several:
+def apply(reading: Reading, name: str, positional: Values, keywords: Keywords) -> Tensor | Several:
     """Append the op that ``name(*positional, **keywords)`` means, and return its result.
 
     Raises:
@@ -86,6 +84,13 @@ def apply(
     return add(reading, Node(name, inputs=inputs, attrs=attrs))
 
 
+def compute(reading: Reading, name: str, /, *given: Any, **settings: Any) -> Tensor:
+    """Append an op of one output, and return it; as :func:`apply`."""
+    made = apply(reading, name, given, settings)
+    assert isinstance(made, Tensor)
+    return made
+
+
 def add(reading: Reading, node: Node) -> Tensor | Several:
     """Append a bound op, and return its result."""
     assert node.op is not None
@@ -93,31 +98,14 @@ def add(reading: Reading, node: Node) -> Tensor | Several:
     settle_default(node, reading.graph.dtype)
     template, uses = _bound(operation, node)
     _check_written(template, uses)
-    names, count = template.signature.outputs, _count(template.signature, node)
+    names = template.signature.outputs
     node.several = template.signature.several
     sources = references(node.inputs, node.attrs)
     name = last_part(node.op)
     _follow(node, name, sources)
-    first = element_type(node, reading.graph.dtype)
-    node.kind, node.dtype = first.kind, first.dtype
-    node.others = other_types(node, names)
-    if node.kind in ("int", "bool") and not node.several:
-        node.tracked = False
-    shape = shape_of_result(node)
-    node.shape, node.each = (None, shape) if node.several else (shape, None)
-    if shape is not None and all(ref.shape not in (None, shape) for ref in sources):
-        node.is_own = True
-    if node.several and count is None:
-        parts = parts_of(node)
-        count, node.uneven = parts.count, parts.uneven
-        node.each = node.each if parts.each is None else parts.each
-    if node.op == "autograd.grad":
-        _share_start(node)
-    elif _may_share(node, sources):
-        node.shares_memory = node.is_view = True
-        for ref in sources[:1] if name in LIKE_ANOTHER else sources:
-            ref.node.shares_memory = True
-            ref.node.views.append(node)
+    _note_types(node, names, reading.graph.dtype)
+    count = _note_shapes(node, sources, _count(template.signature, node))
+    _note_memory(node, name, sources)
     _note_inference(reading, node, sources)
     reading.graph.add(node)
     if any(ref.node.half_cut for ref in sources) and name != "detach":
@@ -129,6 +117,12 @@ def add(reading: Reading, node: Node) -> Tensor | Several:
     if node.tracked and not reading.grad_enabled and not follows_anyway:
         return detached(reading, result)
     return result
+
+
+def check_whole(node: Node) -> None:
+    """Refuse a view that was taken under no_grad where its history counts."""
+    if node.half_cut:
+        raise Unreadable(HALF_CUT)
 
 
 def _follow(node: Node, name: str, sources: Sequence[Ref]) -> None:
@@ -143,6 +137,39 @@ def _follow(node: Node, name: str, sources: Sequence[Ref]) -> None:
         node.tracked = bool(found) and name not in NEVER_TRACKED and not is_other_dtype
         node.unsure = node.tracked and all(one.unsure for one in found)
     node.followed = found if node.tracked else []
+
+
+def _note_types(node: Node, names: Sequence[str | None], default: str) -> None:
+    """Note the element types of the outputs; whole numbers and bools autograd does not follow."""
+    first = element_type(node, default)
+    node.kind, node.dtype = first.kind, first.dtype
+    node.others = other_types(node, names)
+    if node.kind in ("int", "bool") and not node.several:
+        node.tracked = False
+
+
+def _note_shapes(node: Node, sources: Sequence[Ref], count: int | None) -> int | None:
+    """Note the shapes of the outputs; return how many there are, None where a run alone says it."""
+    shape = shape_of_result(node)
+    node.shape, node.each = (None, shape) if node.several else (shape, None)
+    if shape is not None and all(ref.shape not in (None, shape) for ref in sources):
+        node.is_own = True
+    if node.several and count is None:
+        parts = parts_of(node)
+        count, node.uneven = parts.count, parts.uneven
+        node.each = node.each if parts.each is None else parts.each
+    return count
+
+
+def _note_memory(node: Node, name: str, sources: Sequence[Ref]) -> None:
+    """Note which nodes may share memory with a result, or be the same tensor."""
+    if node.op == "autograd.grad":
+        _share_start(node)
+    elif _may_share(node, sources):
+        node.shares_memory = node.is_view = True
+        for ref in sources[:1] if name in LIKE_ANOTHER else sources:
+            ref.node.shares_memory = True
+            ref.node.views.append(node)
 
 
 def _note_inference(reading: Reading, node: Node, sources: Sequence[Ref]) -> None:
@@ -174,7 +201,7 @@ def _may_share(node: Node, sources: Sequence[Ref]) -> bool:
     """Whether a result may share memory with what it is made of, or be the same tensor."""
     name = last_part(node.op)
     if name in CASTS or name in ("to", "type_as"):
-        before = dtype_at(sources[0])
+        before = sources[0].type.dtype
         return None in (before, node.dtype) or before == node.dtype
     if name in DROPOUTS:
         trains = node.attrs.get("training", node.attrs.get("train", "alpha" not in name))
@@ -182,13 +209,10 @@ def _may_share(node: Node, sources: Sequence[Ref]) -> bool:
     if name == "einsum":
         return len(sources) == 1
     if name == "getitem":
-        return not any(_is_copying(item) for item in node.attrs.get("index", ()))
+        index = node.attrs.get("index", ())  # of which lists, and tensors with dimensions, copy
+        copies = (isinstance(i, list) or (isinstance(i, Ref) and bool(i.shape)) for i in index)
+        return not any(copies)
     return name in VIEWS
-
-
-def _is_copying(item: Any) -> bool:
-    """Whether an index takes a copy of what it finds: a list, or a tensor with dimensions."""
-    return isinstance(item, list) or (isinstance(item, Ref) and bool(item.shape))
 
 
 def detached(reading: Reading, result: Tensor | Several) -> Tensor | Several:
@@ -200,16 +224,13 @@ def detached(reading: Reading, result: Tensor | Several) -> Tensor | Several:
                 "be detached, so index the result of a call outside"
             )
         for k in range(result.count):
-            cut = add(reading, Node("detach", inputs=[result.output(k).ref]))
-            assert isinstance(cut, Tensor)
-            cut.node.half_cut = result.node.is_view
-            result.tensors[k] = cut
+            result.tensors[k] = compute(reading, "detach", result.output(k))
+            result.tensors[k].node.half_cut = result.node.is_view
         return result
-    node = Node("detach", inputs=[result.ref], kind=result.node.kind, shape=result.node.shape)
     shares = result.node.shares_memory
-    cut = add(reading, node)
-    node.shares_memory = shares  # what was cut off has no name
-    node.half_cut = result.node.is_view
+    cut = compute(reading, "detach", result)
+    cut.node.shares_memory = shares  # what was cut off has no name
+    cut.node.half_cut = result.node.is_view
     return cut
 
 

@@ -9,6 +9,7 @@ import ast
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,10 +21,10 @@ from service.translate.folding import is_number
 from service.translate.gradients import gradient_of, gradient_tensor
 from service.translate.in_place import become, check_changeable, operate
 from service.translate.module_methods import zero_grad
-from service.translate.operations import apply
+from service.translate.operations import compute
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
-from service.translate.values import Tensor
+from service.translate.values import Keywords, Tensor, Values
 
 NOT_READ = (
     "torch.optim.{} is not read; SGD, Adam and AdamW are, or write the step, such as "
@@ -49,9 +50,7 @@ class State:
     averages: dict[str, Tensor] = field(default_factory=dict)
 
 
-def make_optimizer(
-    reading: Reading, kind: str, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Optimizer:
+def make_optimizer(reading: Reading, kind: str, values: Values, keywords: Keywords) -> Optimizer:
     """Return what ``torch.optim.kind(parameters, ...)`` makes.
 
     Raises:
@@ -105,11 +104,7 @@ def _check_number(name: str, value: Any) -> None:
 
 
 def call_optimizer(
-    reading: Reading,
-    optimizer: Optimizer,
-    name: str,
-    values: Sequence[Any],
-    keywords: Mapping[str, Any],
+    reading: Reading, optimizer: Optimizer, name: str, values: Values, keywords: Keywords
 ) -> None:
     """Read ``optimizer.step()`` or ``optimizer.zero_grad()``."""
     if name == "zero_grad" and len(values) < 2 and keywords.keys() <= {"set_to_none"}:
@@ -156,21 +151,9 @@ class Update:
 
     def op(self, op: str, what: str, given: list[Any], **settings: Any) -> Tensor:
         """Append an op, named after the parameter."""
-        made = apply(self.reading, op, given, settings)
-        assert isinstance(made, Tensor)
+        made = compute(self.reading, op, *given, **settings)
         self.name(made, what)
         return made
-
-    def average(self, what: str, slope: Tensor) -> Tensor:
-        """Return an average from the step before, zeros before the first."""
-        if what not in self.state.averages:
-            self.state.averages[what] = self.op("zeros_like", what, [slope])
-        return self.state.averages[what]
-
-    def keep(self, what: str, value: Tensor) -> Tensor:
-        """Keep an average for the next step."""
-        self.state.averages[what] = value
-        return value
 
     def change(self, op: ast.operator, value: Any, alpha: Any = None) -> None:
         """Compute ``parameter op= value`` in place."""
@@ -203,13 +186,13 @@ def _sgd(
     if weight_decay != 0:
         slope = update.op("add", "decayed", [slope, update.parameter], alpha=weight_decay)
     if momentum != 0:
-        before = update.state.averages.get("momentum")
-        if before is None:
+        averages = update.state.averages
+        if "momentum" not in averages:
             average = update.op("clone", "momentum", [slope])
         else:
-            scaled = update.op("mul", "scaled", [before, momentum])
+            scaled = update.op("mul", "scaled", [averages["momentum"], momentum])
             average = update.op("add", "momentum", [scaled, slope], alpha=1 - dampening)
-        update.keep("momentum", average)
+        averages["momentum"] = average
         slope = update.op("add", "ahead", [slope, average], alpha=momentum) if nesterov else average
     update.change(ast.Add(), slope, alpha=-lr)
 
@@ -231,20 +214,21 @@ def _adam(
         update.change(ast.Mult(), 1 - lr * weight_decay)
     elif weight_decay != 0:
         slope = update.op("add", "decayed", [slope, update.parameter], alpha=weight_decay)
-    first, second = update.average("mean", slope), update.average("square", slope)
-    first = update.keep("mean", update.op("lerp", "mean", [first, slope, 1 - beta1]))
-    second = update.op("mul", "scaled", [second, beta2])
-    second = update.op("addcmul", "square", [second, slope, slope], value=1 - beta2)
-    update.keep("square", second)
+    averages = update.state.averages
+    for what in ("mean", "square") if not averages else ():
+        averages[what] = update.op("zeros_like", what, [slope])
+    averages["mean"] = update.op("lerp", "mean", [averages["mean"], slope, 1 - beta1])
+    scaled = update.op("mul", "scaled", [averages["square"], beta2])
+    averages["square"] = update.op("addcmul", "square", [scaled, slope, slope], value=1 - beta2)
     steps = float(update.state.steps)
     size, root = lr / (1 - beta1**steps), (1 - beta2**steps) ** 0.5
-    below = update.op("div", "below", [update.op("sqrt", "below", [second]), root])
+    below = update.op("div", "below", [update.op("sqrt", "below", [averages["square"]]), root])
     below = update.op("add", "below", [below, eps])
-    update.become(update.op("addcdiv", "change", [update.parameter, first, below], value=-size))
+    update.become(
+        update.op("addcdiv", "change", [update.parameter, averages["mean"], below], value=-size)
+    )
 
 
-def _adamw(update: Update, slope: Tensor, **settings: Any) -> None:
-    _adam(update, slope, decoupled=True, **settings)
-
-
-STEPS: Mapping[str, Callable[..., None]] = {"SGD": _sgd, "Adam": _adam, "AdamW": _adamw}
+STEPS: Mapping[str, Callable[..., None]] = {
+    "SGD": _sgd, "Adam": _adam, "AdamW": partial(_adam, decoupled=True),
+}  # fmt: skip

@@ -19,23 +19,21 @@ from service.translate.arguments import bind_python, describe, dtype_name
 from service.translate.folding import is_number, nested_items
 from service.translate.layers import LAYERS, LOSSES, WITH_PARAMETERS, refusal
 from service.translate.leaves import on_cpu, require_grad
-from service.translate.members import constant
+from service.translate.members import constant, said_dtype
 from service.translate.objects import Instance, Later
-from service.translate.operations import apply
+from service.translate.operations import compute
 from service.translate.reading import Reading
 from service.translate.recorded import Fill, build, stand_in
 from service.translate.registration import name_module
 from service.translate.unreadable import Unreadable
-from service.translate.values import DType, Tensor
+from service.translate.values import DType, Keywords, Tensor, Values
 
 A_MODULE = 500
 """How many steps it takes to make a module."""
 DRAWN = ("float32", "float64")
 
 
-def make_layer(
-    reading: Reading, kind: str, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Instance:
+def make_layer(reading: Reading, kind: str, values: Values, keywords: Keywords) -> Instance:
     """Return the module that ``nn.kind(*values, **keywords)`` makes, its parameters as nodes.
 
     Raises:
@@ -66,11 +64,7 @@ def make_layer(
 
 
 def _arguments(
-    reading: Reading,
-    kind: str,
-    values: Sequence[Any],
-    keywords: Mapping[str, Any],
-    made_of: dict[int, Tensor],
+    reading: Reading, kind: str, values: Values, keywords: Keywords, made_of: dict[int, Tensor]
 ) -> inspect.BoundArguments:
     """Return the arguments as PyTorch's own; what stands in for a tensor goes to ``made_of``."""
     signature = inspect.signature(getattr(nn, kind))
@@ -148,18 +142,12 @@ def filled(reading: Reading, fill: Fill, before: Tensor | None = None) -> Tensor
     if fill.row is not None:
         assert before is not None
         row = constant(reading, shape[1:], dtype, fill.numbers[0])
-        made = as_tensor(apply(reading, "select_scatter", [before, row, 0, fill.row], {}))
+        made = compute(reading, "select_scatter", before, row, 0, fill.row)
         made.node.shape = shape
         return made
     made = HOW[fill.how](reading, shape, dtype, *fill.numbers)
     made.node.shape, made.node.dtype, made.node.kind = shape, dtype, "float"
     return made
-
-
-def as_tensor(result: Any) -> Tensor:
-    """Return the result of an op of one output."""
-    assert isinstance(result, Tensor)
-    return result
 
 
 def _uniform(
@@ -173,24 +161,19 @@ def _uniform(
     if not low <= high:
         raise Unreadable(f"uniform_ expects to return a [from, to) range, but {low} > {high}")
     start, end = ends.tolist()
-    drawn = apply(reading, "rand", [list(shape)], _settings(reading, dtype))
+    drawn = compute(reading, "rand", list(shape), **said_dtype(reading, dtype))
     if (start, end) == (0.0, 1.0):
-        return as_tensor(drawn)
-    width = (ends[1] - ends[0]).item()
-    return as_tensor(apply(reading, "rsub", [drawn, start], {"alpha": -width}))
+        return drawn
+    return compute(reading, "rsub", drawn, start, alpha=-(ends[1] - ends[0]).item())
 
 
 def _normal(
     reading: Reading, shape: tuple[int, ...], dtype: str, mean: float, std: float
 ) -> Tensor:
-    settings = _settings(reading, dtype)
+    said = said_dtype(reading, dtype)
     if (mean, std) == (0, 1):
-        return as_tensor(apply(reading, "randn", [list(shape)], settings))
-    return as_tensor(apply(reading, "normal", [float(mean), float(std), list(shape)], settings))
-
-
-def _settings(reading: Reading, dtype: str) -> dict[str, Any]:
-    return {} if dtype == reading.graph.dtype else {"dtype": DType(dtype)}
+        return compute(reading, "randn", list(shape), **said)
+    return compute(reading, "normal", float(mean), float(std), list(shape), **said)
 
 
 HOW: Mapping[str, Callable[..., Tensor]] = {

@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import Any
 
 from service.translate.element_type_tables import OF_EACH
 from service.translate.element_types import last_part
 from service.translate.reading import MAX_ITEMS
+from service.translate.shapes import Shape, are_numbers
 from service.translate.values import Node, references
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -80,14 +79,10 @@ def _listed(sizes: list[int]) -> Cuts:
     return Cuts(len(sizes), each, {k: size for k, size in enumerate(sizes) if size != each})
 
 
-def _unbound(whole: int, _attrs: Mapping[str, Any]) -> Cuts | None:
-    return Cuts(whole, 1)
-
-
 def _split(whole: int, attrs: Mapping[str, Any]) -> Cuts | None:
     """``split``: parts of one size, the last of what is left; an empty tensor is one part."""
     size = attrs.get("split_size", attrs.get("split_sizes"))
-    if _are_whole(size):
+    if are_numbers(size):
         return _listed(size) if sum(size) == whole and min(size, default=0) >= 0 else None
     if type(size) is not int or size < 0 or (size == 0 and whole):
         return None
@@ -107,7 +102,7 @@ def _chunk(whole: int, attrs: Mapping[str, Any]) -> Cuts | None:
 def _tensor_split(whole: int, attrs: Mapping[str, Any]) -> Cuts | None:
     """``tensor_split``: so many parts, the first ones larger by one, or cut at places."""
     sections, places = attrs.get("sections"), attrs.get("indices")
-    if _are_whole(places):
+    if are_numbers(places):
         bounds = zip([0, *places], [*places, whole], strict=True)
         cuts = (slice(start, end).indices(whole) for start, end in bounds)
         return _listed([len(range(*cut)) for cut in cuts])
@@ -124,14 +119,10 @@ def _evenly(whole: int, attrs: Mapping[str, Any]) -> Cuts | None:
     return _tensor_split(whole, attrs) if is_even else None
 
 
-def _are_whole(value: Any) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(type(item) is int for item in value)
-
-
 ALONG: Mapping[str, int] = {"vsplit": 0, "hsplit": 1, "dsplit": 2}
 
 CUTTERS: Mapping[str, Callable[[int, Mapping[str, Any]], Cuts | None]] = {
-    "unbind": _unbound,
+    "unbind": lambda whole, _attrs: Cuts(whole, 1),
     **dict.fromkeys(
         ("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes"), _split
     ),

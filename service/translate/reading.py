@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import ref
 
 from service.translate.graph import Graph
+from service.translate.scopes import Function, Scope
 from service.translate.unreadable import Unreadable
-from service.translate.values import Function, Node, Scope, Tensor
+from service.translate.values import Keywords, Node, Tensor, Values
 
 MAX_STEPS = 500_000
 MAX_ITEMS = 1_000_000
@@ -26,8 +27,8 @@ A_NUMBER = 16
 class Reading:
     """The state of one reader.
 
-    ``inline`` reads the body of a function of the script; the reader of statements sets it, as
-    expressions come before statements in the order of imports; ``call`` calls anything.
+    ``inline`` reads the body of a function of the script, ``call`` calls anything; both are given,
+    as they come later in the order of imports.
     ``gradients`` are the values that ``.grad`` had, each behind its tensor, until a backward pass
     adds to them. ``retained`` are the tensors that retain their gradient, as long as something of
     the script holds them. ``members`` are the names of the methods of all classes, and of the
@@ -35,7 +36,9 @@ class Reading:
     """
 
     graph: Graph
-    scope: Scope = field(default_factory=Scope)
+    scope: Scope
+    inline: Callable[[Reading, Function, Values, Keywords], Any]
+    call: Callable[[Reading, Any, Values, Keywords], Any]
     grad_enabled: bool = True
     inference: bool = False
     steps: int = 0
@@ -45,8 +48,6 @@ class Reading:
     gradients: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     retained: list[ref[Tensor]] = field(default_factory=list)
     members: set[str] = field(default_factory=set)
-    inline: Callable[[Reading, Function, Sequence[Any], dict[str, Any]], Any] | None = None
-    call: Callable[[Reading, Any, Sequence[Any], Mapping[str, Any]], Any] | None = None
 
     def step(self, count: int = 1) -> None:
         """Count steps, so that no loop goes on for ever."""

@@ -19,6 +19,7 @@ from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
 from service.translate.unreadable import Unreadable
+from service.translate.values import Keywords, Values
 
 
 @dataclass(frozen=True)
@@ -40,39 +41,37 @@ def stand_in(shape: Sequence[int], dtype: torch.dtype | None = None) -> torch.Te
 
 
 def build(
-    make: Callable[..., nn.Module], values: Sequence[Any], keywords: Mapping[str, Any]
+    make: Callable[..., nn.Module], values: Values, keywords: Keywords
 ) -> tuple[nn.Module, list[Fill]]:
     """Return a module of stand-ins, and what fills them, in order.
 
     Raises:
         Unreadable: PyTorch refuses the arguments.
     """
-    recorder = Recorder()
-    module = _attempt(recorder, make, values, keywords)
+    module, fills = _attempt(make, values, keywords)
     assert isinstance(module, nn.Module)
-    return module, recorder.fills
+    return module, fills
 
 
 def fills_of(
-    function: Callable[..., Any], tensor: torch.Tensor, values: Sequence[Any], keywords: Any
+    function: Callable[..., Any], tensor: torch.Tensor, values: Values, keywords: Any
 ) -> list[Fill]:
     """Return what a function of ``torch.nn.init`` writes into a stand-in.
 
     Raises:
         Unreadable: PyTorch refuses the arguments.
     """
-    recorder = Recorder()
-    _attempt(recorder, function, [tensor, *values], keywords)
-    return recorder.fills
+    return _attempt(function, [tensor, *values], keywords)[1]
 
 
 def _attempt(
-    recorder: Recorder, make: Callable[..., Any], values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Any:
+    make: Callable[..., Any], values: Values, keywords: Keywords
+) -> tuple[Any, list[Fill]]:
+    recorder = Recorder()
     try:
         with warnings.catch_warnings(), recorder:
             warnings.simplefilter("ignore")
-            return make(*values, **keywords)
+            return make(*values, **keywords), recorder.fills
     except RecursionError:
         raise
     except Exception as error:  # whatever PyTorch says of the arguments

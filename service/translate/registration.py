@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from torch import nn
@@ -13,9 +12,9 @@ from service.translate.attributes import may_be_parameter
 from service.translate.element_types import last_part
 from service.translate.layers import SETTABLE
 from service.translate.members import MODULE_NAMES, check_name
-from service.translate.names import id_of
-from service.translate.objects import Class, Instance
-from service.translate.operations import HALF_CUT
+from service.translate.names import FOREIGN, id_of
+from service.translate.objects import MISSING, Class, Instance
+from service.translate.operations import check_whole
 from service.translate.reading import Reading
 from service.translate.unreadable import Unreadable
 from service.translate.values import Several, Tensor
@@ -35,8 +34,7 @@ def set_member(reading: Reading, instance: Instance, name: str, value: Any) -> N
     """
     check_name(name)
     if isinstance(value, Tensor):
-        if value.now.node.half_cut:
-            raise Unreadable(HALF_CUT)
+        check_whole(value.now.node)
         value.held = True
         if not value.is_parameter and may_be_parameter(value):
             raise Unreadable(MAY_BE_PARAMETER)
@@ -79,33 +77,36 @@ def _set_other(instance: Instance, name: str, value: Any) -> None:
 
 def register_parameter(reading: Reading, instance: Instance, name: str, param: Any) -> None:
     """Read ``instance.register_parameter(name, param)``, or an assignment that does the same."""
-    if param is not None:
-        if not (isinstance(param, Tensor) and param.is_parameter):
-            raise Unreadable(f"cannot register {describe(param)} as a parameter")
-        param.held = True
-    _check_free(instance, name, instance.parameters)
-    instance.parameters[name] = param
-    _name(reading, instance, name, param)
+    if param is not None and not (isinstance(param, Tensor) and param.is_parameter):
+        raise Unreadable(f"cannot register {describe(param)} as a parameter")
+    _register(reading, instance, name, param, instance.parameters)
 
 
-def register_buffer(reading: Reading, instance: Instance, name: str, value: Any) -> None:
-    """Read ``instance.register_buffer(name, value)``."""
-    if value is not None:
-        if not isinstance(value, Tensor):
-            raise Unreadable(f"cannot register {describe(value)} as a buffer")
-        value.held = True
-    _check_free(instance, name, instance.buffers)
-    instance.buffers[name] = value
-    _name(reading, instance, name, value)
+def register_buffer(
+    reading: Reading, instance: Instance, name: str, tensor: Any, persistent: Any = True
+) -> None:
+    """Read ``instance.register_buffer(name, tensor)``."""
+    del persistent  # whether a file would hold it
+    if tensor is not None and not isinstance(tensor, Tensor):
+        raise Unreadable(f"cannot register {describe(tensor)} as a buffer")
+    _register(reading, instance, name, tensor, instance.buffers)
 
 
 def register_module(reading: Reading, instance: Instance, name: str, module: Any) -> None:
     """Read ``instance.add_module(name, module)``, or an assignment that does the same."""
     if module is not None and not (isinstance(module, Instance) and module.is_module):
         raise Unreadable(f"{describe(module)} is not a Module subclass")
-    _check_free(instance, name, instance.modules)
-    instance.modules[name] = module
-    _name(reading, instance, name, module)
+    _register(reading, instance, name, module, instance.modules)
+
+
+def _register(
+    reading: Reading, instance: Instance, name: str, value: Any, registered: dict[str, Any]
+) -> None:
+    if isinstance(value, Tensor):
+        value.held = True
+    _check_free(instance, name, registered)
+    registered[name] = value
+    _name(reading, instance, name, value)
 
 
 def put_module(reading: Reading, container: Instance, key: Any, value: Any) -> None:
@@ -122,7 +123,7 @@ def put_module(reading: Reading, container: Instance, key: Any, value: Any) -> N
 
 
 def _forget(instance: Instance, name: str, kept: Any) -> None:
-    for other in (instance.own, instance.parameters, instance.buffers, instance.modules):
+    for other in instance.places:
         if other is not kept:
             other.pop(name, None)
 
@@ -134,12 +135,11 @@ def _check_free(instance: Instance, name: Any, registered: Any) -> None:
         raise Unreadable("what is registered has a name without dots")
     if name in registered:
         return
-    others = (instance.own, instance.parameters, instance.buffers, instance.modules)
-    if any(name in other for other in others):
+    if any(name in other for other in instance.places):
         raise Unreadable(f"attribute {quote(name)} already exists")
     of_class = isinstance(instance.of, str) and hasattr(getattr(nn, instance.of), name)
     if isinstance(instance.of, Class):
-        of_class = any(name in one.names for one in instance.of.line())
+        of_class = instance.of.find(name) is not MISSING
     if of_class or name in MODULE_NAMES:
         raise Unreadable(f"attribute {quote(name)} already exists in the class")
 
@@ -150,9 +150,6 @@ def _check_free(instance: Instance, name: Any, registered: Any) -> None:
 def part_of_id(name: str) -> str:
     """Return the name of an attribute, which may be any text, as a part of an id."""
     return FOREIGN.sub("_", id_of(name))
-
-
-FOREIGN = re.compile("[^A-Za-z0-9_]")
 
 
 def stem_of(instance: Instance, name: str) -> str:

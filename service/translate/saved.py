@@ -8,7 +8,7 @@ from service.translate.element_type_tables import CASTS
 from service.translate.element_types import last_part
 from service.translate.operations import VIEWS
 from service.translate.unreadable import Unreadable
-from service.translate.values import Node, Ref, references
+from service.translate.values import Node, Ref, references, walk
 
 SAVES_NOTHING = frozenset(
     "add sub rsub neg sum mean cumsum trace diff cat stack hstack vstack dstack column_stack "
@@ -41,18 +41,13 @@ def check_saved(
     ``keeps``: this pass leaves everything there for another one. ``towards``: it goes only through
     what leads on to these nodes, as ``torch.autograd.grad`` does.
     """
-    passed = None if towards is None else _leading(roots, towards)
-    seen = set(roots)
-    waiting = list(seen)
-    while waiting:
-        node = waiting.pop()
-        if node.requires_grad or not node.tracked or node.op is None:
-            continue
-        if passed is not None and node not in passed:
-            continue
-        sources = references(node.inputs, node.attrs)
-        if node.op == "autograd.grad" and not node.attrs.get("create_graph", True):
-            sources = references(node.attrs)  # its start is all that it may lead on to
+    between = None if towards is None else _leading(roots, towards)
+
+    def is_passed(node: Node) -> bool:
+        is_result = node.tracked and not node.requires_grad and node.op is not None
+        return is_result and (between is None or node in between)
+
+    for node in filter(is_passed, walk(roots, lambda one: _sources(one) if is_passed(one) else ())):
         if node.retained_late:
             raise Unreadable(
                 "retain_grad between two backward passes keeps the gradient of one of them, and a "
@@ -73,29 +68,23 @@ def check_saved(
                 "inplace operation"
             )
         node.freed |= not keeps
-        fresh = {ref.node for ref in sources} - seen
-        seen |= fresh
-        waiting.extend(fresh)
+
+
+def _sources(node: Node) -> list[Node]:
+    """Return the nodes that a result leads on to, or would if they were tracked."""
+    if node.op == "autograd.grad" and not node.attrs.get("create_graph", True):
+        return [ref.node for ref in references(node.attrs)]  # its start is all
+    return [ref.node for ref in references(node.inputs, node.attrs)]
 
 
 def _leading(roots: Sequence[Node], towards: Sequence[Node]) -> set[Node]:
     """Return the nodes between ``roots`` and ``towards``, of which one may lead to another."""
-    before: dict[Node, list[Node]] = {node: [] for node in roots}
-    waiting = list(roots)
-    while waiting:
-        node = waiting.pop()
+    before: dict[Node, list[Node]] = {node: [] for node in walk(roots, lambda one: one.followed)}
+    for node in before:
         for source in node.followed:
-            if source not in before:
-                before[source] = []
-                waiting.append(source)
             before[source].append(node)
-    passed: set[Node] = set()
-    waiting = [node for node in towards if node in before]
-    while waiting:
-        fresh = set(before[waiting.pop()]) - passed
-        passed |= fresh
-        waiting.extend(fresh)
-    return passed
+    ends = [node for node in towards if node in before]
+    return {node for one in walk(ends, before.__getitem__) for node in before[one]}
 
 
 def _saves(node: Node) -> bool:

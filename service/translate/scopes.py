@@ -1,15 +1,74 @@
-"""Which scope a name of a function body belongs to, by Python's rules."""
+"""Scopes of a script, functions that keep theirs, and which scope a name belongs to in Python."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from service.translate.unreadable import Unreadable
-from service.translate.values import Function, Scope
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+@dataclass
+class Scope:
+    """The names of a function body, of a comprehension, or of the script.
+
+    ``own`` are the names that a function body assigns: they are never looked for further out.
+    ``elsewhere`` are those that it declares ``global`` or ``nonlocal``, with the scope they are in.
+    ``function`` is the one whose body it is.
+    """
+
+    names: dict[str, Any] = field(default_factory=dict)
+    outer: Scope | None = None
+    prefix: str = ""
+    own: frozenset[str] = frozenset()
+    elsewhere: Mapping[str, Scope] = field(default_factory=dict)
+    is_comprehension: bool = False
+    function: Function | None = None
+
+    def find(self, name: str) -> Any:
+        """Return what ``name`` holds; raise KeyError."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.elsewhere:
+                return scope.elsewhere[name].names[name]
+            if name in scope.names:
+                return scope.names[name]
+            if name in scope.own:
+                break
+            scope = scope.outer
+        raise KeyError(name)
+
+    def bind(self, name: str, value: Any) -> None:
+        """Let ``name`` hold ``value``, in the scope that it belongs to."""
+        self.elsewhere.get(name, self).names[name] = value
+
+    def is_own(self, name: str) -> bool:
+        """Whether ``name`` belongs to the function that is being read, bound or not."""
+        scope: Scope = self
+        while scope.is_comprehension and scope.outer is not None and name not in scope.names:
+            scope = scope.outer
+        return name in scope.own
+
+
+@dataclass(frozen=True, eq=False)
+class Function:
+    """A function of the script, with the scope that it was made in.
+
+    ``defaults`` are by the names of its parameters; ``owner`` is the class in whose body it stands.
+    """
+
+    node: ast.FunctionDef | ast.Lambda
+    scope: Scope
+    defaults: Mapping[str, Any]
+    grad: bool | None = None
+    inference: bool = False
+    own: frozenset[str] = frozenset()
+    owner: Any = None
 
 
 def own_names(node: ast.FunctionDef | ast.Lambda) -> frozenset[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, TypeGuard
 
 from service.translate.values import Node, Ref, references
 
@@ -36,7 +36,8 @@ def shape_of_result(node: Node) -> Shape | None:
     refs: list[Ref] = references(node.inputs, node.attrs)
     shapes = [ref.shape for ref in refs]
     if node.op == "autograd.grad":
-        return _same([ref.shape for ref in node.inputs[1:]])
+        each = {ref.shape for ref in node.inputs[1:]}
+        return each.pop() if len(each) == 1 else None
     if any(shape is None for shape in shapes):
         return None
     known = [shape for shape in shapes if shape is not None]
@@ -69,18 +70,14 @@ def _made(name: str, attrs: Mapping[str, Any]) -> Shape | None:
         size = [attrs.get("n")]
     elif name == "arange":
         start, end, step = attrs.get("start", 0), attrs.get("end"), attrs.get("step", 1)
-        whole = _are_numbers([start, end, step])
+        whole = are_numbers([start, end, step])
         if whole or "float" in attrs.get("dtype", "float"):
             size = [max(math.ceil((end - start) / step), 0)]  # in float64, as PyTorch
-    return tuple(size) if _are_numbers(size) else None
+    return tuple(size) if are_numbers(size) else None
 
 
-def _same(shapes: Sequence[Shape | None]) -> Shape | None:
-    """Return the shape that all have, None where they differ or are not known."""
-    return shapes[0] if len(set(shapes)) == 1 else None
-
-
-def _are_numbers(value: Any) -> bool:
+def are_numbers(value: Any) -> TypeGuard[list[int]]:
+    """Whether a value is a list of whole numbers, as sizes and dimensions are."""
     return isinstance(value, list) and all(type(item) is int for item in value)
 
 
@@ -100,19 +97,13 @@ def _reduced(shape: Shape, attrs: Mapping[str, Any]) -> Shape | None:
     if dims is None:
         return tuple(1 for _ in shape) if attrs.get("keepdim") else ()
     dims = dims if isinstance(dims, list) else [dims]
-    if (
-        not dims
-        or not _are_numbers(dims)
-        or not all(-len(shape) <= dim < len(shape) for dim in dims)
-    ):
+    are_there = are_numbers(dims) and all(-len(shape) <= dim < len(shape) for dim in dims)
+    if not dims or not are_there:
         return None
     gone = {dim % len(shape) for dim in dims}
-    kept = ((1 if k in gone else size) for k, size in enumerate(shape))
-    return (
-        tuple(kept)
-        if attrs.get("keepdim")
-        else tuple(size for k, size in enumerate(shape) if k not in gone)
-    )
+    if attrs.get("keepdim"):
+        return tuple(1 if k in gone else size for k, size in enumerate(shape))
+    return tuple(size for k, size in enumerate(shape) if k not in gone)
 
 
 def _matmul(shapes: Sequence[Shape], _attrs: Mapping[str, Any]) -> Shape | None:
@@ -130,14 +121,9 @@ def _transposed(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape:
     return tuple(sizes)
 
 
-def _last_two_swapped(shapes: Sequence[Shape], _attrs: Mapping[str, Any]) -> Shape:
-    *batch, rows, columns = shapes[0]
-    return (*batch, columns, rows)
-
-
 def _viewed(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape | None:
     sizes = attrs.get("size", attrs.get("shape"))
-    if not _are_numbers(sizes):
+    if not are_numbers(sizes):
         return None
     count = math.prod(shapes[0])
     rest = math.prod(size for size in sizes if size != -1)
@@ -157,18 +143,6 @@ def _stacked(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape:
     dim = attrs.get("dim", 0)
     sizes.insert(dim if dim >= 0 else dim + len(sizes) + 1, len(shapes))
     return tuple(sizes)
-
-
-def _unsqueezed(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape:
-    return _stacked([shapes[0]], attrs)
-
-
-def _permuted(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape:
-    return tuple(shapes[0][dim] for dim in attrs["dims"])
-
-
-def _linear(shapes: Sequence[Shape], _attrs: Mapping[str, Any]) -> Shape:
-    return (*shapes[0][:-1], *shapes[1][:-1])
 
 
 def _flattened(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape:
@@ -203,11 +177,8 @@ def _windowed(shape: Shape, attrs: Mapping[str, Any], kernel: Sequence[int], str
     """Return the sizes that a window gives that goes over the last dimensions of a shape."""
 
     def each(value: Any) -> list[int]:
-        return (
-            value * len(kernel)
-            if isinstance(value, list) and len(value) == 1
-            else (value if isinstance(value, list) else [value] * len(kernel))
-        )
+        numbers = value if isinstance(value, list) else [value]
+        return numbers * len(kernel) if len(numbers) == 1 else numbers
 
     sizes = shape[len(shape) - len(kernel) :]
     padding, dilation = each(attrs.get("padding", 0)), each(attrs.get("dilation", 1))
@@ -224,14 +195,10 @@ def _convolved(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape:
 def _pooled(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape | None:
     kernel = attrs["kernel_size"]
     kernel = kernel if isinstance(kernel, list) and len(kernel) == 2 else [kernel] * 2
-    if attrs.get("ceil_mode") or not _are_numbers(kernel):
+    if attrs.get("ceil_mode") or not are_numbers(kernel):
         return None
     sizes = _windowed(shapes[0], attrs, kernel, attrs.get("stride") or kernel)
     return (*shapes[0][:-2], *sizes)
-
-
-def _looked_up(shapes: Sequence[Shape], _attrs: Mapping[str, Any]) -> Shape:
-    return (*shapes[0], *shapes[1][1:])
 
 
 def _one_hot(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape | None:
@@ -257,44 +224,30 @@ SEVERAL_RULES: Mapping[str, Callable[[Shape, Mapping[str, Any]], Shape | None]] 
 """Ops with several outputs of one shape."""
 
 
-def _first(shapes: Sequence[Shape], _attrs: Mapping[str, Any]) -> Shape:
-    return shapes[0]
-
-
 def _pooled_to(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape | None:
     size = attrs["output_size"]
     size = size if isinstance(size, list) else [size, size]
-    return (*shapes[0][:-2], *size) if _are_numbers(size) and len(size) == 2 else None
+    return (*shapes[0][:-2], *size) if are_numbers(size) and len(size) == 2 else None
 
 
 RULES: Mapping[str, Callable[[Sequence[Shape], Mapping[str, Any]], Shape | None]] = {
-    "matmul": _matmul,
-    "mm": _matmul,
-    "bmm": _matmul,
-    "mv": _matmul,
-    "dot": _matmul,
-    "linear": _linear,
+    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot"), _matmul),
+    "linear": lambda shapes, _attrs: (*shapes[0][:-1], *shapes[1][:-1]),
     "transpose": _transposed,
-    "mT": _last_two_swapped,
-    "T": lambda shapes, _attrs: tuple(reversed(shapes[0])),
-    "t": lambda shapes, _attrs: tuple(reversed(shapes[0])),
-    "permute": _permuted,
-    "view": _viewed,
-    "reshape": _viewed,
+    "mT": lambda shapes, _attrs: _transposed(shapes, {"dim0": -2, "dim1": -1}),
+    **dict.fromkeys(("T", "t"), lambda shapes, _attrs: shapes[0][::-1]),
+    "permute": lambda shapes, attrs: tuple(shapes[0][dim] for dim in attrs["dims"]),
+    **dict.fromkeys(("view", "reshape"), _viewed),
     "cat": _concatenated,
     "stack": _stacked,
-    "unsqueeze": _unsqueezed,
+    "unsqueeze": lambda shapes, attrs: _stacked(shapes[:1], attrs),
     "flatten": _flattened,
     "getitem": _indexed,
-    "conv1d": _convolved,
-    "conv2d": _convolved,
-    "conv3d": _convolved,
-    "max_pool2d": _pooled,
-    "avg_pool2d": _pooled,
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolved),
+    **dict.fromkeys(("max_pool2d", "avg_pool2d"), _pooled),
     "adaptive_avg_pool2d": _pooled_to,
-    **dict.fromkeys(("batch_norm", "group_norm", "prelu"), _first),
-    "embedding": _looked_up,
+    **dict.fromkeys(("batch_norm", "group_norm", "prelu"), lambda shapes, _attrs: shapes[0]),
+    "embedding": lambda shapes, _attrs: (*shapes[0], *shapes[1][1:]),
     "one_hot": _one_hot,
-    "mse_loss": _lost,
-    "cross_entropy": _lost,
+    **dict.fromkeys(("mse_loss", "cross_entropy"), _lost),
 }

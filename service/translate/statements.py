@@ -8,11 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from service.contract.problem import quote
-from service.translate.assignments import (
-    read_annotated,
-    read_assignment,
-    read_augmented,
-)
+from service.translate.assignments import read_annotated, read_assignment, read_augmented
 from service.translate.attributes import attribute
 from service.translate.builtins_read import ENDS, IGNORED_MODULES
 from service.translate.classes import define_class
@@ -29,12 +25,13 @@ from service.translate.expressions import (
 from service.translate.names import id_of
 from service.translate.objects import Instance
 from service.translate.reading import MAX_DEPTH, Reading
-from service.translate.scopes import scope_of_call
+from service.translate.scopes import Function, scope_of_call
 from service.translate.unreadable import Unreadable
-from service.translate.values import Function, Path, Tensor
+from service.translate.values import Keywords, Path, Tensor, Values
 
-NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad"})
+NO_GRAD = frozenset({"torch.no_grad", "torch.autograd.no_grad"})
 GRAD = frozenset({"torch.enable_grad", "torch.autograd.enable_grad"})
+SET_GRAD = frozenset({"torch.set_grad_enabled", "torch.autograd.set_grad_enabled"})
 WITHOUT_EFFECT = frozenset(
     {
         "torch.autograd.set_detect_anomaly",
@@ -81,17 +78,14 @@ def execute(reading: Reading, statements: Sequence[ast.stmt]) -> None:
     """
     for statement in statements:
         mark = reading.graph.mark()
-        read = READERS.get(type(statement))
+        kind = type(statement)
         try:
             reading.step()
-            if read is None:
-                raise Unreadable(
-                    NOT_READ.get(type(statement), f"{type(statement).__name__} is not read")
-                )
-            owner = read(reading, statement)
+            if kind not in READERS:
+                raise Unreadable(NOT_READ.get(kind, f"{kind.__name__} is not read"))
+            owner = READERS[kind](reading, statement)
         except Unreadable as unreadable:
-            if unreadable.node is None:
-                unreadable.node = statement
+            unreadable.place(statement)
             raise
         reading.graph.name_rest(mark, owner or "")
 
@@ -115,7 +109,7 @@ def is_silent(reading: Reading, node: ast.expr) -> bool:
         return not any(isinstance(part, DOES_SOMETHING) for part in ast.walk(node))
     if not isinstance(node, ast.Call):
         return False
-    function = resolve(reading.scope, node.func)
+    function = resolve(reading, node.func)
     if not isinstance(function, Path) or function.parts in ENDS:
         return False
     if function.parts == ("random", "shuffle"):
@@ -133,13 +127,9 @@ def _pass_over(reading: Reading, node: ast.expr) -> None:
         check_silent(reading, node)
     except Unreadable:
         calls = (part for part in ast.walk(node) if isinstance(part, ast.Call))
-        if not any(isinstance(resolve(reading.scope, one.func), Instance) for one in calls):
+        if not any(isinstance(resolve(reading, one.func), Instance) for one in calls):
             raise
         evaluate(reading, node)
-
-
-def _assert(reading: Reading, node: ast.Assert) -> None:
-    check_silent(reading, node.test)
 
 
 # --- control ------------------------------------------------------------------------------------
@@ -157,47 +147,37 @@ def _is_retaining(reading: Reading, node: ast.If) -> bool:
 
     A node of a graph that does not require grad keeps no gradient, whatever it is told.
     """
-    test, body = node.test, node.body[0]
-    if len(node.body) > 1 or node.orelse or not isinstance(body, ast.Expr):
+    asked = node.test.value if isinstance(node.test, ast.Attribute) else None
+    if len(node.body) > 1 or not isinstance(asked, ast.Name):
         return False
-    call = body.value
-    if not isinstance(call, ast.Call) or call.args or call.keywords:
+    if ast.unparse(node) != f"if {asked.id}.requires_grad:\n    {asked.id}.retain_grad()":
         return False
-    asked, told = _named_attribute(test), _named_attribute(call.func)
-    if told != (asked[0], "retain_grad") or asked[1] != "requires_grad":
-        return False
-    held = evaluate(reading, test.value) if isinstance(test, ast.Attribute) else None
+    held = evaluate(reading, asked)
     return isinstance(held, Tensor) and held.node.unsure
-
-
-def _named_attribute(node: ast.expr) -> tuple[str, str]:
-    """Return the two names of ``name.attribute``, empty ones where it is anything else."""
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        return node.value.id, node.attr
-    return "", ""
 
 
 def _for(reading: Reading, node: ast.For) -> None:
     for item in loop_items(reading, node.iter):
         bind_names(reading, node.target, item)
-        try:
-            execute(reading, node.body)
-        except Continue:
-            continue
-        except Break:
+        if _breaks(reading, node.body):
             return
     execute(reading, node.orelse)
 
 
 def _while(reading: Reading, node: ast.While) -> None:
     while truth(reading, node.test):
-        try:
-            execute(reading, node.body)
-        except Continue:
-            continue
-        except Break:
+        if _breaks(reading, node.body):
             return
     execute(reading, node.orelse)
+
+
+def _breaks(reading: Reading, body: Sequence[ast.stmt]) -> bool:
+    """Read one round of a loop; return whether it ends the loop."""
+    try:
+        execute(reading, body)
+    except (Break, Continue) as end:
+        return isinstance(end, Break)
+    return False
 
 
 def _break(_reading: Reading, _node: ast.Break) -> None:
@@ -209,42 +189,40 @@ def _continue(_reading: Reading, _node: ast.Continue) -> None:
 
 
 def _return(reading: Reading, node: ast.Return) -> None:
-    if reading.depth == 0:
-        raise Unreadable("return outside of a function")
     raise Returned(None if node.value is None else operand(reading, node.value))
 
 
 def _with(reading: Reading, node: ast.With) -> None:
-    enabled = reading.grad_enabled
-    for item in node.items:
-        mode = _grad_mode(reading, item.context_expr)
-        enabled = enabled if mode is None else mode
-    inference = any(_is_inference(reading, item.context_expr) for item in node.items)
+    grad, inference = _modes(reading, [item.context_expr for item in node.items])
+    enabled = reading.grad_enabled if grad is None else grad
     with reading.grad_mode(enabled, inference=inference):
         execute(reading, node.body)
 
 
-def _grad_mode(reading: Reading, node: ast.expr) -> bool | None:
-    """Return what a context manager, or a decorator, says of gradients; None: nothing."""
-    function = evaluate(reading, node.func if isinstance(node, ast.Call) else node)
-    name = str(function) if isinstance(function, Path) else ""
-    mode = _mode_argument(reading, node)
-    if name in NO_GRAD:
-        return mode is False and "inference_mode" in name
-    if name in GRAD:
-        return True
-    if name in ("torch.set_grad_enabled", "torch.autograd.set_grad_enabled") and mode is not None:
-        return mode
-    if name in WITHOUT_EFFECT:
-        return None
-    raise Unreadable("with is read for torch.no_grad() and its kin only", node)
+def _modes(reading: Reading, nodes: Sequence[ast.expr]) -> tuple[bool | None, bool]:
+    """Return whether there are gradients, None if nothing says so, and whether it is inference.
 
-
-def _is_inference(reading: Reading, node: ast.expr) -> bool:
-    """Whether a context manager, or a decorator, makes tensors that autograd does not save."""
-    function = evaluate(reading, node.func if isinstance(node, ast.Call) else node)
-    is_named = isinstance(function, Path) and function.parts == ("torch", "inference_mode")
-    return is_named and _mode_argument(reading, node) is not False
+    Args:
+        reading: the state of the reader.
+        nodes: context managers or decorators; the last one that says something counts.
+    """
+    grad, inference = None, False
+    for node in nodes:
+        function = evaluate(reading, node.func if isinstance(node, ast.Call) else node)
+        name = str(function) if isinstance(function, Path) else ""
+        said = _mode_argument(reading, node)
+        if name == "torch.inference_mode":
+            grad = said is False
+            inference = inference or not grad
+        elif name in NO_GRAD:
+            grad = False
+        elif name in GRAD:
+            grad = True
+        elif name in SET_GRAD and said is not None:
+            grad = said
+        elif name not in WITHOUT_EFFECT:
+            raise Unreadable("with is read for torch.no_grad() and its kin only", node)
+    return grad, inference
 
 
 def _mode_argument(reading: Reading, node: ast.expr) -> bool | None:
@@ -263,20 +241,14 @@ def _define(reading: Reading, node: ast.FunctionDef) -> None:
     if known is not None:
         reading.scope.bind(node.name, known)
         return
-    grad: bool | None = None
-    for decorator in node.decorator_list:
-        mode = _grad_mode(reading, decorator)
-        grad = grad if mode is None else mode  # the one next to the function is the last to count
+    grad, inference = _modes(reading, node.decorator_list)
     if any(isinstance(part, ast.Yield | ast.YieldFrom) for part in ast.walk(node)):
         raise Unreadable("generators are not read")
-    function = function_of(reading, node, grad=grad)
-    inference = any(_is_inference(reading, one) for one in node.decorator_list)
-    reading.scope.bind(node.name, replace(function, inference=inference))
+    function = function_of(reading, node)
+    reading.scope.bind(node.name, replace(function, grad=grad, inference=inference))
 
 
-def inline(
-    reading: Reading, function: Function, values: Sequence[Any], keywords: dict[str, Any]
-) -> Any:
+def inline(reading: Reading, function: Function, values: Values, keywords: Keywords) -> Any:
     """Read the body of a function of the script as if it stood at the call."""
     if reading.depth >= MAX_DEPTH:
         raise Unreadable(f"functions call each other more than {MAX_DEPTH} deep")
@@ -305,9 +277,7 @@ def _body(reading: Reading, node: ast.FunctionDef | ast.Lambda) -> Any:
     return None
 
 
-def _parameters(
-    function: Function, values: Sequence[Any], keywords: dict[str, Any]
-) -> dict[str, Any]:
+def _parameters(function: Function, values: Values, keywords: Keywords) -> dict[str, Any]:
     arguments = function.node.args
     places = [one.arg for one in (*arguments.posonlyargs, *arguments.args)]
     names = [*places, *(one.arg for one in arguments.kwonlyargs)]
@@ -322,20 +292,11 @@ def _parameters(
         given[arguments.vararg.arg] = tuple(values[len(places) :])
     if arguments.kwarg is not None:
         given[arguments.kwarg.arg] = more
-    behind = places[len(places) - len(function.defaults) :]
-    defaults = dict(zip(behind, function.defaults, strict=True))
-    only = zip(arguments.kwonlyargs, function.keyword_defaults, strict=True)
-    written = (default is not None for default in arguments.kw_defaults)
-    defaults |= {one.arg: value for (one, value), has in zip(only, written, strict=True) if has}
-    bound = {**defaults, **given, **keywords}
+    bound = {**function.defaults, **given, **keywords}
     missing = [name for name in names if name not in bound]
     if missing:
         raise Unreadable(f"the argument {missing[0]} is missing")
     return bound
-
-
-def _class(reading: Reading, node: ast.ClassDef) -> None:
-    define_class(reading, node, execute)
 
 
 # --- imports and the rest -----------------------------------------------------------------------
@@ -370,16 +331,12 @@ def _delete(reading: Reading, node: ast.Delete) -> None:
         del scope.names[target.id]
 
 
-def _nothing(_reading: Reading, _node: ast.stmt) -> None:
-    return
-
-
 READERS: Mapping[type[ast.stmt], Callable[[Reading, Any], str | None]] = {
     ast.Assign: read_assignment,
     ast.AnnAssign: read_annotated,
     ast.AugAssign: read_augmented,
     ast.Expr: _expression,
-    ast.Assert: _assert,
+    ast.Assert: lambda reading, node: check_silent(reading, node.test),
     ast.If: _if,
     ast.For: _for,
     ast.While: _while,
@@ -388,11 +345,9 @@ READERS: Mapping[type[ast.stmt], Callable[[Reading, Any], str | None]] = {
     ast.Return: _return,
     ast.With: _with,
     ast.FunctionDef: _define,
-    ast.ClassDef: _class,
+    ast.ClassDef: lambda reading, node: define_class(reading, node, execute),
     ast.Import: _import,
     ast.ImportFrom: _import_from,
     ast.Delete: _delete,
-    ast.Pass: _nothing,
-    ast.Global: _nothing,
-    ast.Nonlocal: _nothing,
+    **dict.fromkeys((ast.Pass, ast.Global, ast.Nonlocal), lambda _reading, _node: None),
 }

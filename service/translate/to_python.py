@@ -2,15 +2,14 @@
 
     to_python(request) -> source
 
-Each op is bound as the engine binds it, and the bound call is written as Python. The script needs
-torch alone; it prints a line of JSON for every node: its id, its value and its gradient. What it
-brings along besides the graph are the functions of :mod:`service.translate.exported`, so that
+The engine's plan is written down: each bound call as Python, in the order of execution. The script
+needs torch alone; it prints a line of JSON for every node: its id, its value and its gradient. What
+it brings along besides the graph are the functions of :mod:`service.translate.exported`, so that
 reading the script gives the graph back.
 """
 
 from __future__ import annotations
 
-import heapq
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +17,15 @@ from typing import Any
 
 import torch
 
-from service.contract.problem import Cycle, GradtraceError, UnknownReference, quote
-from service.engine.bind import bind
-from service.engine.catalogue import Operation, catalogue
+from service.contract.problem import GradtraceError
+from service.engine.catalogue import Operation
+from service.engine.plan import Plan, PlannedRoot, Step, make_plan
 from service.engine.template import Template
 from service.engine.values import Hole
 from service.translate.exported import (
     FROM_BASE64,
     GRADIENT,
+    HELPERS,
     NUMBERS,
     OWN,
     OWN_COPY,
@@ -61,10 +61,6 @@ RESERVED = frozenset(
     "torch F json math base64 show numbers plain own own_copy own_storage gradient from_base64 "
     "tensor track retain".split()
 )
-HELPERS = (
-    OWN_COPY, OWN_STORAGE, OWN, TRACK, RETAIN, FROM_BASE64, GRADIENT, SHOW, NUMBERS, PLAIN,
-)  # fmt: skip
-"""What a script may bring along, in the order in which it stands there."""
 
 
 @dataclass
@@ -78,8 +74,6 @@ class Script:
     """Names that no other variable may have."""
     counts: dict[str, int] = field(default_factory=dict)
     """How far the variables of each stem are counted."""
-    outputs: dict[str, Sequence[str | None]] = field(default_factory=dict)
-    """Of every op with several outputs, PyTorch's names for them."""
 
     def variable(self, node_id: str) -> str:
         """Return the variable that holds a node; the first call makes it."""
@@ -88,27 +82,10 @@ class Script:
             self.taken.add(self.variables[node_id])
         return self.variables[node_id]
 
-    def reference(self, reference: str) -> str:
-        """Return a reference, ``x`` or ``t:values``, as Python."""
-        node_id, colon, output = reference.partition(":")
-        names = self.outputs.get(node_id)
-        if node_id not in self.variables or bool(colon) != (names is not None):
-            raise UnknownReference(f"{quote(reference)} leads nowhere")
-        if names is None:
-            return self.variable(node_id)
-        if not output.isdigit() and output not in names:
-            raise UnknownReference(f"{quote(reference)} names no output of {quote(node_id)}")
-        number = output if output.isdigit() else names.index(output)
-        return f"{self.variable(node_id)}[{number}]"
-
-
-@dataclass
-class BoundOp:
-    """An op of the request with its binding."""
-
-    spec: Mapping[str, Any]
-    template: Template
-    references: list[str]
+    def output(self, name: str) -> str:
+        """Return what is in a slot of a plan, ``x`` or ``t:0``, as Python."""
+        node_id, colon, number = name.partition(":")
+        return self.variable(node_id) + (f"[{number}]" if colon else "")
 
 
 def to_python(request: Mapping[str, Any]) -> str:
@@ -118,19 +95,16 @@ def to_python(request: Mapping[str, Any]) -> str:
         request: a TraceRequest that was checked; nothing of it is changed.
 
     Raises:
-        UnknownOp, BadArguments: an op does not bind; the pointer leads to it.
-        UnknownReference, Cycle, BadValue: what planning would refuse as well.
+        GradtraceError: planning refuses it.
+        BadValue: the numbers of a leaf or a gradient do not fit.
     """
-    leaves, ops = request.get("leaves") or [], request.get("ops") or []
+    plan = make_plan(request)
     script = Script()
-    for spec in (*leaves, *ops):
-        script.variable(spec["id"])
-    bound = [_bind(spec, index) for index, spec in enumerate(ops)]
-    for op in bound:
-        if op.template.signature.several:
-            script.outputs[op.spec["id"]] = op.template.signature.outputs
+    shown = [*(leaf["id"] for leaf in plan.leaves), *(step.node for step in plan.ops)]
+    for node in shown:
+        script.variable(node)
     _write_settings(script, request)
-    for index, leaf in enumerate(leaves):
+    for index, leaf in enumerate(plan.leaves):
         try:
             source = leaf_source(leaf, request.get("dtype") or "float32")
         except GradtraceError as error:
@@ -138,49 +112,14 @@ def to_python(request: Mapping[str, Any]) -> str:
         script.lines.append(f"{script.variable(leaf['id'])} = {_tracked(source, leaf)}")
         if source.startswith("from_base64("):
             script.helpers.add(FROM_BASE64)
-    if leaves and bound:
+    if plan.leaves and plan.ops:
         script.lines.append("")
-    for index in execution_order(bound, {leaf["id"] for leaf in leaves}):
-        _write_op(script, bound[index])
-    _write_backward(script, request, bound)
+    for step in plan.steps:
+        _write_op(script, step, [script.output(plan.slot_names[slot]) for slot in step.uses])
+    _write_backward(script, plan)
     script.lines.append("")
-    shown = [spec["id"] for spec in (*leaves, *ops)]
     script.lines += [f'show("{node}", {script.variable(node)})' for node in shown]
     return _head(script) + "\n".join(script.lines) + "\n"
-
-
-def _bind(spec: Mapping[str, Any], index: int) -> BoundOp:
-    try:
-        operation = catalogue().find(spec["op"])
-        binding = bind(operation, spec.get("inputs") or [], spec.get("attrs") or {})
-    except GradtraceError as error:
-        raise error.at(f"/ops/{index}", spec["id"]) from None
-    return BoundOp(spec, binding.template, binding.references)
-
-
-def execution_order(ops: Sequence[BoundOp], leaves: set[str]) -> list[int]:
-    """Return the numbers of the ops in the order of execution: the earliest that is ready."""
-    users: dict[str, list[int]] = {}
-    missing = []
-    for index, op in enumerate(ops):
-        needed = {reference.partition(":")[0] for reference in op.references} - leaves
-        missing.append(len(needed))
-        for node in needed:
-            users.setdefault(node, []).append(index)
-    ready = [index for index, count in enumerate(missing) if count == 0]
-    order = []
-    while ready:
-        index = heapq.heappop(ready)
-        order.append(index)
-        for user in users.get(ops[index].spec["id"], ()):
-            missing[user] -= 1
-            if missing[user] == 0:
-                heapq.heappush(ready, user)
-    if len(order) < len(ops):
-        waiting = sorted(set(range(len(ops))) - set(order))
-        names = ", ".join(quote(ops[index].spec["id"]) for index in waiting[:10])
-        raise Cycle(f"these ops wait for each other, or for what is not there: {names}")
-    return order
 
 
 # --- the head -----------------------------------------------------------------------------------
@@ -215,37 +154,31 @@ def _tracked(source: str, spec: Mapping[str, Any]) -> str:
     """Add ``requires_grad`` to an expression that makes a tensor."""
     if not spec.get("requires_grad"):
         return source
-    if source.startswith("torch.tensor(") and not source.endswith(".reshape"):
-        closes = source.endswith(")") and ").reshape(" not in source
-        if closes:
-            return f"{source[:-1]}, requires_grad=True)"
+    if source.startswith("torch.tensor(") and ").reshape(" not in source:
+        return f"{source[:-1]}, requires_grad=True)"
     return f"{source}.requires_grad_()"
 
 
-def _write_op(script: Script, op: BoundOp) -> None:
-    spec = op.spec
-    if spec.get("seed") is not None:
-        script.lines.append(f"torch.manual_seed({spec['seed']})")
-    tensors = [script.reference(reference) for reference in op.references]
+def _write_op(script: Script, step: Step, tensors: Sequence[str]) -> None:
+    """Write one op; ``tensors`` are the sources of the tensors that it uses."""
+    template = step.template
+    if step.seed is not None:
+        script.lines.append(f"torch.manual_seed({step.seed})")
     uses = list(tensors)
-    for use, prepare in op.template.prepared.items():
+    for use, prepare in template.prepared.items():
         uses[use] = f"{prepare.__name__}({uses[use]})"
         script.helpers.add(OWN_COPY if prepare.__name__ == "own_copy" else OWN_STORAGE)
-    tracked = bool(spec.get("requires_grad"))
-    source = call_source(op.template, uses, closed=tracked)
-    last = op.template.operation.name.removesuffix(".default").split(".")[-1]
-    if last in MAY_RETURN_INPUT | MAY_RETURN_NONE or (
-        op.template.operation.base in MAY_RETURN_INPUT or spec["op"] == "autograd.grad"
-    ):
+    source = call_source(template, uses, closed=step.requires_grad)
+    last = template.operation.name.removesuffix(".default").split(".")[-1]
+    if {last, template.operation.base} & (MAY_RETURN_INPUT | MAY_RETURN_NONE):
         script.helpers.add(OWN)
         source = f"own({', '.join([source, *dict.fromkeys(tensors)])})"
-    name = script.variable(spec["id"])
-    if tracked and op.template.signature.several:
+    if step.requires_grad and step.several:
         script.helpers.add(TRACK)
         source = f"track({source})"
-    elif tracked:
+    elif step.requires_grad:
         source = f"{source}.requires_grad_()"
-    script.lines.append(f"{name} = {source}")
+    script.lines.append(f"{script.variable(step.node)} = {source}")
 
 
 def call_source(template: Template, tensors: Sequence[str], *, closed: bool = False) -> str:
@@ -315,31 +248,27 @@ def _autograd_grad(template: Template, tensors: Sequence[str]) -> str:
 # --- backward -----------------------------------------------------------------------------------
 
 
-def _write_backward(script: Script, request: Mapping[str, Any], bound: Sequence[BoundOp]) -> None:
-    default = bool(request.get("retain_grad"))
-    kept = [op for op in bound if _first(op.spec.get("retain_grad"), default)]
+def _write_backward(script: Script, plan: Plan) -> None:
+    kept = [step for step in plan.ops if step.retain_grad]
     if kept:
         script.lines.append("")
-    tensors = [script.variable(op.spec["id"]) for op in kept if not op.template.signature.several]
+    tensors = [script.variable(step.node) for step in kept if not step.several]
     if tensors:
-        script.lines.append(f"for tensor in ({_items(tensors)}):")
+        items = ", ".join(tensors) + ("," if len(tensors) == 1 else "")
+        script.lines.append(f"for tensor in ({items}):")
         script.lines += ["    if tensor.requires_grad:", "        tensor.retain_grad()"]
-    for op in kept:
-        if op.template.signature.several:
+    for step in kept:
+        if step.several:
             script.helpers.add(RETAIN)
-            script.lines.append(f"retain({script.variable(op.spec['id'])})")
-    roots = _roots(request)
-    if not roots:
+            script.lines.append(f"retain({script.variable(step.node)})")
+    if not plan.roots:
         return
     script.lines.append("")
-    starts = []
-    for index, root in enumerate(roots):
-        try:
-            starts.append(_gradient(script, root))
-        except GradtraceError as error:
-            raise error.at(f"/backward/{index}", root["node"].partition(":")[0]) from None
-    tensors = [script.reference(root["node"]) for root in roots]
-    if len(roots) == 1:
+    tensors = [script.output(plan.slot_names[root.slot]) for root in plan.roots]
+    starts = [
+        _gradient(script, root, tensor) for root, tensor in zip(plan.roots, tensors, strict=True)
+    ]
+    if len(tensors) == 1:
         script.lines.append(f"{tensors[0]}.backward({starts[0] or ''})")
     elif any(starts):
         gradients = ", ".join(start or "None" for start in starts)
@@ -348,28 +277,13 @@ def _write_backward(script: Script, request: Mapping[str, Any], bound: Sequence[
         script.lines.append(f"torch.autograd.backward([{', '.join(tensors)}])")
 
 
-def _items(sources: Sequence[str]) -> str:
-    """Return the inside of a tuple."""
-    return ", ".join(sources) + ("," if len(sources) == 1 else "")
-
-
-def _first(value: bool | None, default: bool) -> bool:
-    return default if value is None else value
-
-
-def _roots(request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    roots: list[Mapping[str, Any]] | None = request.get("backward")
-    if roots is not None:
-        return roots
-    last = (request.get("ops") or request.get("leaves") or [])[-1]
-    return [{"node": last["id"]}]
-
-
-def _gradient(script: Script, root: Mapping[str, Any]) -> str:
+def _gradient(script: Script, root: PlannedRoot, tensor: str) -> str:
     """Return the source of a root's gradient, empty where it is the implicit 1."""
-    node = script.reference(root["node"])
-    text, value = root.get("gradient_base64"), root.get("gradient")
+    text, value = root.spec.get("gradient_base64"), root.spec.get("gradient")
     if text is None and value is None:
         return ""
     script.helpers.add(GRADIENT)
-    return f"gradient({node}, {repr(text) if text is not None else json_source(value)})"
+    try:
+        return f"gradient({tensor}, {repr(text) if text is not None else json_source(value)})"
+    except GradtraceError as error:
+        raise error.at(root.pointer, root.node.partition(":")[0]) from None

@@ -31,15 +31,16 @@ class Unreadable(Exception):
     """
 
     def __init__(
-        self,
-        reason: str,
-        node: ast.AST | None = None,
-        kind: type[GradtraceError] = InvalidRequest,
+        self, reason: str, node: ast.AST | None = None, kind: type[GradtraceError] = InvalidRequest
     ) -> None:
         self.reason = quote(LONG_WORD.sub(lambda word: quote(word[0]), reason), MAX_REASON)
         super().__init__(self.reason)
         self.node = node
         self.kind = kind
+
+    def place(self, node: ast.AST) -> None:
+        """Say at which syntax node it was, unless one inside of it has been named."""
+        self.node = self.node or node
 
     def problem(self, source: str) -> GradtraceError:
         """Return the problem; its message begins with ``line L, column C: `` (both from 1)."""

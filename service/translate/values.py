@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from service.translate.unreadable import Unreadable
+
+Values = Sequence[Any]
+"""The arguments of a call by position."""
+Keywords = Mapping[str, Any]
+"""The arguments of a call by name."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +106,15 @@ class Ref:
         return node.shape if output is None else node.uneven.get(output, node.each)
 
     @property
+    def type(self) -> ElementType:
+        """The element type, as far as the script shows it."""
+        own = ElementType(self.node.kind, self.node.dtype)
+        return own if self.output is None else self.node.others.get(self.output, own)
+
+    @property
     def tracked(self) -> bool:
         """Whether autograd follows it; whole numbers and bools it never does."""
-        own = ElementType(self.node.kind)
-        found = own if self.output is None else self.node.others.get(self.output, own)
-        return self.node.tracked and found.kind not in ("int", "bool")
+        return self.node.tracked and self.type.kind not in ("int", "bool")
 
     def __str__(self) -> str:
         return self.node.id if self.output is None else f"{self.node.id}:{self.output}"
@@ -306,63 +314,19 @@ class Unknown:
     __bool__ = __eq__ = __ne__ = __hash__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
 
 
-@dataclass
-class Scope:
-    """The names of a function body, of a comprehension, or of the script.
-
-    ``own`` are the names that a function body assigns: they are never looked for further out.
-    ``elsewhere`` are those that it declares ``global`` or ``nonlocal``, with the scope they are in.
-    ``function`` is the one whose body it is.
-    """
-
-    names: dict[str, Any] = field(default_factory=dict)
-    outer: Scope | None = None
-    prefix: str = ""
-    own: frozenset[str] = frozenset()
-    elsewhere: Mapping[str, Scope] = field(default_factory=dict)
-    is_comprehension: bool = False
-    function: Function | None = None
-
-    def find(self, name: str) -> Any:
-        """Return what ``name`` holds; raise KeyError."""
-        scope: Scope | None = self
-        while scope is not None:
-            if name in scope.elsewhere:
-                return scope.elsewhere[name].names[name]
-            if name in scope.names:
-                return scope.names[name]
-            if name in scope.own:
-                break
-            scope = scope.outer
-        raise KeyError(name)
-
-    def bind(self, name: str, value: Any) -> None:
-        """Let ``name`` hold ``value``, in the scope that it belongs to."""
-        self.elsewhere.get(name, self).names[name] = value
-
-    def is_own(self, name: str) -> bool:
-        """Whether ``name`` belongs to the function that is being read, bound or not."""
-        scope: Scope = self
-        while scope.is_comprehension and scope.outer is not None and name not in scope.names:
-            scope = scope.outer
-        return name in scope.own
+One = TypeVar("One")
 
 
-@dataclass(frozen=True, eq=False)
-class Function:
-    """A function of the script, with the scope that it was made in.
-
-    ``owner`` is the class in whose body it stands.
-    """
-
-    node: ast.FunctionDef | ast.Lambda
-    scope: Scope
-    defaults: tuple[Any, ...]
-    keyword_defaults: tuple[Any, ...]
-    grad: bool | None = None
-    inference: bool = False
-    own: frozenset[str] = frozenset()
-    owner: Any = None
+def walk(start: Iterable[One], near: Callable[[One], Iterable[One]]) -> Iterator[One]:
+    """Yield ``start`` and all that ``near`` leads on to from there, each once."""
+    waiting = list(dict.fromkeys(start))
+    seen = set(waiting)
+    while waiting:
+        one = waiting.pop()
+        fresh = set(near(one)) - seen
+        seen |= fresh
+        waiting.extend(fresh)
+        yield one
 
 
 def references(*values: Any) -> list[Ref]:

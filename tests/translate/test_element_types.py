@@ -18,12 +18,15 @@ from torch import Tensor
 from service.engine.catalogue import catalogue
 from service.engine.dtypes import DTYPE_NAMES
 from service.translate import element_type_tables
-from service.translate.element_types import OWN_RULES, kind_of, last_part, type_at
+from service.translate.calls import call
+from service.translate.element_types import OWN_RULES, kind_of, last_part
 from service.translate.graph import Graph
 from service.translate.operations import add, apply, exists
 from service.translate.reading import Reading
+from service.translate.scopes import Scope
+from service.translate.statements import inline
 from service.translate.unreadable import Unreadable
-from service.translate.values import DType, ElementType, Node, Ref, Scope, Several
+from service.translate.values import DType, ElementType, Node, Ref, Several
 from service.translate.values import Tensor as Held
 from tests.conformance.converter import Call, IndexJson, Made, calls_of
 from tests.conftest import long, uncounted
@@ -55,7 +58,7 @@ class Script:
     def __init__(
         self, default: str, forgets: Callable[[int], bool] = lambda _number: False
     ) -> None:
-        self.reading = Reading(Graph(()), Scope())
+        self.reading = Reading(Graph(()), Scope(), inline, call)
         self.reading.graph.dtype = default
         self._forgets = forgets
         self._tensors: dict[int, Held] = {}
@@ -75,8 +78,8 @@ class Script:
         result = self._made[calls[-1].id]
         if isinstance(result, Several):
             result.flat = True  # as the outputs of the node
-            return [type_at(result.output(k).ref) for k in range(count)]
-        return [type_at(result.ref)]
+            return [result.output(k).ref.type for k in range(count)]
+        return [result.ref.type]
 
     def _call(self, call: Call) -> Held | Several:
         args = [self._value(value) for value in call.args]

@@ -117,6 +117,12 @@ STEPPED = {
 }
 
 READ = {
+    "several outputs under no_grad": """
+        with torch.no_grad():
+            v, k = w.max(dim=0)
+            r = w.sort()
+        y = x * v + r.values
+    """,
     "a star": """
         it = (i for i in range(5))
         (*it,)

@@ -18,6 +18,10 @@ HEAD = (
 )
 
 READ = {
+    "a complex gradient without dimensions": """
+        z = torch.tensor(1 + 2j, requires_grad=True)
+        (z * 2).backward(torch.tensor(1 + 2j).reshape(()))
+    """,
     "the gradient of what a leaf was before it was changed in place": """
         v = w
         y = (w * w.detach().clone() * 2).sum()

@@ -17,6 +17,8 @@ x = torch.tensor([1., 2.])
 READ = {
     "enumerate from another start": "for k, v in enumerate([1., 2.], start=3):\n    x = x * k + v",
     "enumerate by position": "for k, v in enumerate([1., 2.], 5):\n    x = x * k + v",
+    "what a with statement computes once": "modes = [True, False]\n"
+    "with torch.inference_mode(modes.pop()):\n    y = x * 2\nz = y * len(modes)",
     "sorted backwards": "y = x * sorted([1., 3., 2.], reverse=True)[0]",
     "sorted strings": "y = x * len(sorted(['b', 'aa'])[0])",
     "sum from a start": "y = x * sum([1., 2.], start=4.)",

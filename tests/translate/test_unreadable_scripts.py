@@ -51,6 +51,7 @@ CASES: list[tuple[str, int, int, str, ProblemCode]] = [
     ("o = torch.optim.RMSprop([], lr=1)", 2, 5, "w -= lr * w.grad", INVALID),
     ("y = z + 1", 2, 5, "not defined", INVALID),
     ("x = torch.ones(2)\n\ny = torch.foo(x)", 4, 5, "no op foo", ProblemCode.UNKNOWN_OP),
+    ("x = torch(1)", 2, 5, "torch cannot be called", INVALID),
     ("x = torch.load('model.pt')", 2, 5, "no file is read", INVALID),
     ("x = torch.empty(3)", 2, 1, "uninitialised", INVALID),
     ("x = torch.Tensor(3)", 2, 5, "uninitialised", INVALID),
