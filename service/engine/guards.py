@@ -103,9 +103,13 @@ def _eig(arguments: Arguments) -> None:
 
 
 def _eigvals(arguments: Arguments) -> None:
-    """As :func:`_eig`, whose vectors its gradient needs; without one there are no vectors."""
-    if arguments["self"].requires_grad and torch.is_grad_enabled():
+    """As :func:`_eig`, whose vectors its gradient needs; without one LAPACK is given anything."""
+    matrix = arguments["self"]
+    if matrix.requires_grad and torch.is_grad_enabled():
         _eig(arguments)
+    else:
+        finite = torch.isfinite(matrix).all()
+        _refuse_if(not finite, "the matrix holds NaN or infinity, of which LAPACK dies")
 
 
 def _convolution(arguments: Arguments) -> str | None:

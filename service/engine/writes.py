@@ -37,6 +37,18 @@ def own_elements(tensor: Tensor) -> Tensor:
     return tensor.contiguous() if shared else tensor
 
 
+def contiguous(tensor: Tensor) -> Tensor:
+    """Return ``tensor``, where it is not contiguous a copy that is."""
+    return tensor.contiguous()
+
+
+def rows_apart(tensor: Tensor) -> Tensor:
+    """Return ``tensor``, a contiguous copy where its rows are one element apart and overlap."""
+    dims = list(zip(tensor.stride(), tensor.shape, strict=True))
+    overlaps = bool(dims) and dims[-1][0] == 1 and any(s == 1 < n for s, n in dims[:-1])
+    return tensor.contiguous() if overlaps else tensor
+
+
 def own_storage(tensor: Tensor) -> Tensor:
     """Return ``tensor`` where it fills its storage, else a contiguous copy that does."""
     dense = torch.ops.aten.is_non_overlapping_and_dense.default(tensor)
@@ -62,6 +74,16 @@ CENTRED = Preparation(("self",), own_copy_of_one, when=("fweights", "aweights"))
 """One observation with weights is centred in place."""
 SELECTED = Preparation(("self", "input"), own_elements, when=("dim",))
 """Along an expanded dim, whose stride is 0, what lies behind the first element is read."""
+LABELS = Preparation(("targets",), contiguous)
+"""The samples of concatenated labels are looked for without their stride."""
+SCALED = Preparation(("weight", "bias"), contiguous)
+"""Read without their strides."""
+QUERY = Preparation(("query",), rows_apart)
+"""The result takes the query's strides, sorted, and is written as if its rows were whole."""
+ATTENDED = Preparation(("query", "key", "value"), contiguous)
+"""The stride of the last dim is taken for 1."""
+BAGS = Preparation(("indices", "offsets"), contiguous)
+"""Read without their strides."""
 STRIDED = Preparation(("self",), own_storage)
 """Strides reach whatever shares the storage of a view."""
 
@@ -72,6 +94,12 @@ PREPARATIONS: Mapping[str, Preparation] = {
     "embedding": RENORM,
     "embedding_bag": RENORM,
     "cov": CENTRED,
+    "ctc_loss": LABELS,
+    "native_group_norm": SCALED,
+    "scaled_dot_product_attention": QUERY,
+    "_scaled_dot_product_flash_attention_for_cpu": ATTENDED,
+    "_embedding_bag": BAGS,
+    "_embedding_bag_forward_only": BAGS,
     "median": SELECTED,
     "nanmedian": SELECTED,
     "as_strided": STRIDED,

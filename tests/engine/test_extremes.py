@@ -443,3 +443,64 @@ def test_the_covariance_of_one_observation_leaves_it_as_it_was(
     request = {"leaves": [leaf("x", [3.0]), counts], "ops": [*ops, op("s", "sum", "m")]}
     x, _, m, _, s = trace(request)["nodes"]
     assert (x["grad"], m["value"], m["grad_fn"], s["value"]) == ([6], [9], "MulBackward0", 9)
+
+
+def integers(name: str, value: Any) -> dict[str, Any]:
+    return leaf(name, value, requires_grad=False, dtype="int64")
+
+
+SCORES = [[[-0.5, -1.0, -2.0, -3.0]] * 2] * 3
+ROWS = [[[[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]]]
+BAG = {"bias": None, "N": 1, "C": 4, "HxW": 1, "group": 1, "eps": 1e-5}
+VIEWS: dict[str, tuple[list[Any], Any, Any]] = {
+    "labels in steps": (
+        [leaf("x", SCORES), integers("v", [1, 0, 2, 0, 3, 0, 1, 0])],
+        op("e", "slice", "v", step=2),
+        op("o", "nn.functional.ctc_loss", "x", "e", input_lengths=[3, 3], target_lengths=[2, 2],
+           reduction="none"),
+    ),
+    "one label": (
+        [leaf("x", SCORES), integers("v", 2)],
+        op("e", "expand", "v", size=[4]),
+        op("o", "aten.ctc_loss.IntList", "x", "e", input_lengths=[3, 3], target_lengths=[2, 2],
+           reduction=0),
+    ),
+    "one scale": (
+        [leaf("x", [[1.0, 2.0, 3.0, 4.0]]), leaf("v", 2.0)],
+        op("e", "expand", "v", size=[4]),
+        op("o", "native_group_norm", "x", "e", **BAG),
+    ),
+    "queries that overlap": (
+        [leaf("v", [[[1.0, 2.0, 3.0, 4.0, 5.0]]]), leaf("x", ROWS)],
+        op("e", "unfold", "v", dimension=-1, size=4, step=1),
+        op("o", "nn.functional.scaled_dot_product_attention", "e", "x", "x"),
+    ),
+    "one value": (
+        [leaf("v", 2.0), leaf("x", ROWS)],
+        op("e", "expand", "v", size=[1, 1, 2, 4]),
+        op("o", "aten._scaled_dot_product_flash_attention_for_cpu.default", "x", "x", "e"),
+    ),
+    "one index": (
+        [leaf("x", [[1.0], [2.0], [3.0]]), integers("v", 1), integers("z", [0, 1])],
+        op("e", "expand", "v", size=[4]),
+        op("o", "aten._embedding_bag.default", "x", "e", "z"),
+    ),
+    "offsets in steps": (
+        [leaf("x", [[1.0], [2.0], [3.0]], dtype="float32"), integers("i", [1, 0, 2, 0]),
+         integers("v", [0, 0, 1, 0])],
+        op("e", "slice", "v", step=2),
+        op("o", "aten._embedding_bag.default", "x", "i", "e"),
+    ),
+}  # fmt: skip
+"""Leaves, a view of one of them, and an op whose kernel does not look at its strides."""
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_view_is_read_as_the_elements_that_it_shows(name: str) -> None:
+    leaves, view, call = VIEWS[name]
+    copied = {**call, "inputs": ["c" if one == "e" else one for one in call["inputs"]]}
+    seen = []
+    for ops in ([view, call], [view, op("c", "contiguous", "e"), copied]):
+        nodes = nodes_of({"leaves": leaves, "ops": ops, "backward": [], "dtype": "float64"})
+        seen.append({key: node["value"] for key, node in nodes.items() if key.startswith("o")})
+    assert seen[0] == seen[1]

@@ -110,6 +110,8 @@ REFUSED: list[tuple[str, list[Tensor], dict[str, Any], dict[str, Tensor]]] = [
         {},
         {},
     ),
+    ("linalg.eigvals", [tensor([[NAN, 1], [1, 1]])], {}, {}),
+    ("aten.linalg_eigvals.default", [torch.full([3, 3], INF, dtype=torch.complex64)], {}, {}),
     ("nn.functional.grid_sample", [IMAGE, grid(NAN)], {"padding_mode": "border"}, {}),
     ("nn.functional.grid_sample", [IMAGE, grid(INF)], {"padding_mode": "reflection"}, {}),
     (
