@@ -7,8 +7,13 @@ would keep what a graph cannot, the script is refused.
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Mapping
+from functools import cache
+from types import FunctionType
 from typing import Any
+
+import torch
 
 from service.translate.arguments import describe
 from service.translate.element_types import kind_of, last_part
@@ -119,6 +124,8 @@ def apply_maybe_in_place(
     reading: Reading, name: str, values: Values, settings: Mapping[str, Any]
 ) -> Any:
     """Call an op; with ``inplace=True`` its tensor becomes the result."""
+    if not _takes_inplace(name):
+        return apply(reading, name, values, settings)
     rest = dict(settings)
     in_place = rest.pop("inplace", False)
     held = values[0] if values else rest.get("input")
@@ -129,6 +136,15 @@ def apply_maybe_in_place(
     result.node.overwrites = held.node
     become(reading, held, result)
     return held
+
+
+@cache
+def _takes_inplace(name: str) -> bool:
+    """Whether PyTorch's function has the keyword: some of those that are written in Python do."""
+    function = getattr(torch.nn.functional, name.removeprefix("nn.functional."), None)
+    if not isinstance(function, FunctionType) or not name.startswith("nn.functional."):
+        return False
+    return "inplace" in inspect.signature(function).parameters
 
 
 def _check_shape(reading: Reading, held: Tensor, value: Any) -> None:

@@ -222,7 +222,7 @@ def _size(_reading: Reading, owner: Tensor, values: Values, keywords: Keywords) 
     if at is None:
         return shape
     if not (isinstance(at, int) and -len(shape) <= at < len(shape)):
-        raise Unreadable(f"there is no dimension {at}")
+        raise Unreadable(f"there is no dimension {at if isinstance(at, int) else describe(at)}")
     return shape[at]
 
 

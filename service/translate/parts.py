@@ -51,7 +51,7 @@ def parts_of(node: Node) -> Parts:
     if name not in CUTTERS or shape is None:
         return Parts()
     dim = _dimension(name, shape, node.attrs)
-    if dim is None:
+    if dim is None or shape[dim] < 0:
         return Parts()
     cuts = CUTTERS[name](shape[dim], node.attrs)
     if cuts is None:

@@ -49,6 +49,9 @@ def _named(
     unknown = set(keywords) - set(names)
     if len(values) > len(names) or unknown:
         raise Unreadable(f"{function} is read with {', '.join(names)} only")
+    for name in names[: len(values)]:
+        if name in keywords:
+            raise Unreadable(f"{function}() got multiple values for argument '{name}'")
     return {**dict(zip(names, values, strict=False)), **keywords}
 
 

@@ -9,6 +9,13 @@ from service.translate.from_python import from_python
 
 HEAD = "import torch\nfrom torch import nn\n"
 CASES: list[tuple[str, int, int, str]] = [
+    ("x = torch.ones(2)\ny = torch.exp(x, inplace=True)",
+     4, 5, "the argument inplace cannot be part of a graph"),
+    ("x = torch.ones(2)\ny = torch.min(x, 0, inplace=True)",
+     4, 5, "the argument inplace cannot be part of a graph"),
+    ("x = torch.ones(1, requires_grad=True)\ny = x * 2\ny.backward(x, gradient=x)",
+     5, 1, "backward() got multiple values for argument 'gradient'"),
+    ("x = torch.ones(2)\ny = x.size(x)", 4, 5, "there is no dimension a tensor"),
     ("torch.set_default_device(3)", 3, 1, "torch.set_default_device takes a device's name"),
     ("m = nn.Linear(3, 2)\nnn.init.orthogonal_(m.weight)",
      4, 1, "torch.nn.init.orthogonal_ is not read; constant_,"),
@@ -135,3 +142,8 @@ def test_what_is_refused_is_told_where_and_why(
     with pytest.raises(InvalidRequest) as refused:
         from_python(HEAD + source)
     assert refused.value.detail.startswith(f"line {line}, column {column}: {words}")
+
+
+def test_parts_of_a_shape_that_pytorch_refuses_are_left_to_the_run() -> None:
+    [zeros, parts] = from_python("import torch\ny = torch.zeros(-1, 6).tensor_split([-1])")["ops"]
+    assert (zeros["attrs"], parts["op"]) == ({"size": [-1, 6]}, "tensor_split")
