@@ -30,19 +30,11 @@ def own_copy_of_one(tensor: Tensor) -> Tensor:
 
 
 def own_elements(tensor: Tensor) -> Tensor:
-    """Return ``tensor``, a contiguous copy where elements share their place in memory."""
-    shared = any(
-        stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True)
-    )
-    return tensor.contiguous() if shared else tensor
-
-
-def contiguous(tensor: Tensor) -> Tensor:
     """Return ``tensor``, where it is not contiguous a copy that is."""
     return tensor.contiguous()
 
 
-def rows_apart(tensor: Tensor) -> Tensor:
+def own_rows(tensor: Tensor) -> Tensor:
     """Return ``tensor``, a contiguous copy where its rows are one element apart and overlap."""
     dims = list(zip(tensor.stride(), tensor.shape, strict=True))
     overlaps = bool(dims) and dims[-1][0] == 1 and any(s == 1 < n for s, n in dims[:-1])
@@ -74,15 +66,15 @@ CENTRED = Preparation(("self",), own_copy_of_one, when=("fweights", "aweights"))
 """One observation with weights is centred in place."""
 SELECTED = Preparation(("self", "input"), own_elements, when=("dim",))
 """Along an expanded dim, whose stride is 0, what lies behind the first element is read."""
-LABELS = Preparation(("targets",), contiguous)
+LABELS = Preparation(("targets",), own_elements)
 """The samples of concatenated labels are looked for without their stride."""
-SCALED = Preparation(("weight", "bias"), contiguous)
+SCALED = Preparation(("weight", "bias"), own_elements)
 """Read without their strides."""
-QUERY = Preparation(("query",), rows_apart)
+QUERY = Preparation(("query",), own_rows)
 """The result takes the query's strides, sorted, and is written as if its rows were whole."""
-ATTENDED = Preparation(("query", "key", "value"), contiguous)
+ATTENDED = Preparation(("query", "key", "value"), own_elements)
 """The stride of the last dim is taken for 1."""
-BAGS = Preparation(("indices", "offsets"), contiguous)
+BAGS = Preparation(("indices", "offsets"), own_elements)
 """Read without their strides."""
 STRIDED = Preparation(("self",), own_storage)
 """Strides reach whatever shares the storage of a view."""

@@ -6,6 +6,7 @@ A function definition is one of these if it is the same word for word (comments 
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -63,6 +64,26 @@ def own_copy(tensor):
     return tensor.clone()
 '''
 
+OWN_COPY_OF_ONE = '''\
+def own_copy_of_one(tensor):
+    """Return a copy of a single observation, as the op that gets it writes into it."""
+    return tensor.clone() if tensor.dim() == 0 or tensor.shape[-1] == 1 else tensor
+'''
+
+OWN_ELEMENTS = '''\
+def own_elements(tensor):
+    """Return a contiguous tensor, as the op that gets it does not look at strides."""
+    return tensor.contiguous()
+'''
+
+OWN_ROWS = '''\
+def own_rows(tensor):
+    """Return a tensor whose rows do not overlap one element apart, as the op cannot have that."""
+    dims = list(zip(tensor.stride(), tensor.shape, strict=True))
+    overlaps = bool(dims) and dims[-1][0] == 1 and any(s == 1 < n for s, n in dims[:-1])
+    return tensor.contiguous() if overlaps else tensor
+'''
+
 OWN_STORAGE = '''\
 def own_storage(tensor):
     """Return a tensor that fills its storage, as strides reach whatever shares it."""
@@ -107,8 +128,17 @@ def from_base64(text, shape, dtype):
     return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=dtype).reshape(shape).clone()
 '''
 
+PREPARED: Mapping[str, str] = {
+    "own_copy": OWN_COPY,
+    "own_copy_of_one": OWN_COPY_OF_ONE,
+    "own_elements": OWN_ELEMENTS,
+    "own_rows": OWN_ROWS,
+    "own_storage": OWN_STORAGE,
+}
+"""Those of :mod:`service.engine.writes`, by name."""
+
 HELPERS = (
-    OWN_COPY, OWN_STORAGE, OWN, TRACK, RETAIN, FROM_BASE64, GRADIENT, SHOW, NUMBERS, PLAIN,
+    *PREPARED.values(), OWN, TRACK, RETAIN, FROM_BASE64, GRADIENT, SHOW, NUMBERS, PLAIN,
 )  # fmt: skip
 """All of them, in the order in which they stand in a script."""
 
@@ -135,9 +165,13 @@ def call_helper(reading: Reading, name: str, values: Values) -> Any:
         values[0].node.is_own = True
     if name == "own" and values and isinstance(values[0], Several):
         values[0].flat = True
-    if name == "own_copy" and len(values) == 1 and isinstance(values[0], Tensor):
+    if (
+        name in ("own_copy", "own_copy_of_one")
+        and len(values) == 1
+        and isinstance(values[0], Tensor)
+    ):
         return Tensor(replace(values[0].ref, is_copy=True))
-    if name in ("own", "own_storage") and values:
+    if name in {"own", *PREPARED} and values:
         return values[0]
     if name == "gradient" and len(values) == 2:
         return StartGradient(values[1])

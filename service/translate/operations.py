@@ -10,7 +10,7 @@ from service.engine.bind import bind
 from service.engine.catalogue import Operation, catalogue
 from service.engine.signature import Signature
 from service.engine.template import Template
-from service.engine.writes import own_copy
+from service.engine.writes import own_copy, own_copy_of_one
 from service.translate.arguments import arguments
 from service.translate.default_dtype import settle_default
 from service.translate.element_type_tables import CASTS
@@ -268,7 +268,10 @@ def _check_written(template: Template, uses: Sequence[Ref]) -> None:
     for use, prepare in template.prepared.items():
         ref, name = uses[use], template.parameters[use]
         is_own = ref.is_copy or not (ref.node.id or ref.node.used)
-        if prepare is own_copy and not is_own and (trains or not name.startswith("running_")):
+        writes = prepare is own_copy and (trains or not name.startswith("running_"))
+        if prepare is own_copy_of_one:
+            writes = ref.shape is None or ref.shape == () or ref.shape[-1] == 1
+        if writes and not is_own:
             raise Unreadable(
                 f"this writes into {name} in place, and a node of a graph never changes: pass "
                 f"{name}.clone(), and compute the new one in words"

@@ -28,9 +28,8 @@ from service.translate.exported import (
     HELPERS,
     NUMBERS,
     OWN,
-    OWN_COPY,
-    OWN_STORAGE,
     PLAIN,
+    PREPARED,
     RETAIN,
     SHOW,
     TRACK,
@@ -58,9 +57,9 @@ INFIX: Mapping[str, str] = {
 PREFIX: Mapping[str, str] = {"neg": "-", "bitwise_not": "~"}
 PROPERTIES = frozenset({"T", "mT", "H", "mH"})
 RESERVED = frozenset(
-    "torch F json math base64 show numbers plain own own_copy own_storage gradient from_base64 "
-    "tensor track retain".split()
-)
+    "torch F json math base64 show numbers plain own gradient from_base64 tensor track "
+    "retain".split()
+) | set(PREPARED)
 
 
 @dataclass
@@ -167,7 +166,7 @@ def _write_op(script: Script, step: Step, tensors: Sequence[str]) -> None:
     uses = list(tensors)
     for use, prepare in template.prepared.items():
         uses[use] = f"{prepare.__name__}({uses[use]})"
-        script.helpers.add(OWN_COPY if prepare.__name__ == "own_copy" else OWN_STORAGE)
+        script.helpers.add(PREPARED[prepare.__name__])
     source = call_source(template, uses, closed=step.requires_grad)
     last = template.operation.name.removesuffix(".default").split(".")[-1]
     if {last, template.operation.base} & (MAY_RETURN_INPUT | MAY_RETURN_NONE):

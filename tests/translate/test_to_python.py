@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import base64
+import inspect
 import json
 import math
 import os
@@ -23,12 +25,15 @@ from service.contract.problem import (
     UnknownOp,
     UnknownReference,
 )
+from service.engine import writes
 from service.engine.dtypes import DTYPES
+from service.translate.exported import PREPARED
 from service.translate.from_python import from_python
 from service.translate.to_python import to_python
 from tests.conformance.converter import NotExpressible, convert
 from tests.engine.asking import trace
 from tests.engine.bits import bits
+from tests.engine.test_extremes import VIEWS
 from tests.golden import CASES
 from tests.translate.oracle import executed, tensor_of, trace_of
 
@@ -546,3 +551,22 @@ def test_no_script_is_written_for_a_graph_that_is_none(
 ) -> None:
     with pytest.raises(kind):
         to_python(request_)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_view_that_an_op_gets_a_copy_of_is_exported_so(name: str) -> None:
+    leaves, view, call = VIEWS[name]
+    round_trip({"leaves": leaves, "ops": [view, call], "backward": [], "dtype": "float64"})
+
+
+def body_of(source: str) -> str:
+    """Return what a function does, without its docstring and types."""
+    [function] = ast.parse(source).body
+    assert isinstance(function, ast.FunctionDef)
+    return ast.dump(ast.Module(function.body[1:], []))
+
+
+def test_what_an_exported_script_does_before_an_op_is_what_the_engine_does() -> None:
+    assert {row.prepare.__name__ for row in writes.PREPARATIONS.values()} == set(PREPARED)
+    for name, source in PREPARED.items():
+        assert body_of(source) == body_of(inspect.getsource(getattr(writes, name)))
