@@ -11,7 +11,7 @@ from tests.fuzz.known import KNOWN
 SEED = 20_260_701
 """The same everywhere, so that a run that fails is a run that anybody can repeat; other seeds are
 for `python -m tests.fuzz`."""
-CASES = 12_000 if REQUIRE_ALL else 250
+CASES = 12_000 if REQUIRE_ALL else 100
 
 
 @uncounted
