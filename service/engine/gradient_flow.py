@@ -16,6 +16,7 @@ from torch import Tensor
 
 from service.engine.linked import Linked
 from service.engine.nonfinite import is_finite
+from service.engine.stats import SMALL
 
 SHRINKS = 1e-3
 """Gradients vanish where they are this many times smaller deep down than near the root."""
@@ -140,6 +141,8 @@ def _rms(tensor: Tensor) -> float | None:
     Where there are none it is infinite if an element is, as where gradients grow beyond the dtype,
     and None if all are NaN or there are none at all.
     """
+    if tensor.numel() <= SMALL:
+        return _rms_of_few(tensor.detach().reshape(-1).tolist())
     wide = torch.complex128 if tensor.is_complex() else torch.float64
     flat = tensor.detach().to(wide).abs().flatten()
     finite = flat[torch.isfinite(flat)]
@@ -149,3 +152,15 @@ def _rms(tensor: Tensor) -> float | None:
     if largest == 0.0:
         return 0.0
     return largest * math.sqrt(float((finite / largest).square().mean()))
+
+
+def _rms_of_few(items: Sequence[complex]) -> float | None:
+    """Return the same of a few numbers, which Python is quicker with."""
+    sizes = [math.hypot(item.real, item.imag) for item in items]
+    finite = [size for size in sizes if math.isfinite(size)]
+    if not finite:
+        return math.inf if math.inf in sizes else None
+    largest = max(finite)
+    if largest == 0.0:
+        return 0.0
+    return largest * math.sqrt(math.fsum((size / largest) ** 2 for size in finite) / len(finite))

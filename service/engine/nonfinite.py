@@ -5,6 +5,7 @@ A node *produces* one where all that it is made of is finite; it *propagates* on
 
 from __future__ import annotations
 
+from cmath import isfinite
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from service.engine.limits import Limits
 from service.engine.linked import Linked, without
 from service.engine.report import Node
 from service.engine.run import Run
+from service.engine.stats import SMALL
 from service.engine.tensors import root_gradient
 
 
@@ -27,7 +29,11 @@ def flat(tensor: Tensor) -> Tensor:
 
 def is_finite(tensor: Tensor | None) -> bool:
     """Return whether all elements of ``tensor`` are finite; where there is no tensor, they are."""
-    return tensor is None or bool(torch.isfinite(flat(tensor)).all())
+    if tensor is None:
+        return True
+    if tensor.numel() <= SMALL:
+        return all(map(isfinite, tensor.reshape(-1).tolist()))
+    return bool(torch.isfinite(flat(tensor)).all())
 
 
 def _kind(tensor: Tensor) -> str:

@@ -486,6 +486,38 @@ def test_a_loss_over_a_large_batch_is_no_vanishing_and_a_weight_no_explosion(
 
 
 @pytest.mark.parametrize(
+    "numbers",
+    [
+        [3.0, -4.0, 0.5, 0.25],
+        [0.0, -0.0],
+        [3.0, "NaN", "-Infinity"],
+        ["Infinity", "NaN"],
+        ["NaN"],
+        [1e300, -1e300],
+        [5e-324, 0.0],
+        [[3.0, -4.0], ["Infinity", "NaN"]],
+        [[1.5e308, 1.5e308], ["NaN", 0.0]],
+    ],
+    ids=str,
+)
+def test_few_and_many_gradients_are_measured_alike(numbers: list[Any]) -> None:
+    dtype = "complex128" if isinstance(numbers[0], list) else "float64"
+
+    def measured(repeats: int) -> tuple[Any, Any]:
+        one = [1.0, 0.0] if dtype == "complex128" else 1.0
+        ones = leaf("x", [one] * len(numbers) * repeats)
+        backward = [{"node": "out", "gradient": numbers * repeats}]
+        request = {"dtype": dtype, "leaves": [ones], "ops": [op("out", "neg", "x")]}
+        found = health(request | {"backward": backward})
+        bad = found["nonfinite_grad"]
+        sizes = [level["grad_rms"] for level in found["gradient_flow"]["levels"]]
+        return sizes, bad and (bad["node"], bad["kind"])
+
+    sizes, bad = measured(64)
+    assert measured(1) == (pytest.approx(sizes, rel=1e-15, abs=0), bad)
+
+
+@pytest.mark.parametrize(
     ("weight", "verdict"), [(0.3, "vanishing"), (1.0, "steady"), (3.0, "exploding")]
 )
 def test_a_weight_of_every_step_hides_no_vanishing_of_an_rnn(weight: float, verdict: str) -> None:
