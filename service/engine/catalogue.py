@@ -318,7 +318,8 @@ def _signatures_of_function(
 
 def _doc_of_method(name: str) -> str:
     """Return the docstring of a method: some functions are documented only there."""
-    return getattr(getattr(torch.Tensor, name, None), "__doc__", None) or ""
+    method = getattr(torch.Tensor, name, None)
+    return method.__doc__ or "" if method else ""  # from Python 3.13 on None has a docstring, too
 
 
 def _page_of_function(prefix: str, last: str, documented: bool) -> str:

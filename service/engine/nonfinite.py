@@ -20,6 +20,7 @@ from service.engine.report import Node
 from service.engine.run import Run
 from service.engine.stats import SMALL
 from service.engine.tensors import root_gradient
+from service.engine.write_tensor import in_memory
 
 
 def flat(tensor: Tensor) -> Tensor:
@@ -32,7 +33,7 @@ def is_finite(tensor: Tensor | None) -> bool:
     if tensor is None:
         return True
     if tensor.numel() <= SMALL:
-        return all(map(isfinite, tensor.reshape(-1).tolist()))
+        return all(map(isfinite, in_memory(tensor.reshape(-1)).tolist()))
     return bool(torch.isfinite(flat(tensor)).all())
 
 

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import pytest
 import uvicorn
+import uvloop
 from starlette.types import Receive, Scope, Send
 
 from service.web import protocol
@@ -155,7 +156,12 @@ def address(notes: Notes, request: pytest.FixtureRequest) -> Iterator[tuple[str,
     )
     server = uvicorn.Server(config)
     notes.connections = server.server_state.connections
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))
+
+    def serve() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as `gradtrace serve`
+            runner.run(server.serve([listening]))
+
+    thread = threading.Thread(target=serve)
     thread.start()
     try:
         yield listening.getsockname()
