@@ -15,6 +15,8 @@ from service.contract import problem as contract
 from service.contract.problem import GradtraceError, ProblemCode
 from service.jobs import create
 from service.settings import Settings
+from service.web.catalogue import limits
+from service.web.problems import kind_of
 
 FILE = Path(__file__).parents[1] / "service" / "web" / "static" / "examples.json"
 JSON = "application/json"
@@ -147,7 +149,7 @@ def make() -> Json:
                 "A machine without a GPU",
                 {
                     **json.loads(ask("capabilities")),
-                    "limits": {**Settings.model_construct().limits(), "workers": 2},
+                    "limits": {**limits(Settings.model_construct()), "workers": 2},
                 },
             ),
             "import_python": _shown("The lesson's script", {"source": SCRIPT}),
@@ -158,16 +160,7 @@ def make() -> Json:
                 "The script of the lesson's graph",
                 ask("export_python", json.dumps(SEED).encode(), "text/x-python").decode(),
             ),
-            "describe_problem": _shown(
-                kind.title,
-                {
-                    "type": f"/problems/{kind.code}",
-                    "code": kind.code,
-                    "title": kind.title,
-                    "status": kind.status,
-                    "description": kind.description,
-                },
-            ),
+            "describe_problem": _shown(kind.title, kind_of(kind).model_dump()),
         },
         "stream": {
             "request": lines,

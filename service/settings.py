@@ -31,6 +31,9 @@ MOST_THREADS = 1024
 MOST_MEGABYTES = 10**9
 MOST_ELEMENTS = 10**15
 
+Seconds = Annotated[float, Field(le=YEAR_S, allow_inf_nan=False)]
+Elements = Annotated[int, Field(ge=1, le=MOST_ELEMENTS)]
+
 ORIGIN = re.compile(
     r"(?!https:.*:443$|http:.*:80$)"  # a browser leaves out the port that the scheme implies
     r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
@@ -90,12 +93,8 @@ class Settings(BaseSettings):
     queue: int = Field(
         default=64, ge=0, le=10**9, description="Requests that wait; the next one gets 429."
     )
-    time_limit_s: float = Field(
-        default=10.0,
-        gt=0,
-        le=YEAR_S,
-        allow_inf_nan=False,
-        description="Computing time of one request, queueing not counted.",
+    time_limit_s: Seconds = Field(
+        default=10.0, gt=0, description="Computing time of one request, queueing not counted."
     )
     torch_threads: int = Field(
         default=1, ge=1, le=MOST_THREADS, description="Torch threads in each worker."
@@ -113,34 +112,20 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Size of a body, or of one line.",
     )
-    body_timeout_s: float = Field(
-        default=30.0,
-        gt=0,
-        le=YEAR_S,
-        allow_inf_nan=False,
-        description="Silence while a body is being sent, or an answer read.",
+    body_timeout_s: Seconds = Field(
+        default=30.0, gt=0, description="Silence while a body is being sent, or an answer read."
     )
     max_nodes: int = Field(
         default=100_000, ge=1, le=10**9, description="Leaves and ops of one request."
     )
-    max_elements: int = Field(
-        default=67_108_864,
-        ge=1,
-        le=MOST_ELEMENTS,
-        description="Elements of any one tensor, views too.",
+    max_elements: Elements = Field(
+        default=67_108_864, description="Elements of any one tensor, views too."
     )
-    max_result_elements: int = Field(
-        default=33_554_432,
-        ge=1,
-        le=MOST_ELEMENTS,
-        description="Elements that one answer may carry.",
+    max_result_elements: Elements = Field(
+        default=33_554_432, description="Elements that one answer may carry."
     )
-    drain_s: float = Field(
-        default=10.0,
-        ge=0,
-        le=YEAR_S,
-        allow_inf_nan=False,
-        description="How long requests are served after the signal to stop.",
+    drain_s: Seconds = Field(
+        default=10.0, ge=0, description="How long requests are served after the signal to stop."
     )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(), description="Comma-separated keys, one of which everything under /v1 needs."
@@ -205,24 +190,6 @@ class Settings(BaseSettings):
             "torch_threads": self.torch_threads,
             "memory_limit_mb": self.memory_limit_mb,
         }
-
-    def limits(self) -> dict[str, int | float]:
-        """Return the limits in force, by the names of their settings."""
-        return self.model_dump(include=set(_LIMITS))
-
-
-_LIMITS = (
-    "workers",
-    "queue",
-    "time_limit_s",
-    "torch_threads",
-    "memory_limit_mb",
-    "max_body_mb",
-    "body_timeout_s",
-    "max_nodes",
-    "max_elements",
-    "max_result_elements",
-)
 
 
 class SettingsRefused(ValueError):

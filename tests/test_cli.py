@@ -15,8 +15,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -35,6 +33,7 @@ from service.contract.problem import (
     NotFound,
     Unauthorized,
 )
+from tests.answering import answer_of, answering
 from tests.conftest import REQUIRE_ALL, long
 from tests.golden import CASES
 from tests.processes import PATIENCE_S, own_port, wait_until
@@ -76,6 +75,37 @@ def gradtrace(
         app, arguments, stdin, quiet, catch_exceptions=False, prog_name="gradtrace"
     )
     return subprocess.CompletedProcess(command, done.exit_code, done.stdout, done.stderr)
+
+
+def as_a_user(
+    *arguments: str | bytes,
+    stdout: Any = subprocess.PIPE,
+    cwd: Path | None = None,
+    env: dict[str, str] = AS_A_USER,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the command in a process of its own, in every run."""
+    command = [sys.executable, "-m", "service", *arguments]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, cwd=cwd, env=env)
+
+
+def unboxed(text: str) -> str:
+    """Return what is in a box, on one line."""
+    return " ".join(text.replace("│", " ").split())
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what is in the box of wrong usage, on one line."""
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return unboxed(done.stderr)
+
+
+def problem_of(error: GradtraceError) -> str:
+    return error.problem().model_dump_json()
+
+
+REFUSED = answer_of(problem_of(Unauthorized("No.")), PROBLEM_MEDIA_TYPE, "401 Unauthorized")
 
 
 def written(path: Path, graph: object) -> str:
@@ -281,14 +311,7 @@ def test_a_reader_who_has_seen_enough_is_told_nothing(
     written(tmp_path / "seed.json", SEED)
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [sys.executable, "-m", "service", *command, "--url", url],
-        cwd=tmp_path,
-        env=AS_A_USER,
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        check=False,
-    )
+    done = as_a_user(*command, "--url", url, cwd=tmp_path, stdout=writer)
     os.close(writer)
     assert done.stderr == b""
     assert done.returncode == 1
@@ -296,16 +319,9 @@ def test_a_reader_who_has_seen_enough_is_told_nothing(
 
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=str)
 def test_a_full_disk_is_told_in_one_line(url: str, tmp_path: Path, options: list[str]) -> None:
-    written(tmp_path / "seed.json", SEED)
+    file = written(tmp_path / "seed.json", SEED)
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "service", "trace", "seed.json", "--url", url, *options],
-            cwd=tmp_path,
-            env=AS_A_USER,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
+        done = as_a_user("trace", file, "--url", url, *options, stdout=full)
     assert done.stderr == b"gradtrace: [Errno 28] No space left on device\n"
     assert done.returncode == 1
 
@@ -316,40 +332,27 @@ def test_a_full_disk_is_told_in_one_line(url: str, tmp_path: Path, options: list
 def test_a_closed_stream_is_no_reason_to_fail(
     url: str, tmp_path: Path, closed: str, where: str
 ) -> None:
-    written(tmp_path / "seed.json", SEED)
     asked = ["--url", url] if where == "there" else []
-    command = [sys.executable, "-m", "service", "trace", "seed.json", *asked]
+    file = written(tmp_path / "seed.json", SEED)
+    command = [sys.executable, "-m", "service", "trace", file, *asked]
     done = subprocess.run(
-        ["sh", "-c", f'exec "$@" {closed}', "sh", *command],
-        cwd=tmp_path,
-        env=AS_A_USER,
-        capture_output=True,
-        check=False,
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *command], env=AS_A_USER, capture_output=True
     )
     assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_sign_that_the_output_has_no_spelling_for_is_escaped(url: str, tmp_path: Path) -> None:
-    written(tmp_path / "long.json", {"leaves": [{"id": "x", "value": [1.5] * 50}], "backward": []})
-    done = subprocess.run(
-        [sys.executable, "-m", "service", "trace", "long.json", "--url", url],
-        cwd=tmp_path,
-        env=AS_A_USER | {"PYTHONIOENCODING": "ascii"},
-        capture_output=True,
-        check=False,
-    )
+    graph = {"leaves": [{"id": "x", "value": [1.5] * 50}], "backward": []}
+    file = written(tmp_path / "long.json", graph)
+    ascii_only = AS_A_USER | {"PYTHONIOENCODING": "ascii"}
+    done = as_a_user("trace", file, "--url", url, env=ascii_only)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b" 1\\u2026 " in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [[b"\xff"], [b"-q", b"\xff"]])
 def test_words_that_are_no_text_are_wrong_usage(arguments: list[bytes]) -> None:
-    done = subprocess.run(
-        [sys.executable, b"-m", b"service", b"ops", *arguments],
-        env=AS_A_USER,
-        capture_output=True,
-        check=False,
-    )
+    done = as_a_user("ops", *arguments)
     assert done.returncode == 2
     assert b"Traceback" not in done.stderr
 
@@ -374,7 +377,7 @@ def test_what_no_client_can_be_made_with_is_no_traceback(
 
 def test_control_signs_of_an_answer_do_not_reach_the_terminal() -> None:
     found = {"ops": [{"name": "add\x1b]0;title\x07", "summary": "\x9b2J\r\n"}]}
-    with answering(200, "application/json", json.dumps(found).encode()) as url:
+    with answering(answer_of(json.dumps(found))) as (url, _):
         done = gradtrace("ops", "--url", url)
     assert done.stdout.splitlines()[1] == r"add\x1b]0;title\x07  \x9b2J\r\n"
 
@@ -385,10 +388,20 @@ def test_a_zero_keeps_its_sign_on_its_way_to_a_service(url: str, tmp_path: Path)
     assert "[-0.0, -0.0, 0.0]" in done.stdout
 
 
-def test_a_port_that_cannot_be_is_no_traceback() -> None:
-    done = gradtrace("ops", "--url", "http://127.0.0.1:80000")
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://127.0.0.1:80000", "Invalid port: '80000'"),
+        (
+            "127.0.0.1:8000",
+            "'127.0.0.1:8000' does not begin with http:// or https:// and a host",
+        ),
+    ],
+)
+def test_an_address_that_is_none_is_told_why(url: str, told: str) -> None:
+    done = gradtrace("ops", "--url", url)
     assert done.returncode == 1
-    assert done.stderr == "gradtrace: no answer from a Gradtrace service: Invalid port: '80000'\n"
+    assert done.stderr == f"gradtrace: no answer from a Gradtrace service: {told}\n"
 
 
 def test_a_service_that_is_not_there_exits_with_1() -> None:
@@ -400,15 +413,8 @@ def test_a_service_that_is_not_there_exits_with_1() -> None:
     assert done.stderr == told
 
 
-def test_an_address_without_its_scheme_is_told_what_it_lacks() -> None:
-    done = gradtrace("ops", "--url", "127.0.0.1:8000")
-    assert done.returncode == 1
-    assert "'127.0.0.1:8000' does not begin with http:// or https://" in done.stderr
-
-
 def test_who_needs_a_key_is_told_how_to_give_it() -> None:
-    problem = Unauthorized("Send a key.").problem().model_dump_json().encode()
-    with answering(401, PROBLEM_MEDIA_TYPE, problem) as url:
+    with answering(REFUSED) as (url, _):
         done = gradtrace("ops", "--url", url)
     assert done.returncode == 1
     assert done.stderr.endswith("--key, or the variable GRADTRACE_KEY, takes the key\n")
@@ -430,18 +436,7 @@ def test_who_needs_a_key_is_told_how_to_give_it() -> None:
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
-    done = gradtrace(*arguments)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-
-
-def refusal(done: subprocess.CompletedProcess[str]) -> str:
-    """Return what is in the box of wrong usage, on one line."""
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    return " ".join(done.stderr.replace("│", " ").split())
+    refusal(gradtrace(*arguments))
 
 
 @pytest.mark.parametrize(
@@ -516,9 +511,9 @@ def test_an_option_that_does_not_apply_is_refused(
 
 def test_the_help_says_what_standard_input_is_read_as() -> None:
     for command in ("trace", "export"):
-        told = " ".join(gradtrace(command, "--help").stdout.replace("│", " ").split())
+        told = unboxed(gradtrace(command, "--help").stdout)
         assert "- for a graph as JSON on standard input" in told
-    told = " ".join(gradtrace("import", "--help").stdout.replace("│", " ").split())
+    told = unboxed(gradtrace("import", "--help").stdout)
     assert "A .py file; - for a script on standard input" in told
     assert "json" not in told
 
@@ -626,9 +621,7 @@ def test_an_exported_model_becomes_a_graph(url: str, tmp_path: Path) -> None:
 
 
 def test_what_is_no_exported_model_is_refused_in_words(tmp_path: Path) -> None:
-    other = gradtrace("from-export", "pyproject.toml")
-    assert other.returncode == 2
-    assert "files that end in .pt2" in " ".join(other.stderr.replace("│", " ").split())
+    assert "files that end in .pt2" in refusal(gradtrace("from-export", "pyproject.toml"))
     (tmp_path / "text.pt2").write_text("no archive")
     refused = gradtrace("from-export", str(tmp_path / "text.pt2"))
     assert refused.returncode == 1
@@ -637,9 +630,7 @@ def test_what_is_no_exported_model_is_refused_in_words(tmp_path: Path) -> None:
 
 def test_who_traces_an_exported_model_is_told_how(tmp_path: Path) -> None:
     (tmp_path / "m.pt2").write_bytes(b"")
-    refused = gradtrace("trace", str(tmp_path / "m.pt2"))
-    assert refused.returncode == 2
-    assert "gradtrace from-export" in " ".join(refused.stderr.replace("│", " ").split())
+    assert "gradtrace from-export" in refusal(gradtrace("trace", str(tmp_path / "m.pt2")))
 
 
 @long
@@ -691,32 +682,9 @@ def test_an_answer_without_what_is_null_does_not_conform() -> None:
     assert list(differences([node], [without])) == ["x.grad: None expected, and it is not there"]
 
 
-@contextmanager
-def answering(status: int, kind: str, body: bytes) -> Iterator[str]:
-    """Yield the address of something that answers whatever it is asked with ``body``."""
-
-    class Other(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length", 0)))
-            self.send_response(status)
-            self.send_header("content-type", kind)
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_POST = do_GET  # noqa: N815 - the name that http.server calls
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Other) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
 def test_what_answers_something_else_is_no_traceback(tmp_path: Path) -> None:
     file = written(tmp_path / "seed.json", SEED)
-    with answering(200, "application/json", b'{"hello": []}') as url:
+    with answering(answer_of('{"hello": []}')) as (url, _):
         for command in (["trace", file], ["ops"], ["ops", "pow"]):
             done = gradtrace(*command, "--url", url)
             assert done.returncode == 1
@@ -724,36 +692,32 @@ def test_what_answers_something_else_is_no_traceback(tmp_path: Path) -> None:
         done = gradtrace("conform", url)
         assert done.returncode == 1
         assert "0 of" in done.stdout
-    for broken in (b"[" * 100_000, b'{"nodes": [{"id": %b}]}' % (b"9" * 400)):
-        with answering(200, "application/json", broken) as url:
+    for broken in ("[" * 100_000, '{"nodes": [{"id": %s}]}' % ("9" * 400)):
+        with answering(answer_of(broken)) as (url, _):
             assert "0 of" in gradtrace("conform", url).stdout
 
 
-def problem_of(error: GradtraceError) -> bytes:
-    return error.problem().model_dump_json().encode()
-
-
-TRACE = b'{"index":0,"trace":{}}\n'
-DRAINING = b'{"index":1,"problem":' + problem_of(Draining("Goodbye.")) + b"}\n"
+TRACE = '{"index":0,"trace":{}}\n'
+DRAINING = f'{{"index":1,"problem":{problem_of(Draining("Goodbye."))}}}\n'
 
 
 @pytest.mark.parametrize(
-    ("status", "kind", "body", "said"),
+    ("answer", "said"),
     [
-        (401, PROBLEM_MEDIA_TYPE, problem_of(Unauthorized("No.")), "(unauthorized)"),
-        (404, PROBLEM_MEDIA_TYPE, problem_of(NotFound("No.")), "(not_found)"),
-        (200, "application/x-ndjson", TRACE + DRAINING, "(draining)"),
-        (200, "application/x-ndjson", TRACE, "2 lines were sent, 1 came back"),
+        (REFUSED, "(unauthorized)"),
+        (answer_of(problem_of(NotFound("No.")), PROBLEM_MEDIA_TYPE, "404 No"), "(not_found)"),
+        (answer_of(TRACE + DRAINING, "application/x-ndjson"), "(draining)"),
+        (answer_of(TRACE, "application/x-ndjson"), "2 lines were sent, 1 came back"),
     ],
     ids=["a wrong key", "another service", "a service that shuts down", "an answer too few"],
 )
 def test_a_stream_that_is_refused_as_a_whole_stops_and_can_be_resumed(
-    url: str, tmp_path: Path, status: int, kind: str, body: bytes, said: str
+    url: str, tmp_path: Path, answer: str, said: str
 ) -> None:
     file, output = tmp_path / "many.ndjson", tmp_path / "answers.ndjson"
     lines_of(file, 2)
     command = ["trace", str(file), "--output", str(output), "--resume", "--url"]
-    with answering(status, kind, body) as other:
+    with answering(answer) as (other, _):
         done = gradtrace(*command, other)
     assert done.returncode == 1
     assert said in done.stderr
@@ -853,16 +817,16 @@ def test_a_stream_is_not_written_over_itself_nor_by_two_runs(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "answer",
     [
-        b'{"index":0,"problem":{"code":"of_tomorrow"}}',
-        b'{"index":0,"problem":{"ty',
-        b'{"index":0,"trace":{"no',
-        b"[]",
+        '{"index":0,"problem":{"code":"of_tomorrow"}}',
+        '{"index":0,"problem":{"ty',
+        '{"index":0,"trace":{"no',
+        "[]",
     ],
 )
-def test_an_answer_of_a_stream_that_is_none_is_no_traceback(tmp_path: Path, answer: bytes) -> None:
+def test_an_answer_of_a_stream_that_is_none_is_no_traceback(tmp_path: Path, answer: str) -> None:
     lines_of(tmp_path / "one.ndjson", 1)
     output = tmp_path / "answers"
-    with answering(200, "application/x-ndjson", answer + b"\n") as url:
+    with answering(answer_of(answer + "\n", "application/x-ndjson")) as (url, _):
         done = gradtrace("trace", f"{tmp_path}/one.ndjson", "--output", str(output), "--url", url)
     assert done.returncode == 1
     assert done.stderr.startswith("gradtrace: no answer from a Gradtrace service: status 200")

@@ -7,15 +7,12 @@ import base64
 import json
 import math
 import pickle
+import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from socketserver import StreamRequestHandler, ThreadingTCPServer
-from typing import Any, ClassVar
+from typing import Any
 
 import httpx
 import numpy as np
@@ -40,6 +37,7 @@ from service.contract.problem import (
 )
 from service.contract.request import Leaf, Op, TraceRequest
 from service.contract.response import GradStatus, TraceResponse
+from tests.answering import answer_of, answering
 from tests.golden import CASES
 from tests.processes import own_port
 
@@ -98,7 +96,7 @@ def test_a_problem_is_raised_as_the_class_that_the_service_raised(client: Client
         client.trace({"leaves": [{"id": "x", "value": [1, 2], "requires_grad": True}]})
 
 
-def test_every_problem_comes_back_as_its_own_class(url: str) -> None:
+def test_every_problem_comes_back_as_its_own_class() -> None:
     for kind in problems():
         raised = error_from(kind("why").problem(), 3)
         assert type(raised) is kind
@@ -451,133 +449,45 @@ def test_the_async_client_says_the_same(url: str) -> None:
     asyncio.run(ask())
 
 
-class Reluctant(BaseHTTPRequestHandler):
-    """A service that is full ``refusals`` times, then answers."""
-
-    refusals: ClassVar[int] = 0
-    keys: ClassVar[list[str | None]] = []
-    status = 429
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        self.keys.append(self.headers["authorization"])
-        if type(self).refusals > 0:
-            type(self).refusals -= 1
-            self._answer(429, "application/problem+json", Overloaded("full").problem())
-        else:
-            trace = TraceResponse(nodes=[], warnings=[], torch_version="0", device="cpu")
-            self._answer(200, "application/json", trace)
-
-    def _answer(self, status: int, media_type: str, body: Any) -> None:
-        text = body.model_dump_json().encode()
-        self.send_response(status)
-        self.send_header("content-type", media_type)
-        self.send_header("content-length", str(len(text)))
-        self.send_header("retry-after", "0")
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
-        pass
+TRACE = TraceResponse(nodes=[], warnings=[], torch_version="0", device="cpu").model_dump_json()
+FULL = answer_of(
+    Overloaded("full").problem().model_dump_json(),
+    "application/problem+json",
+    "429 Too Many Requests",
+    "Retry-After: 0\r\n",
+)
 
 
-@pytest.fixture
-def reluctant() -> Iterator[str]:
-    Reluctant.keys.clear()
-    with HTTPServer(("127.0.0.1", 0), Reluctant) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-def test_a_key_of_other_letters_is_sent_all_the_same(reluctant: str) -> None:
-    """No service has such a key, and says so."""
-    with Client(reluctant, key="schlüssel") as client:
+@pytest.mark.parametrize("key", ["schlüssel", "secret\n"], ids=["other letters", "from a file"])
+def test_a_key_is_sent_without_white_space_and_whatever_its_letters(key: str) -> None:
+    """No service has a key of other letters, and says so; one from a file ends in a newline."""
+    with answering(answer_of(TRACE)) as (url, asked), Client(url, key=key) as client:
         client.trace(LESSON)
-    [sent] = Reluctant.keys
-    assert sent is not None
-    assert sent.encode("latin-1").decode() == "Bearer schlüssel"
+    assert [each.headers["authorization"] for each in asked] == [f"Bearer {key.strip()}"]
 
 
-def test_white_space_around_a_key_is_not_part_of_it(reluctant: str) -> None:
-    """A key that is read from a file ends in a newline."""
-    with Client(reluctant, key="secret\n") as client:
-        client.trace(LESSON)
-    assert Reluctant.keys == ["Bearer secret"]
-
-
-def test_a_full_service_is_asked_again_a_bounded_number_of_times(reluctant: str) -> None:
-    Reluctant.refusals = 2
-    with Client(reluctant, key="secret", retries=2) as client:
+def test_a_full_service_is_asked_again_a_bounded_number_of_times() -> None:
+    with (
+        answering(FULL, FULL, answer_of(TRACE), FULL) as (url, asked),
+        Client(url, key="secret", retries=2) as client,
+    ):
         assert client.trace(LESSON).nodes == []
-        assert Reluctant.keys == ["Bearer secret"] * 3
-        Reluctant.refusals = 3
+        assert [each.headers["authorization"] for each in asked] == ["Bearer secret"] * 3
         with pytest.raises(Overloaded) as caught:
             client.trace(LESSON)
     assert caught.value.retry_after_s == 0
-    assert Reluctant.refusals == 0
+    assert len(asked) == 6
 
 
-def test_the_async_client_asks_again_too(reluctant: str) -> None:
-    async def ask() -> TraceResponse:
-        async with AsyncClient(reluctant, retries=2) as client:
-            return await client.trace(LESSON)
-
-    Reluctant.refusals = 2
-    assert asyncio.run(ask()).nodes == []
+def test_a_service_that_is_full_for_a_while_is_asked_again_by_both() -> None:
+    with answering(*[FULL, FULL, answer_of(TRACE)] * 2) as (url, _):
+        assert [answer.nodes for answer in both(url, LESSON, retries=2)] == [[], []]
 
 
-def test_what_is_no_such_service_is_said_so(reluctant: str) -> None:
-    with Client(reluctant) as client, pytest.raises(UnexpectedAnswer):
-        client.ops()
-    with (
-        own_port() as port,
-        Client(f"http://127.0.0.1:{port}") as client,
-        pytest.raises(httpx.ConnectError),
-    ):
-        client.trace(LESSON)
-
-
-TRACE = TraceResponse(nodes=[], warnings=[], torch_version="0", device="cpu").model_dump_json()
-
-
-def answer_of(
-    body: str, kind: str = "application/json", status: str = "200 OK", more: str = ""
-) -> str:
-    """Return an answer as it goes over the line; ``more`` are headers."""
-    length = len(body.encode())
-    head = f"Content-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n{more}"
-    return f"HTTP/1.1 {status}\r\n{head}\r\n{body}"
-
-
-@contextmanager
-def answering(*answers: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield the address of a server, and the paths that it was asked for.
-
-    Each connection is read up to the end of one request, gets the next of ``answers``, the last
-    one again and again, and is closed.
-    """
-    left = list(answers)
-    paths: list[str] = []
-
-    class Handler(StreamRequestHandler):
-        def handle(self) -> None:
-            head = iter(self.rfile.readline, b"\r\n")
-            paths.append(next(head).decode().split()[1])
-            headers = dict(line.decode().lower().split(": ", 1) for line in head)
-            self.rfile.read(int(headers.get("content-length", "0")))
-            self.wfile.write((left.pop(0) if len(left) > 1 else left[0]).encode())
-
-    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", paths
-        finally:
-            server.shutdown()
-            thread.join()
+def test_where_nobody_listens_there_is_no_connection() -> None:
+    with own_port() as port:
+        for error in both(f"http://127.0.0.1:{port}", LESSON):
+            assert isinstance(error, httpx.ConnectError)
 
 
 def both(url: str, graph: dict[str, Any], **options: Any) -> Iterator[Any]:
@@ -642,10 +552,10 @@ def test_a_tensor_answer_that_is_none_says_so() -> None:
     ids=["nothing", "head", "body", "chunks", "other-protocol"],
 )
 def test_an_answer_that_breaks_off_is_an_error_of_transport(answer: str) -> None:
-    with answering(answer) as (url, paths):
+    with answering(answer) as (url, asked):
         for error in both(url, LESSON):
             assert isinstance(error, httpx.TransportError)
-        assert len(paths) == 2, "nothing but 429 and 503 is asked again"
+        assert len(asked) == 2, "nothing but 429 and 503 is asked again"
 
 
 @pytest.mark.parametrize("named", ["", "Retry-After: \u00b2\r\n", f"Retry-After: {'9' * 5000}\r\n"])
@@ -664,14 +574,14 @@ def test_a_time_that_cannot_be_read_is_none(named: str) -> None:
 
 def test_a_proxys_503_is_asked_again() -> None:
     busy = answer_of("busy", "text/html", "503 Busy", "Retry-After: 0\r\n")
-    with answering(busy, busy, answer_of(TRACE)) as (url, paths):
+    with answering(busy, busy, answer_of(TRACE)) as (url, asked):
         with Client(f"{url}/prefix/") as client:
             assert client.trace(LESSON).nodes == []
-        assert paths == ["/prefix/v1/trace"] * 3
-    with answering(busy) as (url, paths):
+        assert [each.path for each in asked] == ["/prefix/v1/trace"] * 3
+    with answering(busy) as (url, asked):
         for error in both(url, LESSON, retries=1):
             assert isinstance(error, UnexpectedAnswer)
-        assert len(paths) == 4
+        assert len(asked) == 4
 
 
 def test_a_problem_may_have_fields_that_are_newer_than_the_client() -> None:
@@ -702,8 +612,8 @@ def test_a_stream_with_a_line_that_is_none_is_answered_up_to_there(second: str) 
 
 
 def test_silence_is_given_up_and_waiting_for_a_connection_is_not() -> None:
-    with HTTPServer(("127.0.0.1", 0), Reluctant) as silent:  # it listens and never accepts
-        url = f"http://127.0.0.1:{silent.server_port}"
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it listens and never accepts
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         for error in both(url, LESSON, timeout_s=1):
             assert isinstance(error, httpx.ReadTimeout)
     with Client(timeout_s=3) as client:

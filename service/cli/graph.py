@@ -27,10 +27,10 @@ PYTHON = "text/x-python"
 class View:
     """What ``gradtrace trace`` shows: the JSON answer or a table, a picture, and what to add."""
 
-    as_json: bool = False
-    svg: Path | None = None
-    health: bool = False
-    notes: bool = False
+    as_json: bool
+    svg: Path | None
+    health: bool
+    notes: bool
 
     def extras(self) -> list[str]:
         """Return the parts of ``include`` that are asked for on the command line."""

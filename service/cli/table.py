@@ -43,7 +43,7 @@ def console() -> Console:
     return Console(file=sys.stdout, highlight=False)
 
 
-def show_trace(answer: TraceResponse, notes: bool = False) -> None:
+def show_trace(answer: TraceResponse, notes: bool) -> None:
     """Print a row for every node, then PyTorch's warnings."""
     headings = ["id", "op", "shape", "value", "gradient", "status"] + ["note"] * notes
     rows = [_row(node)[: len(headings)] for node in answer.nodes]

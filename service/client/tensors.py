@@ -67,7 +67,7 @@ def pack(graph: Graph, tensors: Mapping[str, Any]) -> bytes:
         if leaf.get("id") in tensors:  # what a leaf lacks is the service's to say
             leaf.setdefault("dtype", _dtype(leaf["id"], tensors[leaf["id"]]))
     metadata = {"request": graph_json({**data, "leaves": leaves}).decode()}
-    if any(_is_torch(tensor) for tensor in tensors.values()):
+    if uses_torch(tensors):
         return _torch_bytes(tensors, metadata)
     plain = {name: _plain(tensor) for name, tensor in tensors.items()}
     return safetensors.numpy.save(plain, metadata)

@@ -18,7 +18,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.settings import Settings
 from service.web.catalogue import add_catalogue
 from service.web.compute import RawRoute
-from service.web.docs import add_docs
 from service.web.exchange import path_of
 from service.web.lifecycle import Lifecycle
 from service.web.logs import AccessLog
@@ -32,12 +31,10 @@ from service.web.middleware import (
     UnreadMiddleware,
 )
 from service.web.openapi import add_openapi
-from service.web.pages import add_playground
+from service.web.pages import add_docs, add_playground
 from service.web.probes import add_probes, is_probe
 from service.web.problems import ProblemMiddleware, add_problems
-from service.web.room import Room
 from service.web.routes import add_routes
-from service.web.streams import add_streams
 from service.workers.seam import Computer
 
 HEAD = Middleware(HeadMiddleware)
@@ -82,9 +79,7 @@ def create_app(
     )
     app.state.lifecycle = lifecycle
     app.state.observer = observer
-    room = Room(settings)
-    add_routes(app, settings, computer, room)
-    add_streams(app, settings, computer, room)
+    add_routes(app, settings, computer)
     add_catalogue(app, settings, computer)
     add_probes(app, lifecycle, computer, metrics)
     add_problems(app)

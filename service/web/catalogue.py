@@ -20,7 +20,7 @@ from service.web import examples
 from service.web.compute import problem_code
 from service.web.describe import COMPUTED, SECURITY, answers, json_answer
 from service.web.exchange import exchange_of
-from service.web.models import Capabilities
+from service.web.models import Capabilities, ServiceLimits
 from service.web.negotiate import JSON, negotiate
 from service.workers.seam import Computer
 
@@ -60,7 +60,7 @@ class Catalogue:
             exchange.code = problem_code(answer)
             return Response(body, answer.status, media_type=answer.headers["content-type"])
         if job == "capabilities":
-            body = orjson.dumps({**orjson.loads(body), "limits": self.settings.limits()})
+            body = orjson.dumps({**orjson.loads(body), "limits": limits(self.settings)})
         self._remember(key, body)
         return Response(body, media_type=JSON)
 
@@ -70,6 +70,11 @@ class Catalogue:
         while self._size > REMEMBERED or len(self._known) > MOST:
             _, oldest = self._known.popitem(last=False)
             self._size -= len(oldest)
+
+
+def limits(settings: Settings) -> dict[str, int | float]:
+    """Return the limits in force, by the names of their settings."""
+    return settings.model_dump(include=set(ServiceLimits.model_fields))
 
 
 def add_catalogue(app: FastAPI, settings: Settings, computer: Computer) -> None:

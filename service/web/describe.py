@@ -13,50 +13,18 @@ from service.web import examples
 
 Description = dict[str, Any]
 
-COMPUTED = (
-    "unauthorized",
-    "not_acceptable",
-    "overloaded",
-    "internal",
-    "not_ready",
-    "draining",
-    "time_limit",
-)
-READ = ("body_timeout", "body_too_large", "unsupported_media_type")
+# Codes of problems, by what a route does:
+COMPUTED = "unauthorized not_acceptable overloaded internal not_ready draining time_limit".split()
+READ = "body_timeout body_too_large unsupported_media_type".split()
 STREAMED = (
-    "unauthorized",
-    "not_acceptable",
-    "unsupported_media_type",
-    "body_timeout",
-    "overloaded",
-    "internal",
-    "not_ready",
-    "draining",
+    "unauthorized not_acceptable unsupported_media_type body_timeout overloaded internal "
+    "not_ready draining".split()
 )
-"""Problems of a stream as a whole, before its first answer; all others are lines of it."""
-SCRIPT = (
-    "invalid_json",
-    "invalid_request",
-    "unknown_op",
-    "bad_arguments",
-    "memory_limit",
-    "graph_crashed",
-)
+"""Of a stream as a whole, before its first answer; all others are lines of it."""
+SCRIPT = "invalid_json invalid_request unknown_op bad_arguments memory_limit graph_crashed".split()
 GRAPH = (
-    "invalid_json",
-    "invalid_request",
-    "duplicate_id",
-    "unknown_reference",
-    "cycle",
-    "unknown_op",
-    "bad_arguments",
-    "bad_value",
-    "op_failed",
-    "bad_root",
-    "backward_failed",
-    "limit_exceeded",
-    "memory_limit",
-    "graph_crashed",
+    "invalid_json invalid_request duplicate_id unknown_reference cycle unknown_op bad_arguments "
+    "bad_value op_failed bad_root backward_failed limit_exceeded memory_limit graph_crashed".split()
 )
 ANSWER_HEADERS: Description = {
     "X-Request-Id": {
@@ -84,7 +52,6 @@ HEADERS_BY_STATUS = {
     },
 }
 
-
 SECURITY: Description = {"security": [{"bearer": []}, {}]}
 """A key is needed where the service has any."""
 
@@ -97,9 +64,9 @@ def schema(name: str) -> Description:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def json_of(model: str, shown: Description | None = None) -> Description:
+def json_of(model: str, shown: Description) -> Description:
     """Return the description of JSON of a model, with examples by name."""
-    return {"schema": schema(model)} | ({"examples": shown} if shown else {})
+    return {"schema": schema(model), "examples": shown}
 
 
 def ndjson_of(model: str, shown: Description) -> Description:
@@ -122,15 +89,15 @@ def answer(content: Description, description: str) -> Description:
     return {"description": description, "headers": ANSWER_HEADERS, "content": content}
 
 
-def answers(codes: Sequence[str], ok: Description | None = None) -> dict[int | str, Description]:
+def answers(codes: Sequence[str], ok: Description) -> dict[int | str, Description]:
     """Return the descriptions of the answers by status.
 
     Args:
         codes: the problems there can be; each has an example.
-        ok: the answer 200, where FastAPI does not know all of it.
+        ok: the answer 200.
     """
     wanted = [kind for kind in problems() if kind.code in codes]
-    described: dict[int | str, Description] = {} if ok is None else {200: ok}
+    described: dict[int | str, Description] = {200: ok}
     for status in sorted({kind.status for kind in wanted}):
         kinds = [kind for kind in wanted if kind.status == status]
         shown = {str(kind.code): examples.problem(kind.code, kind.title) for kind in kinds}
@@ -144,5 +111,4 @@ def answers(codes: Sequence[str], ok: Description | None = None) -> dict[int | s
 
 def json_answer(description: str, named: Description | None = None) -> Description:
     """Return the description of the JSON answer 200 whose model FastAPI knows."""
-    content = {"application/json": {"examples": named}} if named else {}
-    return {"description": description, "headers": ANSWER_HEADERS, "content": content}
+    return answer({"application/json": {"examples": named}} if named else {}, description)

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from functools import cache, reduce
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
 Example = dict[str, Any]
 MARK = "example:"
+Part = Literal["request", "answer"]
 
 
 @cache
@@ -27,26 +28,17 @@ def load() -> dict[str, dict[str, Any]]:
     return orjson.loads((files("service.web") / "static" / "examples.json").read_bytes())  # type: ignore[no-any-return]
 
 
-def trace_requests() -> dict[str, Example]:
-    """Return the graphs by name."""
+def traces(part: Part) -> dict[str, Example]:
+    """Return the graphs by name, or the answers to them."""
     return {
-        name: _shown(each["summary"], f"trace/{name}/request")
+        name: _shown(each["summary"], f"trace/{name}/{part}")
         for name, each in load()["trace"].items()
     }
 
 
-def trace_answers() -> dict[str, Example]:
-    """Return the answers to the graphs by name."""
-    return {
-        name: _shown(each["summary"], f"trace/{name}/answer")
-        for name, each in load()["trace"].items()
-    }
-
-
-def stream() -> dict[str, dict[str, Example]]:
-    """Return a streamed request and its answer as text, by `request` and `answer`."""
-    summary = "Two graphs, one of them wrong"
-    return {part: {"seed": _shown(summary, f"stream/{part}")} for part in ("request", "answer")}
+def stream(part: Part) -> dict[str, Example]:
+    """Return a streamed request as text, or the answer to it."""
+    return {"seed": _shown("Two graphs, one of them wrong", f"stream/{part}")}
 
 
 def problem(code: str, title: str) -> Example:

@@ -36,6 +36,7 @@ CLOSE = "gradtrace.close"
 """Set by the app where the rest of a body is not worth waiting for."""
 
 PHASE = re.compile(r"([a-z]+);dur=(\d{1,9}(?:\.\d{1,9})?)")
+"""A phase of a ``Server-Timing`` and its milliseconds, such as ``parse;dur=0.012``."""
 MAX_NODES_DIGITS = 9
 SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
@@ -113,7 +114,8 @@ class Exchange:
         """Return the phases that are known, with their seconds."""
         if self.queue_s is None:
             return []
-        return [("queue", self.queue_s), *_parse_timing(self.timing)]
+        told = PHASE.findall(self.timing)
+        return [("queue", self.queue_s), *((name, float(each) / 1000) for name, each in told)]
 
 
 def _by_name(raw_headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
@@ -121,11 +123,6 @@ def _by_name(raw_headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     for name, value in raw_headers:
         headers[name] = headers[name] + b"," + value if name in headers else value
     return headers
-
-
-def _parse_timing(text: str) -> list[tuple[str, float]]:
-    """Read ``parse;dur=0.012, plan;dur=0.3`` (ms) as seconds; skip what is not of that form."""
-    return [(name, float(duration) / 1000) for name, duration in PHASE.findall(text)]
 
 
 def path_of(scope: Scope) -> str:

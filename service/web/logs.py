@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 import orjson
@@ -96,9 +96,6 @@ class JsonFormatter(logging.Formatter):
 class TextFormatter(logging.Formatter):
     """Formats whatever else is logged for people, with the time as the requests' lines have it."""
 
-    def __init__(self) -> None:
-        super().__init__(TEXT)
-
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802, ARG002
         """Return the time of ``record``'s line."""
         return now()
@@ -106,7 +103,7 @@ class TextFormatter(logging.Formatter):
 
 def formatter(form: Form) -> logging.Formatter:
     """Return what makes lines of all but the requests."""
-    return JsonFormatter() if form == "json" else TextFormatter()
+    return JsonFormatter() if form == "json" else TextFormatter(TEXT)
 
 
 def standard_error(form: Form) -> Outlet:
@@ -121,14 +118,8 @@ def standard_error(form: Form) -> Outlet:
     return Outlet(sys.stderr, lost)
 
 
-def logging_config(form: Form, stream: Sink) -> dict[str, Any]:
-    """Return the configuration of the standard library's logging for the server process."""
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"line": {"()": partial(formatter, form)}},
-        "handlers": {
-            "stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": stream}
-        },
-        "root": {"handlers": ["stderr"], "level": "INFO"},
-    }
+def log_to(stream: Sink, form: Form) -> None:
+    """Have all that this process logs with the standard library written to ``stream``."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter(form))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -57,8 +57,8 @@ class Histogram:
         )
 
 
-class Metrics:
-    """What happened since the start."""
+class Metrics(Collector):
+    """What happened since the start: what was counted of the requests, and what the log lost."""
 
     def __init__(self, computer: Computer, lifecycle: Lifecycle, log: AccessLog) -> None:
         self.log = log
@@ -69,7 +69,7 @@ class Metrics:
         self.totals: Counter[str] = Counter(body_bytes=0, answer_bytes=0, nodes=0)
         self._noted: list[tuple[Exchange, float]] = []
         self.registry = CollectorRegistry()
-        self.registry.register(RequestCollector(self))
+        self.registry.register(self)
         self.registry.register(ComputerCollector(computer, lifecycle))
 
     def observe(self, exchange: Exchange, seconds: float) -> None:
@@ -106,51 +106,42 @@ class Metrics:
         """Return everything in Prometheus's text format."""
         return generate_latest(self.registry)
 
-
-class RequestCollector(Collector):
-    """Shows what was counted of the requests."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self.metrics = metrics
-
     def collect(self) -> Iterator[Metric]:
         """Yield requests, problems, lines, phases, totals and what the log lost."""
-        metrics = self.metrics
-        metrics.count_noted()
+        self.count_noted()
         requests = CounterMetricFamily(
             "gradtrace_requests",
             "Requests answered; 499 is a client that went away.",
             labels=["method", "route", "status"],
         )
-        for (method, route, status), count in metrics.requests.items():
+        for (method, route, status), count in self.requests.items():
             requests.add_metric([method, route, str(status)], count)
         yield requests
         yield _by_label(
             "gradtrace_problems",
             "Requests answered with a problem, by its code: also those that a limit refused.",
             "code",
-            metrics.problems.items(),
+            self.problems.items(),
         )
         yield _by_label(
-            "gradtrace_stream_lines", "Lines answered in streams.", "outcome", metrics.lines.items()
+            "gradtrace_stream_lines", "Lines answered in streams.", "outcome", self.lines.items()
         )
         phases = HistogramMetricFamily(
             "gradtrace_phase_seconds",
             "Time of requests in each phase; total is from the head's arrival to the last byte.",
             labels=["phase"],
         )
-        for phase, histogram in metrics.phases.items():
+        for phase, histogram in self.phases.items():
             histogram.add_to(phases, [phase])
         yield phases
-        totals = metrics.totals
         for name, text in (
             ("body_bytes", "Bytes of bodies received."),
             ("answer_bytes", "Bytes of bodies sent."),
             ("nodes", "Nodes traced."),
         ):
-            yield CounterMetricFamily(f"gradtrace_{name}", text, value=totals[name])
+            yield CounterMetricFamily(f"gradtrace_{name}", text, value=self.totals[name])
         yield CounterMetricFamily(
-            "gradtrace_log_lines_lost", "Lines of the log that nobody took.", value=metrics.log.lost
+            "gradtrace_log_lines_lost", "Lines of the log that nobody took.", value=self.log.lost
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
@@ -145,7 +144,7 @@ def build(app: FastAPI, root_path: str) -> dict[str, Any]:
         separate_input_output_schemas=False,
     )
     components = document.setdefault("components", {})
-    components["schemas"] = dict(sorted(_schemas(components.get("schemas", {}), MODELS).items()))
+    components["schemas"] = dict(sorted(_schemas(components.get("schemas", {})).items()))
     components["securitySchemes"] = {"bearer": BEARER}
     _without_default_422(document["paths"])
     _describe_all_answers(document["paths"])
@@ -175,9 +174,10 @@ def add_openapi(app: FastAPI, root_path: str) -> None:
         return Response(made[0], media_type="application/json")
 
 
-def _schemas(known: dict[str, Any], models: Iterable[type[BaseModel]]) -> dict[str, Any]:
+def _schemas(known: dict[str, Any]) -> dict[str, Any]:
+    """Return the schemas that FastAPI knows, and those of the raw bodies."""
     _, definitions = models_json_schema(
-        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+        [(model, "validation") for model in MODELS], ref_template="#/components/schemas/{model}"
     )
     schemas = {**known, **definitions["$defs"]}
     return {name: each for name, each in schemas.items() if name not in UNUSED}

@@ -18,6 +18,7 @@ from fastapi.responses import Response
 
 from service.contract.problem import NotFound, quote
 
+OURS = Path(__file__).parent / "static"
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; "
@@ -91,6 +92,28 @@ def package_folder(package: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(f"the package {package} is not installed", name=package)
     return Path(spec.submodule_search_locations[0])
+
+
+def add_docs(app: FastAPI) -> None:
+    """Add ``/docs``, the API's documentation, and the files that it draws with: Swagger UI's."""
+    swagger_ui = package_folder("fastapi_offline") / "static"
+    files = Folder(
+        {
+            "docs.html": OURS / "docs.html",
+            "docs.js": OURS / "docs.js",
+            "swagger-ui-bundle.js": swagger_ui / "swagger-ui-bundle.js",
+            "swagger-ui.css": swagger_ui / "swagger-ui.css",
+            "favicon.png": swagger_ui / "favicon.png",
+        }
+    )
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        return files.response("docs.html", request)
+
+    @app.get("/docs/{name}", include_in_schema=False)
+    async def docs_file(name: str, request: Request) -> Response:
+        return files.response(name, request)
 
 
 def add_playground(app: FastAPI) -> None:

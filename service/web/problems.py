@@ -213,15 +213,17 @@ def _describe(code: str, accept: str) -> Response:
     vary = {"vary": "accept"}
     if media_type == HTML:
         return HTMLResponse(_page(kind), headers=vary)
-    return JSONResponse(
-        {
-            "type": f"/problems/{kind.code}",
-            "code": kind.code,
-            "title": kind.title,
-            "status": kind.status,
-            "description": kind.description,
-        },
-        headers=vary,
+    return JSONResponse(kind_of(kind).model_dump(), headers=vary)
+
+
+def kind_of(error: type[GradtraceError]) -> ProblemKind:
+    """Return the description of the kind of problem that a class of the contract is."""
+    return ProblemKind(
+        type=f"/problems/{error.code}",
+        code=error.code,
+        title=error.title,
+        status=error.status,
+        description=error.description,
     )
 
 

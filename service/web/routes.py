@@ -14,15 +14,17 @@ from service.web.describe import (
     READ,
     SCRIPT,
     SECURITY,
+    STREAMED,
     TEXT,
-    Description,
     answer,
     answers,
     body,
     json_of,
+    ndjson_of,
 )
-from service.web.negotiate import GRAPHVIZ, JSON, PYTHON, SAFETENSORS, SVG
+from service.web.negotiate import GRAPHVIZ, JSON, NDJSON, PYTHON, SAFETENSORS, SVG
 from service.web.room import Room
+from service.web.streams import StreamEndpoint
 from service.workers.seam import Computer
 
 TRACE: Media = {
@@ -42,15 +44,28 @@ holds the tensors `value/<id>` and `grad/<id>`, `edge/<k>` for what edge number 
 the rest of the TraceResponse as JSON text in `__metadata__["response"]`. complex128 travels as
 float64 with a last axis of two.
 """
+STREAM_WORDS = (
+    "Takes a TraceRequest a line and answers with a line for each, in the same order, "
+    "as soon as it and those before it are done: the trace, or the problem of that "
+    "line. Empty lines are passed over. A line may be as long as a body; the stream "
+    "has no end of its own."
+)
 
 
-def add_routes(app: FastAPI, settings: Settings, computer: Computer, room: Room) -> None:
-    """Add ``/v1/trace``, ``/v1/import/python`` and ``/v1/export/python``."""
+def add_routes(app: FastAPI, settings: Settings, computer: Computer) -> None:
+    """Add ``/v1/trace``, ``/v1/traces``, ``/v1/import/python`` and ``/v1/export/python``."""
+    room = Room(settings)
 
     def endpoint(job: str, media: Media) -> ComputeEndpoint:
         return ComputeEndpoint(job, media, settings, computer, room)
 
-    seed = {"seed": examples.trace_requests()["seed"]}
+    graphs = examples.traces("request")
+    trace_answer = {
+        JSON: json_of("TraceResponse", examples.traces("answer")),
+        SAFETENSORS: BINARY,
+        SVG: TEXT,
+        GRAPHVIZ: TEXT,
+    }
     app.router.routes += [
         RawRoute(
             "/v1/trace",
@@ -61,9 +76,13 @@ def add_routes(app: FastAPI, settings: Settings, computer: Computer, room: Room)
             description=TRACE_WORDS,
             responses=answers(
                 [*COMPUTED, *READ, *GRAPH],
-                answer(_trace_answer(), "The value and the gradient of every node."),
+                answer(trace_answer, "The value and the gradient of every node."),
             ),
-            openapi_extra=body(_trace_body(), "The graph, and what to answer about it.") | SECURITY,
+            openapi_extra=body(
+                {JSON: json_of("TraceRequest", graphs), SAFETENSORS: BINARY},
+                "The graph, and what to answer about it.",
+            )
+            | SECURITY,
         ),
         RawRoute(
             "/v1/import/python",
@@ -92,19 +111,29 @@ def add_routes(app: FastAPI, settings: Settings, computer: Computer, room: Room)
                 [*COMPUTED, *READ, *GRAPH],
                 answer({PYTHON: TEXT | {"examples": examples.other("export_python")}}, "A script."),
             ),
-            openapi_extra=body({JSON: json_of("TraceRequest", seed)}, "The graph.") | SECURITY,
+            openapi_extra=body(
+                {JSON: json_of("TraceRequest", {"seed": graphs["seed"]})}, "The graph."
+            )
+            | SECURITY,
+        ),
+        RawRoute(
+            "/v1/traces",
+            StreamEndpoint(settings, computer, room),
+            tags=["trace"],
+            operation_id="trace_many",
+            summary="Trace many graphs in a stream",
+            description=STREAM_WORDS,
+            responses=answers(
+                STREAMED,
+                answer(
+                    {NDJSON: ndjson_of("TraceLine", examples.stream("answer"))},
+                    "A line for each line.",
+                ),
+            ),
+            openapi_extra=body(
+                {NDJSON: ndjson_of("TraceRequest", examples.stream("request"))},
+                "A TraceRequest a line.",
+            )
+            | SECURITY,
         ),
     ]
-
-
-def _trace_body() -> Description:
-    return {JSON: json_of("TraceRequest", examples.trace_requests()), SAFETENSORS: BINARY}
-
-
-def _trace_answer() -> Description:
-    return {
-        JSON: json_of("TraceResponse", examples.trace_answers()),
-        SAFETENSORS: BINARY,
-        SVG: TEXT,
-        GRAPHVIZ: TEXT,
-    }

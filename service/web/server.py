@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import logging.config
 import signal
 import socket
 from collections.abc import Iterator
@@ -28,7 +27,8 @@ from service.settings import Settings, misspelt, usable_cpus
 from service.web import examples
 from service.web.app import create_app
 from service.web.lifecycle import Lifecycle
-from service.web.logs import AccessLog, logging_config, standard_error
+from service.web.logs import AccessLog, log_to, standard_error
+from service.web.negotiate import JSON
 from service.web.openapi import build
 from service.web.protocol import BoundedHttp, raise_file_limit
 from service.workers.body import CHUNK
@@ -64,7 +64,7 @@ def serve(settings: Settings) -> int:
 def run(settings: Settings, computer: Computer) -> int:
     """Serve with ``computer``, as :func:`serve` does with a pool."""
     stderr = standard_error(settings.log)
-    logging.config.dictConfig(logging_config(settings.log, stderr))
+    log_to(stderr, settings.log)
     for sentence in misspelt():
         log.warning("%s", sentence)
     raise_file_limit()
@@ -79,7 +79,6 @@ def run(settings: Settings, computer: Computer) -> int:
 def pool_options(settings: Settings) -> PoolOptions:
     """Return what the settings say about the workers."""
     seed = next(iter(examples.load()["trace"].values()))["request"]
-    json = "application/json"
     return PoolOptions(
         workers=settings.workers,
         queue=settings.queue,
@@ -88,7 +87,7 @@ def pool_options(settings: Settings) -> PoolOptions:
         threads=settings.torch_threads,
         awake=usable_cpus() > 1,
         config=settings.job_config(),
-        warm_up=({"job": "trace", "content-type": json, "accept": json}, orjson.dumps(seed)),
+        warm_up=({"job": "trace", "content-type": JSON, "accept": JSON}, orjson.dumps(seed)),
     )
 
 

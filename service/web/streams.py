@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import NamedTuple
 
-from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from service.contract.problem import (
@@ -31,10 +30,7 @@ from service.contract.problem import (
     error_from,
 )
 from service.settings import Settings
-from service.web import examples
 from service.web.body import check_encoding, next_chunk
-from service.web.compute import RawRoute
-from service.web.describe import SECURITY, STREAMED, answer, answers, body, ndjson_of
 from service.web.exchange import CLOSE, GONE, Exchange, exchange_of
 from service.web.lines import (
     PROBLEM_WORD,
@@ -414,31 +410,3 @@ class StreamEndpoint:
         check_encoding(exchange)
         stream = TraceStream(self.settings, self.computer, exchange, self.silence, self.room)
         await stream.run(scope, receive, send)
-
-
-def add_streams(app: FastAPI, settings: Settings, computer: Computer, room: Room) -> None:
-    """Add ``/v1/traces``."""
-    shown = examples.stream()
-    app.router.routes.append(
-        RawRoute(
-            "/v1/traces",
-            StreamEndpoint(settings, computer, room),
-            tags=["trace"],
-            operation_id="trace_many",
-            summary="Trace many graphs in a stream",
-            description=(
-                "Takes a TraceRequest a line and answers with a line for each, in the same order, "
-                "as soon as it and those before it are done: the trace, or the problem of that "
-                "line. Empty lines are passed over. A line may be as long as a body; the stream "
-                "has no end of its own."
-            ),
-            responses=answers(
-                STREAMED,
-                answer({NDJSON: ndjson_of("TraceLine", shown["answer"])}, "A line for each line."),
-            ),
-            openapi_extra=body(
-                {NDJSON: ndjson_of("TraceRequest", shown["request"])}, "A TraceRequest a line."
-            )
-            | SECURITY,
-        )
-    )

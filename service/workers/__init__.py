@@ -7,9 +7,10 @@
      │       └ worker ── runs the job, one at a time      processes that may die
      ├ frames ── one message between two of them
      ├ body ──── bytes, in memory or in a memfd
+     ├ outbox ── how a worker sends its answers
      ├ awake ─── a moment's wait without sleeping
      ├ timers ── many waits of one duration
-     └ confine ─ what a worker may not do
+     └ confine ─ what a worker may not do, with the filter of system_calls
 
 ``seam`` says what the web process may expect of any computer: the pool, or ``inprocess``.
 """

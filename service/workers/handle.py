@@ -144,15 +144,15 @@ class Worker:
         """Kill it and tell the owner, because of ``error`` or because nobody needs it."""
         if self.state is State.GONE:
             return
-        was, self.state = self.state, State.GONE
-        self._close()
-        self.child.kill()
+        was = self.state
+        self.retire()
         self._owner.worker_gone(self, was, error)
 
     def retire(self) -> None:
-        """End it: it is not computing, and nobody is told."""
+        """End it and tell nobody: it is not computing, or `kill` tells."""
         self.state = State.GONE
-        self._close()
+        self._loop.remove_reader(self._sock.fileno())
+        self._sock.close()
         self.child.kill()
 
     def _readable(self) -> None:
@@ -209,10 +209,6 @@ class Worker:
 
     def _note_read(self) -> None:
         self._has_read = True
-
-    def _close(self) -> None:
-        self._loop.remove_reader(self._sock.fileno())
-        self._sock.close()
 
 
 def _is_sane(head: list[Any]) -> bool:

@@ -62,6 +62,19 @@ async def running(**settings: Any) -> AsyncIterator[Web]:
         yield Web(app, http, log)
 
 
+def asking(path: str, headers: dict[str, str], **more: Any) -> dict[str, Any]:
+    """Return the scope of a POST, as a server makes it."""
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": path,
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        **more,
+    }
+
+
 def routes(web: Web) -> list[tuple[str, set[str]]]:
     """Return every route's path and methods, with something to ask for in the path."""
     known = [route for route in web.app.routes if isinstance(route, APIRoute)]

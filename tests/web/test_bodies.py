@@ -16,10 +16,16 @@ from service.web.compute import RawRoute
 from service.web.room import Room
 from service.workers.body import INLINE, Body
 from tests.processes import files_kept, no_more_files, open_files
-from tests.web.harness import JSON, NDJSON, Web, problem, running
+from tests.web.harness import JSON, NDJSON, Web, asking, problem, running
 
 pytestmark = pytest.mark.anyio
 PATHS = ["/v1/trace", "/v1/import/python", "/v1/export/python"]
+every_route = pytest.mark.parametrize(
+    ("path", "kind"), [*((path, JSON) for path in PATHS), ("/v1/traces", NDJSON)]
+)
+graph_or_graphs = pytest.mark.parametrize(
+    ("path", "kind"), [("/v1/trace", JSON), ("/v1/traces", NDJSON)]
+)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -64,16 +70,11 @@ def stream_room(web: Web) -> Room:
     return room
 
 
-def stream_scope() -> dict[str, Any]:
-    headers = [(name.encode(), value.encode()) for name, value in NDJSON.items()]
-    return {"type": "http", "method": "POST", "path": "/v1/traces", "headers": headers}
-
-
 LONG = b'{"do": "echo", "with": "' + b"x" * 150_000 + b'"}'
 SHORT = b'{"do": "echo"}'
 
 
-@pytest.mark.parametrize(("path", "kind"), [("/v1/trace", JSON), ("/v1/traces", NDJSON)])
+@graph_or_graphs
 async def test_bodies_that_are_still_coming_take_no_more_room_than_there_is(
     monkeypatch: pytest.MonkeyPatch, path: str, kind: dict[str, str]
 ) -> None:
@@ -105,7 +106,7 @@ async def test_bodies_that_are_still_coming_take_no_more_room_than_there_is(
         assert (await web.http.post(path, content=LONG, headers=kind)).status_code == 200
 
 
-@pytest.mark.parametrize(("path", "kind"), [("/v1/trace", JSON), ("/v1/traces", NDJSON)])
+@graph_or_graphs
 async def test_while_answers_that_nobody_takes_fill_the_room_nothing_is_computed(
     monkeypatch: pytest.MonkeyPatch, path: str, kind: dict[str, str]
 ) -> None:
@@ -126,13 +127,7 @@ async def test_while_answers_that_nobody_takes_fill_the_room_nothing_is_computed
             await taken.wait()
 
     async with running(max_body_mb=0.05, queue=0, workers=2) as web:
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": path,
-            "headers": [(name.encode(), value.encode()) for name, value in kind.items()],
-        }
-        slow = asyncio.create_task(web.app(scope, receive, send))
+        slow = asyncio.create_task(web.app(asking(path, kind), receive, send))
         await begun.wait()
         refused = await web.http.post(path, content=SHORT, headers=kind)
         assert "answers" in problem(refused, 429, "overloaded").detail
@@ -182,7 +177,7 @@ async def test_a_stream_whose_own_answers_fill_the_room_waits_until_they_are_tak
             answered += message.get("body", b"")
             await taken.wait()
 
-        await asyncio.wait_for(web.app(stream_scope(), receive, send), 20)
+        await asyncio.wait_for(web.app(asking("/v1/traces", NDJSON), receive, send), 20)
     assert (answered.count(b'"index"'), answered.count(b'"problem"')) == (11, 0)
 
 
@@ -202,7 +197,7 @@ async def test_a_stream_whose_client_goes_gives_its_memory_back_at_once() -> Non
         before = files_kept()
         gc.disable()
         try:
-            await web.app(stream_scope(), receive, send)
+            await web.app(asking("/v1/traces", NDJSON), receive, send)
             assert open_files(os.getpid()) == before
         finally:
             gc.enable()
@@ -227,24 +222,22 @@ async def test_a_stream_holds_only_the_lines_that_are_not_answered_yet(
         assert room.left == whole
 
 
-@pytest.mark.parametrize("path", [*PATHS, "/v1/traces"])
-async def test_a_client_that_stops_sending_is_told_so(path: str) -> None:
+@every_route
+async def test_a_client_that_stops_sending_is_told_so(path: str, kind: dict[str, str]) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.sleep(60)
 
     async with running(body_timeout_s=0.05) as web:
-        kind = NDJSON if path == "/v1/traces" else JSON
         answer = await web.http.post(path, content=pieces(), headers=kind)
         problem(answer, 408, "body_timeout")
         assert answer.headers.get_list("connection") == ["close"]
 
 
-@pytest.mark.parametrize("path", [*PATHS, "/v1/traces"])
+@every_route
 @pytest.mark.parametrize("coding", ["gzip", "br", "deflate, gzip", "identity, gzip"])
-async def test_a_compressed_body_is_not_read(path: str, coding: str) -> None:
+async def test_a_compressed_body_is_not_read(path: str, kind: dict[str, str], coding: str) -> None:
     async with running() as web:
-        kind = NDJSON if path == "/v1/traces" else JSON
         answer = await web.http.post(
             path, content=b"{}", headers={**kind, "content-encoding": coding}
         )
@@ -263,10 +256,11 @@ async def test_only_the_media_types_of_the_route_are_read(path: str, kind: str) 
         problem(answer, 415, "unsupported_media_type")
 
 
-@pytest.mark.parametrize("path", [*PATHS, "/v1/traces"])
-async def test_what_cannot_be_accepted_is_said_before_the_body_is_read(path: str) -> None:
+@every_route
+async def test_what_cannot_be_accepted_is_said_before_the_body_is_read(
+    path: str, kind: dict[str, str]
+) -> None:
     async with running() as web:
-        kind = NDJSON if path == "/v1/traces" else JSON
         answer = await web.http.post(path, content=b"{", headers={**kind, "accept": "image/png"})
         problem(answer, 406, "not_acceptable")
         assert answer.headers["vary"] == "accept"

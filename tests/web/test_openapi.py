@@ -20,6 +20,7 @@ from service.web.models import Capabilities, ProblemKind, PythonSource, TraceLin
 from service.web.server import openapi_document
 from tests.web.harness import running
 
+pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
 DOCUMENT = openapi_document()
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
@@ -47,13 +48,11 @@ def test_the_committed_document_is_that_of_the_app() -> None:
     assert committed == DOCUMENT, "run `make openapi`"
 
 
-@pytest.mark.anyio
 async def test_the_service_answers_with_the_same_document() -> None:
     async with running() as web:
         assert (await web.http.get("/openapi.json")).json() == DOCUMENT
 
 
-@pytest.mark.anyio
 async def test_behind_a_prefix_only_the_server_differs() -> None:
     async with running(root_path="/prefix") as web:
         document = (await web.http.get("/openapi.json")).json()
@@ -61,7 +60,6 @@ async def test_behind_a_prefix_only_the_server_differs() -> None:
         assert {**document, "servers": DOCUMENT["servers"]} == DOCUMENT
 
 
-@pytest.mark.anyio
 async def test_every_route_of_the_api_is_described() -> None:
     async with running() as web:
         paths = {route.path for route in web.app.routes if isinstance(route, APIRoute)}

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import html
 import json
+from pathlib import Path
 
 import pytest
 
-from service.contract.problem import ProblemCode, problems
+from service.contract.problem import GradtraceError, ProblemCode, problems
 from tests.web.harness import problem, routes, running
 
 pytestmark = pytest.mark.anyio
+PAGE = (Path(__file__).parents[2] / "docs" / "problems.md").read_text()
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 
@@ -89,6 +91,18 @@ async def test_a_parameter_of_the_wrong_form_is_named_but_not_echoed() -> None:
         said = problem(answer, 422, "invalid_request").model_dump_json()
         assert "/query/q" in said
         assert "secret" not in said
+
+
+def test_every_code_has_one_class_and_every_class_a_code() -> None:
+    kinds = list(problems())
+    assert [kind.code for kind in kinds] == list(ProblemCode)
+    assert all(400 <= kind.status < 600 and kind.title and kind.description for kind in kinds)
+
+
+@pytest.mark.parametrize("kind", problems(), ids=lambda kind: kind.code)
+def test_every_problem_has_its_row_in_the_documents(kind: type[GradtraceError]) -> None:
+    row = f"| `{kind.code}` | {kind.status} | {kind.title} | {kind.description} |"
+    assert row in PAGE.splitlines()
 
 
 @pytest.mark.parametrize("code", list(ProblemCode))

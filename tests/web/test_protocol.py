@@ -33,8 +33,6 @@ from tests.web.harness import read_all
 LARGEST_READ = 256 * 1024
 """What the event loop reads at once; the piece in which a head begins is not counted."""
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
 LENGTH = (b"content-length", b"5")
 
 
@@ -174,6 +172,13 @@ def connected(address: tuple[str, int]) -> socket.socket:
     return socket.create_connection(address, timeout=PATIENCE_S)
 
 
+def answered(address: tuple[str, int], sent: bytes) -> bytes:
+    """Return all that comes back for ``sent`` until the connection is closed."""
+    with connected(address) as connection:
+        connection.sendall(sent)
+        return read_all(connection)
+
+
 def is_served(connection: socket.socket) -> bool:
     text = b""
     while not text.endswith(b"hello"):
@@ -248,9 +253,7 @@ def test_a_head_without_end_is_refused(address: tuple[str, int], notes: Notes) -
 def test_what_cannot_be_read_is_refused_with_the_reason(
     address: tuple[str, int], sent: bytes, said: str
 ) -> None:
-    with connected(address) as connection:
-        connection.sendall(sent)
-        answer = read_all(connection)
+    answer = answered(address, sent)
     assert problem_of(answer) == (400, "invalid_request")
     detail = json.loads(answer.partition(b"\r\n\r\n")[2])["detail"]
     assert detail.startswith(f"The request could not be read as HTTP/1.1: {said}")
@@ -260,9 +263,7 @@ def test_what_cannot_be_read_is_refused_with_the_reason(
 def test_a_refusal_is_an_answer_like_any_other_and_is_noted(
     address: tuple[str, int], notes: Notes
 ) -> None:
-    with connected(address) as connection:
-        connection.sendall(b"nonsense\r\n\r\n")
-        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+    head, _, body = answered(address, b"nonsense\r\n\r\n").partition(b"\r\n\r\n")
     line = notes.only_line()
     assert f"x-request-id: {line['id']}\r\n".encode() in head + b"\r\n"
     for part in (b"date: ", b"server-timing: total;dur=", b"x-content-type-options: nosniff"):
@@ -278,9 +279,8 @@ def test_a_refusal_is_an_answer_like_any_other_and_is_noted(
 def test_a_refusal_of_a_head_has_the_id_that_the_client_gave(
     address: tuple[str, int], notes: Notes
 ) -> None:
-    with connected(address) as connection:
-        connection.sendall(GET[:-2] + b"X-Request-Id: mine\r\nAccept: *\r\nno header\r\n\r\n")
-        assert b"\r\nx-request-id: mine\r\n" in read_all(connection)
+    sent = GET[:-2] + b"X-Request-Id: mine\r\nAccept: *\r\nno header\r\n\r\n"
+    assert b"\r\nx-request-id: mine\r\n" in answered(address, sent)
     assert notes.only_line()["id"] == "mine"
 
 
@@ -371,9 +371,8 @@ def test_the_head_of_a_body_of_unknown_length_does_not_wait(address: tuple[str, 
 
 
 def test_a_client_of_http_1_0_gets_no_chunks(address: tuple[str, int]) -> None:
-    with connected(address) as connection:
-        connection.sendall(b"POST /stream HTTP/1.0\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+    ask = b"POST /stream HTTP/1.0\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    head, _, body = answered(address, ask).partition(b"\r\n\r\n")
     assert b"chunked" not in head
     assert b"connection: close" in head
     assert body == b"hello"
@@ -382,9 +381,8 @@ def test_a_client_of_http_1_0_gets_no_chunks(address: tuple[str, int]) -> None:
 def test_a_client_of_http_1_0_is_not_told_to_continue(address: tuple[str, int]) -> None:
     ask = b"POST /echo HTTP/%b\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\n"
     for version, first in ((b"1.0", b"HTTP/1.1 200"), (b"1.1", b"HTTP/1.1 100")):
-        with connected(address) as connection:
-            connection.sendall(ask % version + b"Content-Length: 5\r\n\r\nhello")
-            assert read_all(connection).startswith(first)
+        text = answered(address, ask % version + b"Content-Length: 5\r\n\r\nhello")
+        assert text.startswith(first)
 
 
 def test_a_head_without_a_body_is_sent_and_the_connection_kept(address: tuple[str, int]) -> None:
@@ -398,9 +396,7 @@ def test_a_head_without_a_body_is_sent_and_the_connection_kept(address: tuple[st
 def test_a_head_whose_body_fails_is_sent_before_the_connection_is_closed(
     address: tuple[str, int],
 ) -> None:
-    with connected(address) as connection:
-        connection.sendall(GET.replace(b"/", b"/failing", 1))
-        assert read_all(connection).startswith(b"HTTP/1.1 200")
+    assert answered(address, GET.replace(b"/", b"/failing", 1)).startswith(b"HTTP/1.1 200")
 
 
 def post(path: str, body: bytes, *more: str) -> bytes:
@@ -447,30 +443,23 @@ def test_bodies_of_requests_that_wait_are_no_head(
 
 
 def test_what_is_no_http_is_refused_after_the_answers_before_it(address: tuple[str, int]) -> None:
-    with connected(address) as connection:
-        connection.sendall(post("/slow", b"") + post("/echo", b"two") + b"GARBAGE\0\r\n\r\n")
-        first, second, third = bodies(read_all(connection))
+    sent = post("/slow", b"") + post("/echo", b"two") + b"GARBAGE\0\r\n\r\n"
+    first, second, third = bodies(answered(address, sent))
     assert (first, second) == (b"slow!", b"two")
     assert json.loads(third)["status"] == 400
 
 
 def test_a_body_that_breaks_off_is_refused_in_its_turn(address: tuple[str, int]) -> None:
     chunked = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n"
-    with connected(address) as connection:
-        connection.sendall(post("/slow", b"") + chunked)
-        first, second = bodies(read_all(connection))
-        assert (first, json.loads(second)["status"]) == (b"slow!", 400)
-    with connected(address) as connection:
-        connection.sendall(chunked)
-        assert problem_of(read_all(connection))[0] == 400
+    first, second = bodies(answered(address, post("/slow", b"") + chunked))
+    assert (first, json.loads(second)["status"]) == (b"slow!", 400)
+    assert problem_of(answered(address, chunked))[0] == 400
 
 
 def test_as_many_requests_as_may_wait_are_answered_and_the_connection_is_closed(
     address: tuple[str, int],
 ) -> None:
-    with connected(address) as connection:
-        connection.sendall(post("/slow", b"") + GET * 10_000)
-        text = read_all(connection)
+    text = answered(address, post("/slow", b"") + GET * 10_000)
     assert bodies(text)[1:] == [b"hello"] * MAX_WAITING
     assert text.count(b"connection: close") == 1
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -47,6 +48,24 @@ def post(path: str, body: bytes, kind: str = "application/json", close: bool = T
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n"
     head += f"Content-Length: {len(body)}\r\n" + ("Connection: close\r\n" if close else "")
     return head.encode() + b"\r\n" + body
+
+
+SLEEPER = post("/v1/trace", json.dumps(SLEEP_LONG).encode())
+
+
+def logged(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@contextlib.contextmanager
+def full_queue(server: Served) -> Iterator[None]:
+    """Keep the one worker busy and the one place in the queue taken until the block ends."""
+    with server.connect() as busy, server.connect() as waiting:
+        for connection in (busy, waiting):
+            connection.sendall(SLEEPER)
+        server.until_metric("gradtrace_queue_length 1.0")
+        yield
+    server.until_metric('gradtrace_workers{state="busy"} 0.0')
 
 
 @pytest.mark.parametrize(
@@ -146,7 +165,7 @@ def test_a_second_signal_stops_at_once_and_is_no_error(tmp_path: Path) -> None:
         server.signal(signal.SIGTERM)
         assert server.process.wait(PATIENCE_S) == 128 + signal.SIGTERM
         assert slow.result().json()["code"] == "draining"
-    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    lines = logged(tmp_path / "log")
     assert "stopping at once" in [line.get("message") for line in lines]
     assert [line for line in lines if line["level"] == "error"] == []
 
@@ -172,7 +191,7 @@ def test_an_answer_that_is_cut_at_the_end_is_logged_as_such_and_is_no_error(
             server.signal(signal.SIGTERM)
         assert server.process.wait(PATIENCE_S) == code
         assert len(read_all(connection)) < 60_000_000
-    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    lines = logged(tmp_path / "log")
     [told] = [line for line in lines if line.get("route") == path]
     assert told["status"] == 499
     assert [line for line in lines if line["level"] == "error"] == []
@@ -194,7 +213,7 @@ def test_a_request_that_is_still_being_sent_at_the_end_does_not_wait_for_those_w
         server.signal(signal.SIGTERM)
         assert b"draining" in read_all(sending)
         assert server.process.wait(PATIENCE_S) == 0
-    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    lines = logged(tmp_path / "log")
     assert [line["status"] for line in lines if line.get("route") == "/v1/trace"] == [503, 499]
 
 
@@ -217,7 +236,7 @@ def test_a_port_that_is_taken_is_an_error(server: Served) -> None:
 def test_a_client_that_goes_away_takes_its_computation_with_it(server: Served) -> None:
     before = metric(server, 'gradtrace_kills_total{reason="abandoned"}')
     with server.connect() as connection:
-        connection.sendall(post("/v1/trace", json.dumps(SLEEP_LONG).encode()))
+        connection.sendall(SLEEPER)
         server.until_metric('gradtrace_workers{state="busy"} 1.0')
     server.until_metric(f'gradtrace_kills_total{{reason="abandoned"}} {before + 1}')
     server.until_metric('gradtrace_workers{state="busy"} 0.0')
@@ -229,7 +248,7 @@ def test_a_client_that_goes_away_takes_its_computation_with_it(server: Served) -
 
 def test_a_client_that_goes_away_in_the_queue_is_forgotten(server: Served) -> None:
     with server.connect() as busy:
-        busy.sendall(post("/v1/trace", json.dumps(SLEEP_LONG).encode()))
+        busy.sendall(SLEEPER)
         server.until_metric('gradtrace_workers{state="busy"} 1.0')
         with server.connect() as waiting:
             waiting.sendall(post("/v1/trace", b"{}"))
@@ -251,13 +270,8 @@ def test_a_client_that_goes_away_in_a_stream_stops_the_work(server: Served) -> N
 
 
 def test_a_stream_that_finds_the_queue_full_is_refused_as_a_whole(server: Served) -> None:
-    with server.connect() as busy, server.connect() as waiting:
-        for connection in (busy, waiting):
-            connection.sendall(post("/v1/trace", json.dumps(SLEEP_LONG).encode()))
-        server.until_metric("gradtrace_queue_length 1.0")
-        refused = server.stream(b"{}\n")
-        assert refused.status_code == 429
-    server.until_metric('gradtrace_workers{state="busy"} 0.0')
+    with full_queue(server):
+        assert server.stream(b"{}\n").status_code == 429
 
 
 def test_a_line_that_kills_its_worker_is_a_problem_line_among_good_ones(server: Served) -> None:
@@ -364,13 +378,9 @@ def test_a_pipelined_second_request_is_answered_too(server: Served) -> None:
 def test_probes_and_metrics_answer_while_all_workers_compute_and_the_queue_is_full(
     server: Served,
 ) -> None:
-    with server.connect() as busy, server.connect() as waiting:
-        for connection in (busy, waiting):
-            connection.sendall(post("/v1/trace", json.dumps(SLEEP_LONG).encode()))
-        server.until_metric("gradtrace_queue_length 1.0")
+    with full_queue(server):
         for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/"):
             assert server.get(path).status_code == 200
-    server.until_metric('gradtrace_workers{state="busy"} 0.0')
 
 
 def test_the_time_limit_is_a_problem_that_names_it() -> None:

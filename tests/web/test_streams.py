@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +18,9 @@ from service.workers.body import Body
 from service.workers.inprocess import InProcess
 from service.workers.seam import Answer
 from tests.conftest import long
-from tests.web.harness import NDJSON, Web, problem, running
+from tests.web.harness import NDJSON, Web, asking, problem, running
+
+pytestmark = pytest.mark.anyio
 
 
 def lines_of(text: bytes) -> list[dict[str, Any]]:
@@ -34,18 +36,21 @@ async def stream(web: Web, content: bytes) -> list[dict[str, Any]]:
 
 def asked_of(web: Web, receive: Any, send: Any, **more: Any) -> asyncio.Task[None]:
     """Ask for a stream as a server does."""
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/v1/traces",
-        "query_string": b"",
-        "headers": [(b"content-type", b"application/x-ndjson")],
-        **more,
-    }
-    return asyncio.ensure_future(web.app(scope, receive, send))
+    return asyncio.ensure_future(web.app(asking("/v1/traces", NDJSON, **more), receive, send))
 
 
-@pytest.mark.anyio
+def before_computing(
+    monkeypatch: pytest.MonkeyPatch, hook: Callable[[bytes], Awaitable[Answer | None]]
+) -> None:
+    """Have ``hook`` called with every body; what it returns, if anything, is the answer."""
+    compute = InProcess.compute
+
+    async def hooked(self: InProcess, headers: Any, body: Any) -> Answer:
+        return await hook(bytes(body)) or await compute(self, headers, body)
+
+    monkeypatch.setattr(InProcess, "compute", hooked)
+
+
 async def test_every_line_is_answered_in_order_with_its_index() -> None:
     async with running() as web:
         content = b"".join(b'{"a":%d}\n' % number for number in range(500))
@@ -54,7 +59,6 @@ async def test_every_line_is_answered_in_order_with_its_index() -> None:
         assert [line["trace"]["got"]["a"] for line in answered] == list(range(500))
 
 
-@pytest.mark.anyio
 async def test_a_bad_line_is_a_problem_line_and_spoils_no_other() -> None:
     async with running() as web:
         first, bad, last = await stream(web, b'{"a":1}\nbad\n{"a":2}')
@@ -63,7 +67,6 @@ async def test_a_bad_line_is_a_problem_line_and_spoils_no_other() -> None:
         assert (first["trace"]["got"], last["trace"]["got"]) == ({"a": 1}, {"a": 2})
 
 
-@pytest.mark.anyio
 async def test_empty_lines_are_passed_over_and_have_no_index() -> None:
     async with running() as web:
         answered = await stream(web, b'\n\n{"a":1}\r\n \t\n{"a":2}\n\n')
@@ -73,7 +76,6 @@ async def test_empty_lines_are_passed_over_and_have_no_index() -> None:
         assert await stream(web, b" " * 100_000 + b"\n{}\n") == await stream(web, b"{}")
 
 
-@pytest.mark.anyio
 async def test_a_line_that_is_too_long_is_a_problem_line_and_the_stream_may_be_longer() -> None:
     async with running(max_body_mb=0.001) as web:
         content = b'{"a":1}\n' + b"x" * 5000 + b"\n" + b'{"a":2}\n' * 400
@@ -83,7 +85,6 @@ async def test_a_line_that_is_too_long_is_a_problem_line_and_the_stream_may_be_l
         assert answered[2]["trace"]["got"] == {"a": 2}
 
 
-@pytest.mark.anyio
 async def test_lines_are_answered_while_others_are_still_to_come() -> None:
     received: asyncio.Queue[bytes] = asyncio.Queue()
     answered: list[dict[str, Any]] = []
@@ -108,7 +109,6 @@ async def test_lines_are_answered_while_others_are_still_to_come() -> None:
     assert [line["index"] for line in answered] == [0, 1, 2]
 
 
-@pytest.mark.anyio
 async def test_a_client_that_stops_reading_stops_the_reading_and_the_computing() -> None:
     taken = 0
 
@@ -134,7 +134,6 @@ async def test_a_client_that_stops_reading_stops_the_reading_and_the_computing()
         await asyncio.gather(asked, return_exceptions=True)
 
 
-@pytest.mark.anyio
 async def test_a_client_that_is_gone_is_noticed_while_no_more_lines_are_read() -> None:
     extensions: dict[str, Any] = {}
     received = answers = 0
@@ -163,7 +162,6 @@ def lines_in_memory() -> int:
     return sum(type(item) is Line for item in gc.get_objects())
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "text", [b"1\n", pytest.param(b"\n", marks=long), pytest.param(b" \n", marks=long)]
 )
@@ -192,17 +190,13 @@ async def test_very_many_short_lines_keep_nobody_waiting_and_do_not_add_up(text:
         await asyncio.gather(asked, return_exceptions=True)
 
 
-@pytest.mark.anyio
 async def test_a_client_may_wait_for_its_answers_before_it_sends_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    compute = InProcess.compute
-
-    async def slowly(self: InProcess, headers: Any, body: Any) -> Answer:
+    async def slowly(_: bytes) -> None:
         await asyncio.sleep(0.5)
-        return await compute(self, headers, body)
 
-    monkeypatch.setattr(InProcess, "compute", slowly)
+    before_computing(monkeypatch, slowly)
     answered: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     async with running(body_timeout_s=0.2) as web:
         to_send = [b'{"a":2}\n', b'{"a":1}\n']
@@ -223,22 +217,17 @@ async def test_a_client_may_wait_for_its_answers_before_it_sends_more(
         assert (await answered.get())["problem"]["code"] == "body_timeout"
 
 
-@pytest.mark.anyio
 async def test_a_worker_that_answers_with_a_problem_is_asked_line_by_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    compute = InProcess.compute
+    async def too_small(body: bytes) -> Answer | None:
+        if not (body.count(b"\n") or b'"a":7' in body):
+            return None
+        error = MemoryLimit("There is no memory for the answers.")
+        problem = error.problem().model_dump_json().encode()
+        return Answer(error.status, {"content-type": PROBLEM_MEDIA_TYPE}, Body(problem), 0.0)
 
-    async def too_small(self: InProcess, headers: Any, body: Any) -> Answer:
-        text = bytes(body)
-        if text.count(b"\n") or b'"a":7' in text:
-            error = MemoryLimit("There is no memory for the answers.")
-            problem = error.problem().model_dump_json().encode()
-            kind = {"content-type": PROBLEM_MEDIA_TYPE}
-            return Answer(error.status, kind, Body(problem), 0.0)
-        return await compute(self, headers, body)
-
-    monkeypatch.setattr(InProcess, "compute", too_small)
+    before_computing(monkeypatch, too_small)
     async with running() as web:
         answered = await stream(web, b"".join(b'{"a":%d}\n' % number for number in range(40)))
         assert [line["index"] for line in answered] == list(range(40))
@@ -246,7 +235,6 @@ async def test_a_worker_that_answers_with_a_problem_is_asked_line_by_line(
         assert all("trace" in line for line in answered)
 
 
-@pytest.mark.anyio
 async def test_a_stream_that_dries_up_ends_with_a_problem_line() -> None:
     async def pieces() -> AsyncIterator[bytes]:
         yield b'{"a":1}\n{"a":'
@@ -259,7 +247,6 @@ async def test_a_stream_that_dries_up_ends_with_a_problem_line() -> None:
         assert (last["index"], last["problem"]["code"]) == (1, "body_timeout")
 
 
-@pytest.mark.anyio
 async def test_the_stream_counts_its_nodes_and_lines() -> None:
     async with running() as web:
         await stream(web, b'{"a":1}\nbad\n{"a":2}')
@@ -269,7 +256,6 @@ async def test_the_stream_counts_its_nodes_and_lines() -> None:
         assert 'gradtrace_stream_lines_total{outcome="problem"} 1.0' in text
 
 
-@pytest.mark.anyio
 async def test_problems_are_counted_wherever_the_answer_is_cut(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -287,30 +273,26 @@ async def test_problems_are_counted_wherever_the_answer_is_cut(
         assert 'gradtrace_stream_lines_total{outcome="problem"} 2.0' in text
 
 
-@pytest.mark.anyio
 async def test_a_bug_before_the_first_answer_is_a_problem_of_the_whole_stream() -> None:
     async with running() as web:
         answer = await web.http.post("/v1/traces", content=b'{"do":"fail"}\n', headers=NDJSON)
         problem(answer, 500, "internal")
 
 
-@pytest.mark.anyio
 async def test_a_line_that_is_asked_again_needs_no_room_that_later_answers_hold(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("service.web.room.LEAST", 0)
     monkeypatch.setattr(streams, "QUICK_S", 0)  # a batch for every line
-    compute = InProcess.compute
     filled = False
 
-    async def full_at_first(self: InProcess, headers: Any, body: Any) -> Answer:
+    async def full_at_first(body: bytes) -> None:
         nonlocal filled
-        if b'"a":2' in bytes(body) and not filled:
+        if b'"a":2' in body and not filled:
             raise Overloaded("The queue is full.", retry_after_s=1)
-        filled = filled or b'"bytes"' in bytes(body)
-        return await compute(self, headers, body)
+        filled = filled or b'"bytes"' in body
 
-    monkeypatch.setattr(InProcess, "compute", full_at_first)
+    before_computing(monkeypatch, full_at_first)
     async with running(max_body_mb=0.01, queue=0, workers=2) as web:
         long = b'{"do":"bytes","count":200000}\n'
         sent = web.http.post("/v1/traces", content=b'{"a":1}\n{"a":2}\n' + 3 * long, headers=NDJSON)
@@ -354,40 +336,34 @@ def test_lines_are_joined_with_breaks_between_them() -> None:
     assert bytes(joined(lines)) == b"a\n" + b"b" * 100_000 + b"\nc"
 
 
-@pytest.mark.anyio
 async def test_a_stream_waits_as_long_as_the_queue_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     """As often as Python's stack is deep, and more."""
     monkeypatch.setattr(streams, "AGAIN_S", 0)
     full = iter(range(3000))
-    compute = InProcess.compute
 
-    async def often_full(self: InProcess, headers: Any, body: Any) -> Answer:
-        if b'"a":2' in bytes(body) and next(full, None) is not None:
+    async def often_full(body: bytes) -> None:
+        if b'"a":2' in body and next(full, None) is not None:
             raise Overloaded("The queue is full.", retry_after_s=1)
-        return await compute(self, headers, body)
 
-    monkeypatch.setattr(InProcess, "compute", often_full)
+    before_computing(monkeypatch, often_full)
     async with running() as web:
         answered = await stream(web, b'{"a":1}\n{"a":2}\n')
         assert [line["trace"]["got"]["a"] for line in answered] == [1, 2]
 
 
-@pytest.mark.anyio
 async def test_a_queue_that_is_full_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that what waits for its turn counts as refused nowhere."""
     monkeypatch.setattr(streams, "AGAIN_S", 0)
     monkeypatch.setattr(streams, "QUICK_S", 0)  # a batch for every line
     full = iter([True] * 5)
     monkeypatch.setattr(InProcess, "full", property(lambda _: next(full, False)))
-    compute = InProcess.compute
     asked = []
 
-    async def counted(self: InProcess, headers: Any, body: Any) -> Answer:
-        asked.append(bytes(body))
+    async def counted(body: bytes) -> None:
+        asked.append(body)
         assert len(asked) == 1 or next(full, None) is None
-        return await compute(self, headers, body)
 
-    monkeypatch.setattr(InProcess, "compute", counted)
+    before_computing(monkeypatch, counted)
     async with running() as web:
         answered = await stream(web, b'{"a":1}\n{"a":2}\n')
         assert [line["trace"]["got"]["a"] for line in answered] == [1, 2]

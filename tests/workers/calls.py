@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from service.workers.pool import Pool
 from service.workers.seam import Computer
 from tests.processes import PATIENCE_S
 
@@ -23,3 +24,9 @@ async def until(condition: Callable[[], bool], limit_s: float = PATIENCE_S) -> N
     async with asyncio.timeout(limit_s):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+async def complete(pool: Pool) -> None:
+    """Wait until all its workers are idle, the spare ones too, and it has a standby."""
+    wanted = pool.options.workers + pool.options.spares
+    await until(lambda: pool.workers.idle == wanted and pool._nursery._standby is not None)

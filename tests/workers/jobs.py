@@ -21,34 +21,34 @@ from service.workers import frames
 Reply = tuple[int, dict[str, str], bytes]
 
 
-def echo(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
-    return bytes(body)
+def echo(body: bytes) -> bytes:
+    return body
 
 
-def pid(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
+def pid(body: bytes) -> bytes:
     return str(os.getpid()).encode()
 
 
-def sleep(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
-    time.sleep(float(bytes(body)))
+def sleep(body: bytes) -> bytes:
+    time.sleep(float(body))
     return str(os.getpid()).encode()
 
 
-def wait(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
+def wait(body: bytes) -> bytes:
     """Compute until there is a file of that name."""
-    file = Path(bytes(body).decode())
+    file = Path(body.decode())
     while not file.exists():
         time.sleep(0.005)
     return str(os.getpid()).encode()
 
 
-def spin(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
+def spin(body: bytes) -> bytes:
     """Hang without ever giving the interpreter a chance to look at a signal."""
     ctypes.PyDLL(None).sleep(3600)
     return b""
 
 
-def shout(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
+def shout(body: bytes) -> bytes:
     """Write more to standard error than a pipe holds, as a library in C does."""
     libc = ctypes.CDLL(None)
     text = b"x" * 100_000
@@ -56,72 +56,72 @@ def shout(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
     return str(sum(count for count in written if count > 0)).encode()
 
 
-def segfault(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
+def segfault(body: bytes) -> bytes:
     os.kill(os.getpid(), signal.SIGSEGV)
     return b""
 
 
-def segfault_soon(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
+def segfault_soon(body: bytes) -> bytes:
     time.sleep(0.2)
-    return segfault(headers, body)
+    return segfault(body)
 
 
-def leave(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
-    os._exit(int(bytes(body)))
+def leave(body: bytes) -> bytes:
+    os._exit(int(body))
 
 
-def die_once(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
+def die_once(body: bytes) -> bytes:
     """Die on the first run, with a file as memory; answer on the second."""
-    marker = Path(bytes(body).decode())
+    marker = Path(body.decode())
     if not marker.exists():
         marker.write_text(str(os.getpid()))
         os.kill(os.getpid(), signal.SIGKILL)
     return f"{marker.read_text()} {os.getpid()}".encode()
 
 
-def write(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
+def write(body: bytes) -> bytes:
     """Write this worker's number into a file."""
-    with Path(bytes(body).decode()).open("a") as diary:
+    with Path(body.decode()).open("a") as diary:
         diary.write(f"{os.getpid()} ")
     return b""
 
 
-def allocate(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
-    return str(len(bytearray(int(bytes(body)) * 2**20))).encode()
+def allocate(body: bytes) -> bytes:
+    return str(len(bytearray(int(body) * 2**20))).encode()
 
 
-def allocate_slowly(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
-    kept = [bytearray(2**20) for _ in range(int(bytes(body)))]
+def allocate_slowly(body: bytes) -> bytes:
+    kept = [bytearray(2**20) for _ in range(int(body))]
     return str(len(kept)).encode()
 
 
 LEAKED: list[bytearray] = []
 
 
-def leak(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
-    LEAKED.append(bytearray(int(bytes(body)) * 2**20))
+def leak(body: bytes) -> bytes:
+    LEAKED.append(bytearray(int(body) * 2**20))
     return str(os.getpid()).encode()
 
 
-def big(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
-    return b"x" * int(bytes(body))
+def big(body: bytes) -> bytes:
+    return b"x" * int(body)
 
 
-def in_pieces(headers: Mapping[str, str], body: bytes | memoryview) -> list[bytes | memoryview]:
-    view = memoryview(bytes(body))
+def in_pieces(body: bytes) -> list[bytes | memoryview]:
+    view = memoryview(body)
     return [b"", *(view[at : at + 1000] for at in range(0, len(view), 1000))]
 
 
-def fail(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
+def fail(body: bytes) -> bytes:
     raise RuntimeError("a bug")
 
 
-def hostile(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
+def hostile(body: bytes) -> bytes:
     """Talk to the pool in the worker's stead, and then hang."""
     talk = socket.socket(fileno=next(filter(_is_socket, range(3, 100))))
-    for head, lent, fds in HOSTILE[bytes(body).decode()]():
+    for head, lent, fds in HOSTILE[body.decode()]():
         frames.send(talk, frames.encode(head, lent=lent), fds)
-    return spin(headers, body)
+    return spin(body)
 
 
 def _is_socket(fd: int) -> bool:
@@ -167,14 +167,14 @@ HOSTILE: dict[str, Callable[[], Said]] = {
 }
 
 
-def answer_twice(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
+def answer_twice(body: bytes) -> bytes:
     talk = socket.socket(fileno=next(filter(_is_socket, range(3, 100))))
     frames.send(talk, frames.encode([frames.ANSWER, 200, TYPE], b"first"))
     talk.detach()
     return b"second"
 
 
-def look_around(headers: Mapping[str, str], body: bytes | memoryview) -> bytes:
+def look_around(body: bytes) -> bytes:
     """Try what a worker must not do; say what went through, or else what did not that should."""
     descriptors = sum(int(fd) > 2 for fd in os.listdir("/proc/self/fd"))
     went_through = [name for name, attempt in ATTEMPTS.items() if _works(attempt)]
@@ -253,7 +253,7 @@ def create(config: Mapping[str, int | str]) -> Any:
     jobs = {name: value for name, value in globals().items() if callable(value)}
 
     def job(headers: Mapping[str, str], body: bytes | memoryview) -> Reply:
-        answer = jobs[headers.get("do", "echo")](headers, body)
+        answer = jobs[headers["do"]](bytes(body))
         return 200, {"content-type": "text/plain", "config": str(config.get("word", ""))}, answer
 
     return job

@@ -17,9 +17,10 @@ from service.workers.handle import Worker
 from service.workers.outbox import KEPT
 from service.workers.pool import Pool
 from tests.processes import files_kept, open_files
-from tests.workers.calls import until
+from tests.workers.calls import complete, until
 from tests.workers.conftest import StartPool
 
+pytestmark = pytest.mark.anyio
 SIZES = [0, 1, INLINE - 1, INLINE, INLINE + 1, CHUNK, CHUNK + 1, 3_000_000]
 
 
@@ -62,26 +63,16 @@ def test_a_view_outlives_its_body() -> None:
     assert bytes(view[:6]) == b"abcabc"
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("size", SIZES)
-async def test_every_size_goes_there_and_back(start_pool: StartPool, size: int) -> None:
+@pytest.mark.parametrize("do", ["echo", "in_pieces"])
+async def test_every_size_goes_there_and_back(start_pool: StartPool, size: int, do: str) -> None:
     pool = await start_pool()
     data = os.urandom(size)
     for body in (data, of(data, 65536)):
-        answer = await pool.compute({"do": "echo"}, body)
+        answer = await pool.compute({"do": do}, body)
         assert bytes(answer.body) == data
 
 
-@pytest.mark.anyio
-@pytest.mark.parametrize("size", SIZES)
-async def test_an_answer_in_pieces_comes_as_one(start_pool: StartPool, size: int) -> None:
-    pool = await start_pool()
-    data = os.urandom(size)
-    answer = await pool.compute({"do": "in_pieces"}, data)
-    assert bytes(answer.body) == data
-
-
-@pytest.mark.anyio
 async def test_the_event_loop_goes_on_while_large_bodies_pass(start_pool: StartPool) -> None:
     pool = await start_pool()
     longest = 0.0
@@ -102,7 +93,6 @@ async def test_the_event_loop_goes_on_while_large_bodies_pass(start_pool: StartP
     print(f"longest pause of the event loop: {longest * 1000:.1f} ms")
 
 
-@pytest.mark.anyio
 async def test_a_large_body_survives_a_death(start_pool: StartPool) -> None:
     pool = await start_pool(workers=1)
     data = os.urandom(1_000_000)
@@ -112,13 +102,12 @@ async def test_a_large_body_survives_a_death(start_pool: StartPool) -> None:
     assert bytes(answer.body) == data
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_large_answer_that_nobody_waits_for_any_more_is_given_back(
     start_pool: StartPool, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = await start_pool(workers=1)
-    await until(lambda: pool.workers.idle == 2 and pool._nursery._standby is not None)
+    await complete(pool)
     body = of(bytes(1_000_000), 65536)
     before = files_kept()
     answered = pool.worker_answered
@@ -141,7 +130,6 @@ async def echoed(pool: Pool, data: bytes, do: str = "echo") -> Body:
     return (await pool.compute({"do": do}, data)).body
 
 
-@pytest.mark.anyio
 async def test_a_worker_writes_large_answers_into_the_same_memory(start_pool: StartPool) -> None:
     pool = await start_pool(workers=1, spares=0)
     files = set()
@@ -154,7 +142,6 @@ async def test_a_worker_writes_large_answers_into_the_same_memory(start_pool: St
     assert len(files) == 1
 
 
-@pytest.mark.anyio
 async def test_an_answer_stays_as_it_is_until_it_is_closed(start_pool: StartPool) -> None:
     """Whatever is open, closed and asked for meanwhile: one worker, answers of many sizes."""
     pool = await start_pool(workers=1, spares=0)
@@ -172,7 +159,6 @@ async def test_an_answer_stays_as_it_is_until_it_is_closed(start_pool: StartPool
     assert pool.counters.spawned == 1
 
 
-@pytest.mark.anyio
 async def test_an_answer_can_be_read_when_its_worker_is_dead(start_pool: StartPool) -> None:
     pool = await start_pool(workers=1)
     data = os.urandom(1_000_000)
@@ -187,7 +173,6 @@ async def test_an_answer_can_be_read_when_its_worker_is_dead(start_pool: StartPo
     assert bytes(answer_of_another) == bytes(1_000_000)
 
 
-@pytest.mark.anyio
 async def test_what_a_worker_keeps_for_its_answers_has_a_bound(start_pool: StartPool) -> None:
     pool = await start_pool(workers=1, spares=0)
     files = []
@@ -200,7 +185,6 @@ async def test_what_a_worker_keeps_for_its_answers_has_a_bound(start_pool: Start
     assert len(set(files)) == 3
 
 
-@pytest.mark.anyio
 async def test_a_request_that_kills_is_not_excused_by_an_answer_read_meanwhile(
     start_pool: StartPool,
 ) -> None:

@@ -26,7 +26,7 @@ from tests.processes import (
     wait_until,
     workers_of,
 )
-from tests.workers.calls import ask, ask_later, until
+from tests.workers.calls import ask, ask_later, complete, until
 from tests.workers.conftest import StartPool
 
 pytestmark = pytest.mark.anyio
@@ -123,7 +123,7 @@ async def test_a_storm_of_kills_is_seen_by_no_client(start_pool: StartPool) -> N
 async def test_a_killed_fork_server_is_replaced_by_its_standby(start_pool: StartPool) -> None:
     pool = await start_pool(workers=2)
     for turn in range(1, 6):
-        await until(lambda: pool._nursery._standby is not None and pool.workers.idle == 3)
+        await complete(pool)
         await until(lambda: len(fork_servers_of(os.getpid())) == 2)
         task = ask_later(pool, "sleep", b"0.1")
         await asyncio.sleep(0)
@@ -147,7 +147,7 @@ async def test_a_killed_standby_is_replaced(start_pool: StartPool) -> None:
 
 async def test_the_death_of_all_processes_at_once_is_survived(start_pool: StartPool) -> None:
     pool = await start_pool(workers=2)
-    await until(lambda: pool.workers.idle == 3 and pool._nursery._standby is not None)
+    await complete(pool)
     tasks = [ask_later(pool, "sleep", b"0.2") for _ in range(5)]
     await asyncio.sleep(0)
     assert pool.workers.busy == 2
@@ -178,7 +178,7 @@ async def test_no_zombie_stays(start_pool: StartPool) -> None:
         kill(workers_of(os.getpid())[0])
         kill(fork_servers_of(os.getpid())[0])
         await ask(pool, "echo")
-        await until(lambda: pool.workers.idle == 3 and pool._nursery._standby is not None)
+        await complete(pool)
     await until(lambda: all(p.state != "Z" for p in descendants(os.getpid())))
 
 
@@ -250,7 +250,7 @@ def _is_gone(pid: int) -> bool:
 
 async def test_signals_meant_for_the_service_stop_no_worker(start_pool: StartPool) -> None:
     pool: Pool = await start_pool(workers=1)
-    await until(lambda: pool.workers.idle == 2 and pool._nursery._standby is not None)
+    await complete(pool)
     task = ask_later(pool, "sleep", b"0.3")
     await asyncio.sleep(0)
     assert pool.workers.busy == 1

@@ -8,7 +8,7 @@ import pytest
 
 from service.contract.problem import GraphCrashed
 from tests.processes import PATIENCE_S, files_kept, open_files
-from tests.workers.calls import ask, until
+from tests.workers.calls import ask, complete, until
 from tests.workers.conftest import StartPool
 from tests.workers.jobs import HOSTILE
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize("said", HOSTILE)
 async def test_a_worker_that_talks_nonsense_is_killed(start_pool: StartPool, said: str) -> None:
     pool = await start_pool(workers=1, time_limit_s=PATIENCE_S)
-    await until(lambda: pool.workers.idle == 2 and pool._nursery._standby is not None)
+    await complete(pool)
     before = files_kept()
     with pytest.raises(GraphCrashed, match=r"died \(SIGKILL\), and so did a fresh one \(SIGKILL\)"):
         await ask(pool, "hostile", said.encode())

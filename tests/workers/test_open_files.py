@@ -13,7 +13,7 @@ from service.contract.problem import Overloaded
 from service.workers.body import INLINE
 from service.workers.outbox import KEPT
 from tests.processes import files_kept, no_more_files, open_files
-from tests.workers.calls import ask, until
+from tests.workers.calls import ask, complete, until
 from tests.workers.conftest import StartPool
 
 pytestmark = pytest.mark.anyio
@@ -24,7 +24,7 @@ async def test_an_answer_that_cannot_be_opened_is_refused_and_never_empty(
     start_pool: StartPool, size: int
 ) -> None:
     pool = await start_pool(workers=1)
-    await until(lambda: pool.workers.idle == 2 and pool._nursery._standby is not None)
+    await complete(pool)
     wanted = b"%d" % size
     before = files_kept()
     with no_more_files():
@@ -43,7 +43,7 @@ async def test_a_worker_that_could_not_be_taken_over_is_ordered_again(
     start_pool: StartPool,
 ) -> None:
     pool = await start_pool(workers=1)
-    await until(lambda: pool.workers.idle == 2 and pool._nursery._standby is not None)
+    await complete(pool)
     fork_server = pool._nursery._active
     assert fork_server
     pool.options = replace(pool.options, spares=2)

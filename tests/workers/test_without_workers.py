@@ -15,15 +15,15 @@ from service.contract.problem import NotReady
 from service.workers import nursery, pool
 from service.workers.pool import Pool
 from tests.processes import kill, processes, workers_of
-from tests.workers.calls import ask, ask_later, until
+from tests.workers.calls import ask, ask_later, complete, until
 from tests.workers.conftest import StartPool
 
 pytestmark = pytest.mark.anyio
 
 
-async def complete(start_pool: StartPool) -> Pool:
+async def complete_pool(start_pool: StartPool) -> Pool:
     started = await start_pool(workers=1)
-    await until(lambda: started.workers.idle == 2 and started._nursery._standby is not None)
+    await complete(started)
     return started
 
 
@@ -51,7 +51,7 @@ async def test_why_none_can_be_forked_is_the_reason_and_is_logged_once(
     start_pool: StartPool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "gradtrace")
-    started = await complete(start_pool)
+    started = await complete_pool(start_pool)
     reason = "There are no workers: no process can be made (Too many open files)."
     with no_files_for(active_fork_server(started)):
         kill_workers()
@@ -72,7 +72,7 @@ async def test_who_waits_is_refused_once_that_lasts(
     start_pool: StartPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "NONE_AT_ALL_S", 1.0)
-    started = await complete(start_pool)
+    started = await complete_pool(start_pool)
     with no_files_for(active_fork_server(started)):
         kill_workers()
         with pytest.raises(NotReady, match="Too many open files"):
@@ -85,7 +85,7 @@ async def test_a_fork_server_that_hears_no_order_is_replaced(
     start_pool: StartPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nursery, "ORDER_LIMIT_S", 2.0)
-    started = await complete(start_pool)
+    started = await complete_pool(start_pool)
     active = started._nursery._active
     assert active
     os.kill(active.child.pid, signal.SIGSTOP)
@@ -95,7 +95,7 @@ async def test_a_fork_server_that_hears_no_order_is_replaced(
 
 
 async def test_orders_that_no_socket_takes_are_made_again(start_pool: StartPool) -> None:
-    started = await complete(start_pool)
+    started = await complete_pool(start_pool)
     active = started._nursery._active
     assert active
     os.kill(active.child.pid, signal.SIGSTOP)
