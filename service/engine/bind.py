@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from service.contract.problem import BadArguments, pointer, quote
-from service.engine.catalogue import Operation
 from service.engine.guards import guard_of
 from service.engine.indexing import convert_index
+from service.engine.operation import Operation
 from service.engine.signature import HIDDEN, Parameter, Signature
 from service.engine.template import Template
 from service.engine.values import (

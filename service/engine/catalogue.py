@@ -13,9 +13,8 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch._jit_internal import boolean_dispatched
@@ -32,13 +31,13 @@ from service.engine.gate import (
     has_underscore,
     is_refused,
 )
-from service.engine.handmade import FLAG_OUTPUTS, OVERLOAD_ORDER, ROWS, STARRED, SUMMARIES
+from service.engine.handmade import BY_HAND, FLAG_OUTPUTS, OVERLOAD_ORDER, STARRED, SUMMARIES
 from service.engine.kernels import KERNELS, LAYERS
+from service.engine.operation import Operation
 from service.engine.signature import NoSignature, Signature
 from service.engine.summary import summary_of
 
-if TYPE_CHECKING:
-    from service.engine.template import Template
+__all__ = ["Catalogue", "Operation", "catalogue"]
 
 PAGES = "https://docs.pytorch.org/docs/stable"
 NEAR_NAMES = 5
@@ -47,42 +46,6 @@ OPERATORS: Mapping[str, str] = {
     "**": "pow", "@": "matmul", "[]": "getitem",
 }  # fmt: skip
 """Operators of Python's, and the ops that they call."""
-
-
-@dataclass(eq=False, slots=True)
-class Operation:
-    """One op of the catalogue."""
-
-    name: str
-    call: Callable[..., Any]
-    """What a script would call; the overload itself for an exact overload."""
-    signatures: tuple[Signature, ...]
-    summary: str
-    documentation: str
-    """The address of PyTorch's page."""
-    base: str
-    """The kernel's name without namespace and overload, or the function's; guards go by it."""
-    exact: bool = False
-    """Whether it is an exact overload, which does not expand a number to a list."""
-    takes_originals: bool = False
-    """Whether it must be given the nodes themselves, not copies for the edges' sake."""
-    outputs_as_many_as: str | None = None
-    """The list of tensors that has as many entries as there are outputs."""
-    templates: dict[Any, tuple[Template, tuple[int, ...]]] = field(default_factory=dict, repr=False)
-    """Bindings met before; see :func:`service.engine.bind.bind`."""
-
-    def describe(self) -> dict[str, Any]:
-        """Return the op as JSON, as the contract's OpDescription has it."""
-        return {
-            "name": self.name,
-            "summary": self.summary,
-            "documentation": self.documentation,
-            "signatures": [signature.describe() for signature in self.signatures],
-        }
-
-    def signatures_text(self) -> str:
-        """Return all signatures on one line, for a message."""
-        return "; ".join(self.name + signature.text for signature in self.signatures)
 
 
 def _has(words: Iterable[str], text: str) -> bool:
@@ -170,17 +133,7 @@ class Catalogue:
     # --- public names -----------------------------------------------------------------------
 
     def _derive(self) -> Iterator[Operation]:
-        for name, row in ROWS.items():
-            yield Operation(
-                name,
-                row.call,
-                (row.signature,),
-                row.summary,
-                row.documentation,
-                row.base,
-                takes_originals=row.takes_originals,
-                outputs_as_many_as=row.outputs_as_many_as,
-            )
+        yield from BY_HAND
         for prefix, module in MODULES.items():
             for last in dir(module):
                 operation = self._derive_function(prefix, last, getattr(module, last))
@@ -258,17 +211,15 @@ class Catalogue:
     def _derive_exact(self, name: str) -> Operation | None:
         base, _, overload = name.removeprefix("aten.").rpartition(".")
         overload_name = "" if overload == "default" else overload
-        layer = LAYERS.get(f"{base}.{overload}")
-        public = KERNELS.get(base) or self._public_by_kernel.get(base)
-        if is_refused(base):
-            return None
-        if overload_name not in self._overloads.get(base, ()):
+        if is_refused(base) or overload_name not in self._overloads.get(base, ()):
             return None
         call = getattr(getattr(torch.ops.aten, base), overload)
         try:
             signature = signature_of_schema(call._schema, public=False)
         except NoSignature:
             return None
+        layer = LAYERS.get(f"{base}.{overload}")
+        public = KERNELS.get(base) or self._public_by_kernel.get(base)
         if layer is not None:
             summary = f"The kernel of torch.nn.{layer}."
             page = f"{PAGES}/generated/torch.nn.{layer}.html"

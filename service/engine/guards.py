@@ -49,6 +49,11 @@ def _refuse_if(bad: bool, reason: str) -> None:
         raise _refusal(reason)
 
 
+def _listed(sizes: Any) -> Sequence[Any]:
+    """Return a list for what may be a list or a single number."""
+    return sizes if isinstance(sizes, Sequence) else [sizes]
+
+
 def _div(arguments: Arguments) -> None:
     """INT_MIN / -1 overflows: SIGFPE."""
     if arguments.get("rounding_mode") != "trunc":
@@ -114,8 +119,7 @@ def _eigvals(arguments: Arguments) -> None:
 
 def _convolution(arguments: Arguments) -> str | None:
     """The input's gradient counts on from one stride to the next in 32 bits: SIGSEGV."""
-    stride = arguments.get("stride") or 1
-    strides = list(stride) if isinstance(stride, Sequence) else [stride]
+    strides = [*_listed(arguments.get("stride") or 1)]
     if len(strides) == 1:
         strides *= max(0, arguments["weight"].dim() - 2)
     return "the strides are too large for a gradient" if math.prod(strides) >= MAX_SIZE else None
@@ -246,8 +250,7 @@ def _unbind(arguments: Arguments) -> None:
 
 def _fractional_max_pool(arguments: Arguments) -> None:
     """Windows that begin outside: hangs, or reads out of bounds."""
-    sizes = arguments["kernel_size"]
-    smallest = min(sizes, default=1) if isinstance(sizes, Sequence) else sizes
+    smallest = min(_listed(arguments["kernel_size"]), default=1)
     _refuse_if(smallest < 1, "kernel_size must be positive")
     samples = arguments.get("_random_samples", arguments.get("random_samples"))
     if isinstance(samples, Tensor):
@@ -344,8 +347,7 @@ def _upsample_kernel(arguments: Arguments) -> None:
 
 def _padding(arguments: Arguments) -> None:
     """Sizes overflow."""
-    pads = arguments["pad"] if "pad" in arguments else arguments["padding"]
-    pads = pads if isinstance(pads, Sequence) else [pads]
+    pads = _listed(arguments["pad"] if "pad" in arguments else arguments["padding"])
     too_much = any(abs(pad) > MAX_SIZE for pad in pads)
     _refuse_if(too_much, f"padding must be from -{MAX_SIZE} to {MAX_SIZE}")
     if arguments.get("mode") == "circular":
@@ -403,8 +405,7 @@ def _polynomial(arguments: Arguments) -> None:
 def _unfold(arguments: Arguments) -> None:
     """The sizes of blocks overflow, and the result has a negative one."""
     for name in ("kernel_size", "dilation", "padding", "stride"):
-        sizes = arguments.get(name) or 0
-        sizes = sizes if isinstance(sizes, Sequence) else [sizes]
+        sizes = _listed(arguments.get(name) or 0)
         _refuse_if(max(map(abs, sizes)) > MAX_SIZE, f"{name} must be at most {MAX_SIZE}")
 
 

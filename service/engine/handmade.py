@@ -1,19 +1,19 @@
 """Ops for which torch declares nothing usable, written by hand, with the reason.
 
-Everything else in the catalogue is derived; a row belongs here only where that cannot be done.
+Everything else in the catalogue is derived; an op belongs here only where that cannot be done.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from service.engine.signature import Kind, Parameter, Signature, own_signature
+from service.engine.operation import Operation
+from service.engine.signature import Kind, Parameter, Signature
 
 TENSOR = Kind("Tensor")
 SELF = Parameter("self", TENSOR)
@@ -26,20 +26,10 @@ TENSOR_PAGE = "https://docs.pytorch.org/docs/stable/generated/torch.Tensor.{}.ht
 TENSORS_PAGE = "https://docs.pytorch.org/docs/stable/tensors.html#torch.Tensor.{}"
 
 
-@dataclass(frozen=True)
-class Row:
-    """One op written by hand."""
-
-    call: Callable[..., Any]
-    signature: Signature
-    summary: str
-    documentation: str
-    base: str
-    """Its name for the guards."""
-    takes_originals: bool = False
-    """Whether it must be given the nodes themselves, not copies for the edges' sake."""
-    outputs_as_many_as: str | None = None
-    """The list of tensors that has as many entries as there are outputs."""
+def _ways(parameters: Sequence[Parameter], **others: Any) -> tuple[Signature]:
+    """Return the only way to call an op of these ``parameters``."""
+    order = tuple(parameter.name for parameter in parameters if not parameter.keyword_only)
+    return (Signature(tuple(parameters), order=order, **others),)
 
 
 def gradients(
@@ -61,18 +51,20 @@ def gradients(
 
 
 # `x[index]` is a Python operator: torch declares no schema with its grammar.
-GETITEM = Row(
+GETITEM = Operation(
+    "getitem",
     operator.getitem,
-    own_signature([SELF, Parameter("index", Kind("index", is_list=True))]),
+    _ways([SELF, Parameter("index", Kind("index", is_list=True))]),
     "Indexes a tensor as x[index] does, with integers, slices, ellipsis, null, masks and tensors.",
     "https://docs.pytorch.org/docs/stable/tensor_view.html",
     "getitem",
 )
 
 # Its Python signature takes sequences of outputs and flags that would free the graph.
-AUTOGRAD_GRAD = Row(
+AUTOGRAD_GRAD = Operation(
+    "autograd.grad",
     gradients,
-    own_signature(
+    _ways(
         [
             Parameter("outputs", TENSOR),
             Parameter("inputs", Kind("Tensor", is_list=True)),
@@ -92,9 +84,10 @@ AUTOGRAD_GRAD = Row(
 )
 
 # The method is written `x[start:stop:step]`; only the overload bears the name.
-SLICE = Row(
+SLICE = Operation(
+    "slice",
     torch.ops.aten.slice.Tensor,
-    own_signature(
+    _ways(
         [
             SELF,
             Parameter("dim", Kind("int"), False, 0),
@@ -109,39 +102,35 @@ SLICE = Row(
 )
 
 
-def _attribute(name: str, summary: str) -> Row:
-    """Return a row for a property, which has no signature."""
+def _attribute(name: str, summary: str) -> Operation:
+    """Return the op of a property, which has no signature."""
     call = operator.attrgetter(name)
-    return Row(call, own_signature([SELF]), summary, TENSORS_PAGE.format(name), name)
+    return Operation(name, call, _ways([SELF]), summary, TENSORS_PAGE.format(name), name)
 
 
-def _cast(name: str) -> Row:
-    """Return a row for ``x.float()`` or its like, which are builtins without a schema."""
-    return Row(
+def _cast(name: str) -> Operation:
+    """Return the op of ``x.float()`` or its like, which are builtins without a schema."""
+    return Operation(
+        name,
         getattr(Tensor, name),
-        own_signature([SELF, MEMORY_FORMAT]),
+        _ways([SELF, MEMORY_FORMAT]),
         f"Converts a tensor as Tensor.{name}() does.",
         TENSOR_PAGE.format(name),
         "to",
     )
 
 
-ROWS: Mapping[str, Row] = {
-    "getitem": GETITEM,
-    "autograd.grad": AUTOGRAD_GRAD,
-    "slice": SLICE,
-    "T": _attribute("T", "Returns the tensor with its dimensions reversed."),
-    "H": _attribute("H", "Returns a matrix conjugated and transposed."),
-    "mT": _attribute("mT", "Returns the tensor with its last two dimensions transposed."),
-    "mH": _attribute("mH", "Returns the last two dimensions conjugated and transposed."),
-    **{
-        name: _cast(name)
-        for name in (
-            "float", "double", "half", "bfloat16", "cfloat", "cdouble", "int", "long", "short",
-            "char", "byte", "bool",
-        )
-    },
-}  # fmt: skip
+CASTS = "float double half bfloat16 cfloat cdouble int long short char byte bool".split()
+BY_HAND = (
+    GETITEM,
+    AUTOGRAD_GRAD,
+    SLICE,
+    _attribute("T", "Returns the tensor with its dimensions reversed."),
+    _attribute("H", "Returns a matrix conjugated and transposed."),
+    _attribute("mT", "Returns the tensor with its last two dimensions transposed."),
+    _attribute("mH", "Returns the last two dimensions conjugated and transposed."),
+    *map(_cast, CASTS),
+)
 
 STARRED = frozenset(
     "block_diag broadcast_tensors cartesian_prod chain_matmul einsum meshgrid".split()

@@ -49,10 +49,11 @@ def diagnose(run: Run, uses: Sequence[Use], limits: Limits) -> dict[str, Any]:
         limits: as in both runs.
     """
     linked = link(run.plan, describe(run))
+    started_from = bad_roots(run, limits)
     return {
         "nonfinite_value": nonfinite_value(linked),
-        "nonfinite_grad": nonfinite_grad(linked, uses, run, limits),
-        "gradient_flow": gradient_flow(linked, bad_roots(run, limits)),
+        "nonfinite_grad": nonfinite_grad(linked, uses, started_from),
+        "gradient_flow": gradient_flow(linked, started_from),
         "dead_relus": _dead_relus(linked.nodes),
         "leaves_without_grad": _leaves_without_grad(run.plan, linked),
     }

@@ -269,9 +269,10 @@ class Engine:
             BadValue, LimitExceeded, MemoryLimit: with a pointer to the leaf.
         """
         leaves = []
+        most = self.limits.max_elements
         for index, spec in enumerate(plan.leaves):
             try:
-                leaf = leaf_tensor_of(spec, dtype, tensors.get(spec["id"]), self.limits)
+                leaf = leaf_tensor_of(spec, dtype, tensors.get(spec["id"]), most)
             except GradtraceError as error:
                 raise error.at(f"/leaves/{index}", spec["id"]) from None
             except (MemoryError, RuntimeError) as error:
@@ -375,8 +376,6 @@ def explain(error: Exception, limits: Limits) -> GradtraceError:
 def problem_answer(error: GradtraceError) -> Answer:
     """Return ``error`` as an answer."""
     headers = {"content-type": PROBLEM_MEDIA_TYPE}
-    if error.retry_after_s is not None:
-        headers["retry-after"] = str(error.retry_after_s)
     if isinstance(error, Internal):
         headers[BUG_HEADER] = f"{error.detail} at {error.place}"
     return Answer(error.status, headers, orjson.dumps(error.problem().model_dump()))

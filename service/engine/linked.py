@@ -6,7 +6,7 @@ thousand outputs has two thousand ties, not a million.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -79,9 +79,3 @@ def link(plan: Plan, nodes: list[Node]) -> Linked:
         for place in op.reads:
             users[place].append(number)
     return Linked(nodes, ops, maker, users)
-
-
-def without(places: Sequence[int], others: Iterable[int]) -> list[int]:
-    """Return ``places`` without ``others``, in their order."""
-    left_out = set(others)
-    return [place for place in places if place not in left_out]

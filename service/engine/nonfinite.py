@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from cmath import isfinite
 from collections.abc import Collection, Mapping, Sequence
+from itertools import filterfalse
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from service.contract.request import MAX_AXES
 from service.engine.edges import Use, grad_of
 from service.engine.limits import Limits
-from service.engine.linked import Linked, without
+from service.engine.linked import Linked
 from service.engine.report import Node
 from service.engine.run import Run
 from service.engine.stats import SMALL
@@ -51,7 +52,6 @@ def nonfinite_value(linked: Linked) -> dict[str, Any] | None:
     passing_on = {
         number for number, op in enumerate(linked.ops) if not all_bad.isdisjoint(op.reads)
     }
-    makes = [place for place in bad if linked.maker[place] not in passing_on]
     first = nodes[bad[0]]
     kind = _kind(first.tensor)
     note = f"the first {kind} {_origin(linked, bad[0], passing_on)}"
@@ -63,8 +63,8 @@ def nonfinite_value(linked: Linked) -> dict[str, Any] | None:
         "node": first.id,
         "op": first.op,
         "kind": kind,
-        "producers": linked.names(makes),
-        "propagators": linked.names(without(bad, makes)),
+        "producers": linked.names(place for place in bad if linked.maker[place] not in passing_on),
+        "propagators": linked.names(place for place in bad if linked.maker[place] in passing_on),
         "note": f"{note}.",
     }
 
@@ -79,7 +79,7 @@ def _origin(linked: Linked, place: int, passing_on: Collection[int]) -> str:
 
 
 def nonfinite_grad(
-    linked: Linked, uses: Sequence[Use], run: Run, limits: Limits
+    linked: Linked, uses: Sequence[Use], started_from: Collection[str]
 ) -> dict[str, Any] | None:
     """Return the NonFiniteGrad of a run, None where all gradients are finite.
 
@@ -90,15 +90,13 @@ def nonfinite_grad(
     Args:
         linked: the nodes of the run, each with its gradient.
         uses: what each use of a node contributes.
-        run: itself.
-        limits: those it ran under.
+        started_from: ids of the roots that were given a gradient that is not finite.
     """
     nodes = linked.nodes
     bad = [place for place in reversed(linked.in_order()) if not is_finite(nodes[place].grad)]
     if not bad:
         return None
     passing_on = {linked.maker[place] for place in bad}
-    started_from = bad_roots(run, limits)
     given = _given(linked, uses)
     # What passes through autograd.grad has no edges: where nothing else gave a node its NaN, the
     # last of those that are computed from it did.
@@ -123,14 +121,13 @@ def nonfinite_grad(
         maker, how = None, "it is the gradient that backward started from"
     else:
         maker, how = _blame(linked, bad[0], kind, given.get(first.id, {}), last_grad_op)
-    producers = list(filter(produces, bad))
     return {
         "node": first.id,
         "op": maker.op if maker else None,
         "made_by": maker.id if maker else None,
         "kind": kind,
-        "producers": linked.names(producers),
-        "propagators": linked.names(without(bad, producers)),
+        "producers": linked.names(filter(produces, bad)),
+        "propagators": linked.names(filterfalse(produces, bad)),
         "note": f"the first {kind} of the backward pass is the gradient of {first.id}: {how}.",
     }
 

@@ -6,7 +6,8 @@ import sys
 
 import torch
 
-from service.engine.catalogue import Operation, catalogue
+from service.engine.catalogue import catalogue
+from service.engine.operation import Operation
 
 INTRODUCTION = """# Ops
 

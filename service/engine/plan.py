@@ -95,7 +95,7 @@ class Plan:
             if slot in step.uses:
                 place = step.template.pointers[step.uses.index(slot)]
                 return f"/ops/{step.index}{place}", step.node
-        [root] = [root for root in self.roots if root.slot == slot][:1]
+        root = next(root for root in self.roots if root.slot == slot)
         return f"{root.pointer}/node", root.node
 
 

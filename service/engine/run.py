@@ -200,7 +200,7 @@ def retain_grads(run: Run) -> None:
                     node.retain_grad()
 
 
-def run_backward(run: Run, limits: Limits, *, retain_graph: bool = False) -> None:
+def run_backward(run: Run, limits: Limits) -> None:
     """Run backward from all roots at once, as ``torch.autograd.backward`` does.
 
     Raises:
@@ -223,7 +223,7 @@ def run_backward(run: Run, limits: Limits, *, retain_graph: bool = False) -> Non
         _accumulate(
             tuple(run.roots),
             gradients,
-            retain_graph,
+            False,  # retain_graph
             False,  # create_graph
             (),  # all leaves
             allow_unreachable=True,

@@ -8,7 +8,7 @@ into one of them; the route that describes an op shows them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -76,15 +76,10 @@ class Parameter:
     """The one value with which this signature holds: `return_indices` decides about outputs."""
 
     @property
-    def type(self) -> str:
-        """Return the type as the contract writes it."""
-        return self.kind.text
-
-    @property
     def text(self) -> str:
         """Return the parameter as messages show it."""
         default = "" if self.required else f"={json.dumps(self.default)}"
-        return f"{self.type} {self.name}{default}"
+        return f"{self.kind.text} {self.name}{default}"
 
 
 @dataclass(frozen=True)
@@ -134,7 +129,7 @@ class Signature:
     def describe(self) -> dict[str, Any]:
         """Return the signature as JSON, as the contract's OpSignature has it."""
         parameters = [
-            {"name": p.name, "type": p.type, "required": p.required, "default": p.default}
+            {"name": p.name, "type": p.kind.text, "required": p.required, "default": p.default}
             for p in self.parameters
         ]
         return {"parameters": parameters, "outputs": list(self.outputs)}
@@ -157,10 +152,3 @@ def as_json(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [as_json(item) for item in value]
     return value if isinstance(value, (bool, int, float, str)) else None
-
-
-def own_signature(parameters: Iterable[Parameter], **others: Any) -> Signature:
-    """Return a signature written by hand, for a call of which torch declares nothing usable."""
-    parameters = tuple(parameters)
-    order = tuple(parameter.name for parameter in parameters if not parameter.keyword_only)
-    return Signature(parameters, order=order, **others)

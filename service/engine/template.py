@@ -10,15 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from service.engine.guards import Guard, refuse_backward
 from service.engine.heard import heard
+from service.engine.operation import Operation
 from service.engine.signature import Signature
 from service.engine.values import Hole
-
-if TYPE_CHECKING:
-    from service.engine.catalogue import Operation
 
 Slots = list[Any]
 Call = Callable[[Slots], Any]

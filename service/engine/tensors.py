@@ -19,12 +19,11 @@ from torch import Tensor
 
 from service.contract.problem import BadRoot, BadValue, quote
 from service.engine.dtypes import DTYPE_NAMES, DTYPES
-from service.engine.limits import Limits
 from service.engine.read_tensor import check_elements, leaf_tensor, tensor_from_base64
 
 
 def leaf_tensor_of(
-    leaf: Mapping[str, Any], default: str, given: Tensor | None, limits: Limits
+    leaf: Mapping[str, Any], default: str, given: Tensor | None, max_elements: int
 ) -> Tensor:
     """Return the tensor of ``leaf``, a Leaf of the right form, without ``requires_grad``.
 
@@ -32,7 +31,7 @@ def leaf_tensor_of(
         leaf: the JSON object.
         default: the request's dtype.
         given: the leaf's tensor where it came beside the JSON (safetensors).
-        limits: of this service.
+        max_elements: the tensor may have.
 
     Raises:
         BadValue, LimitExceeded: with a pointer relative to the leaf.
@@ -47,15 +46,15 @@ def leaf_tensor_of(
             pointer="/requires_grad",
         )
     if given is not None:
-        return _given(given, leaf.get("dtype"), default, shape, limits)
+        return _given(given, leaf.get("dtype"), default, shape, max_elements)
     text = leaf.get("value_base64")
     if text is not None:
-        return tensor_from_base64(text, shape or (), dtype, limits.max_elements)
-    return leaf_tensor(leaf.get("value"), shape, dtype, limits.max_elements)
+        return tensor_from_base64(text, shape or (), dtype, max_elements)
+    return leaf_tensor(leaf.get("value"), shape, dtype, max_elements)
 
 
 def _given(
-    tensor: Tensor, dtype: str | None, default: str, shape: list[int] | None, limits: Limits
+    tensor: Tensor, dtype: str | None, default: str, shape: list[int] | None, max_elements: int
 ) -> Tensor:
     """Return a tensor of a safetensors file as the leaf's words want it."""
     pairs = tensor.dtype == torch.float64 and tensor.shape[-1:] == (2,)
@@ -71,7 +70,7 @@ def _given(
         raise BadValue(
             f"the leaf says {dtype}, its tensor is {DTYPE_NAMES[tensor.dtype]}", pointer="/dtype"
         )
-    check_elements(tensor.numel(), limits.max_elements)
+    check_elements(tensor.numel(), max_elements)
     try:
         # Never a view, as in leaf_tensor.
         return (tensor if shape is None else tensor.view(shape)).detach()

@@ -49,7 +49,6 @@ class Line:
     size: float | None
     label: str
     tooltip: str
-    input: str = ""
 
 
 def card(graph: Graph, index: int) -> Card:
@@ -104,9 +103,7 @@ def short(node: Mapping[str, Any], what: str) -> str:
         whole = text.tensor(node[what], VALUE_LIMIT, is_complex=is_complex)
         if not whole.endswith("…"):
             return whole
-    stats = (node.get("stats") or {}).get(what)
-    if stats is None:
-        return whole if node.get(what) is not None else "not shown"
+    stats = node["stats"][what]
     if stats["min"] is None or stats["max"] is None:  # a magnitude can be beyond float64
         return text.plural(stats["numel"], "element")
     size = "size " if is_complex else ""
@@ -162,7 +159,7 @@ def line(graph: Graph, use: Use) -> Line:
         # With edges asked for, a use without one (autograd.grad's) adds nothing to the gradient.
         known = tracked and (from_joint or not graph.has_edges) and leads_to_root(target)
         size = gradient_norm(target if from_joint else source) if known else None
-        return Line(use.source, use.target, tracked, size, "", tooltip, use.input)
+        return Line(use.source, use.target, tracked, size, "", tooltip)
     is_complex = source["dtype"].startswith("complex")
     size = use.norm
     label = whole = ""
@@ -172,7 +169,7 @@ def line(graph: Graph, use: Use) -> Line:
     if size is not None and (not label or label.endswith("…")):
         label = f"size {text.number(size)}"
     tooltip = f"{way} contributes {whole or label}"
-    return Line(use.source, use.target, tracked, size, label, tooltip, use.input)
+    return Line(use.source, use.target, tracked, size, label, tooltip)
 
 
 def cards(graph: Graph) -> tuple[list[Card], list[Line]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from service.contract.response import GradStatus
@@ -30,16 +30,20 @@ CROWDED = 4
 class Use:
     """One use of a node by an op: a line to one of its outputs, or to its joint.
 
-    ``grad`` is what it contributes, where edges were asked for, and ``norm`` its 2-norm over the
-    finite elements.
+    ``grad`` is what it contributes, where edges were asked for and there is something, and ``norm``
+    its 2-norm over the finite elements, None where there are none.
     """
 
     source: int
     target: int
     input: str = ""
-    has_grad: bool = False
     grad: Any = None
     norm: float | None = None
+
+    @property
+    def has_grad(self) -> bool:
+        """Whether it contributes something, also where it is too deeply nested to be shown."""
+        return self.grad is not None or self.norm is not None
 
 
 @dataclass(slots=True)
@@ -56,9 +60,8 @@ class Graph:
     uses: list[Use]
     roots: set[int]
     warnings: list[str]
-    has_edges: bool = False
-    order: list[int] = field(default_factory=list)
-    marks: dict[int, list[Mark]] = field(default_factory=dict)
+    has_edges: bool
+    marks: dict[int, list[Mark]]
 
 
 class _Tie(NamedTuple):
@@ -72,9 +75,8 @@ class _Tie(NamedTuple):
 
     def to(self, target: int, *, tells: bool) -> Use:
         """Return the line of this use to a point; ``tells`` if it is the one that says so."""
-        if tells and not (self.grad is None and self.norm is None):
-            return Use(self.source, target, self.input, True, self.grad, self.norm)
-        return Use(self.source, target, self.input)
+        told = (self.grad, self.norm) if tells else ()
+        return Use(self.source, target, self.input, *told)
 
 
 def read(
@@ -88,12 +90,11 @@ def read(
     edges = response.get("edges")
     ties = finder.ties() if edges is None else finder.ties_of(edges)
     uses, joints = finder.lines(ties)
-    warnings = list(response.get("warnings") or [])
-    graph = Graph(nodes, [*nodes, *joints], uses, finder.roots(), warnings, edges is not None)
+    points = [*nodes, *joints]
     ends = [(use.source, use.target) for use in uses]
-    graph.order = topological(len(graph.points), ends)
-    graph.marks = find_marks(graph.points, ends, graph.order)
-    return graph
+    marks = find_marks(points, ends, topological(len(points), ends))
+    warnings = list(response["warnings"])
+    return Graph(nodes, points, uses, finder.roots(), warnings, edges is not None, marks)
 
 
 class _Finder:
@@ -253,7 +254,7 @@ def topological(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
 
 def gradient_norm(node: Mapping[str, Any]) -> float | None:
     """Return the 2-norm of a node's gradient over its finite elements, None where it has none."""
-    stats = (node.get("stats") or {}).get("grad")
+    stats = node["stats"]["grad"]
     return None if stats is None else stats["norm"]
 
 

@@ -46,7 +46,7 @@ def find_marks(
             after[source].append(target)
     marks: dict[int, list[Mark]] = defaultdict(list)
     for what, sequence, towards in (("value", order, before), ("grad", order[::-1], after)):
-        all_stats = [(point.get("stats") or {}).get(what) for point in points]
+        all_stats = [point.get("stats", {}).get(what) for point in points]
         for kind, count in COUNTS:
             counts = [None if stats is None else stats[count] for stats in all_stats]
             if any(counts):

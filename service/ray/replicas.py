@@ -129,7 +129,7 @@ class Replicas:
         finally:
             self._in_flight -= 1
         if isinstance(computed, GradtraceError):
-            self._count(computed)
+            self.counters.time_limits += isinstance(computed, TimeLimit)
             raise computed
         self.counters.answered += 1
         self._mean_s += SMOOTHING * (computed.computing_s - self._mean_s)
@@ -150,14 +150,12 @@ class Replicas:
         if self._reason is not None:
             raise NotReady(self._reason, retry_after_s=1)
         if self.full:
-            self._overloaded(self.waiting)
-
-    def _overloaded(self, waiting: int) -> None:
-        self.counters.rejected += 1
-        seconds = (waiting + 1) * self._mean_s / max(1, self._capacity)
-        raise Overloaded(
-            f"{waiting} requests are waiting already.", retry_after_s=max(1, math.ceil(seconds))
-        )
+            self.counters.rejected += 1
+            waiting = self.waiting
+            seconds = (waiting + 1) * self._mean_s / max(1, self._capacity)
+            raise Overloaded(
+                f"{waiting} requests are waiting already.", retry_after_s=max(1, math.ceil(seconds))
+            )
 
     async def _try(self, headers: dict[str, str], body: bytes) -> Computed | GradtraceError:
         pause = PAUSE_S
@@ -182,9 +180,6 @@ class Replicas:
         except asyncio.CancelledError:
             response.cancel()  # type: ignore[no-untyped-call]
             raise
-
-    def _count(self, problem: GradtraceError) -> None:
-        self.counters.time_limits += isinstance(problem, TimeLimit)
 
     # How many replicas there are
 

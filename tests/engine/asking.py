@@ -7,31 +7,44 @@ from typing import Any
 import orjson
 
 from service.contract.problem import Problem
-from service.contract.response import NodeTrace, TraceResponse
-from service.engine.job import JSON, Engine
+from service.contract.response import TraceResponse
+from service.engine.job import JSON, Answer, Engine
 from service.engine.limits import Limits
 
 ENGINE = Engine(Limits(), threads=1)
 
 
-def trace(request: dict[str, Any], engine: Engine = ENGINE) -> dict[str, Any]:
+def _asked(request: dict[str, Any] | bytes, engine: Engine) -> Answer:
+    body = request if isinstance(request, bytes) else orjson.dumps(request)
+    return engine.trace(JSON, JSON, body)
+
+
+def trace(request: dict[str, Any] | bytes, engine: Engine = ENGINE) -> dict[str, Any]:
     """Return the answer to ``request``, which must be a trace; hold it against the models."""
-    answer = engine.trace(JSON, JSON, orjson.dumps(request))
+    answer = _asked(request, engine)
     document: dict[str, Any] = orjson.loads(answer.body)
     assert answer.status == 200, document
     TraceResponse.model_validate(document)
     return document
 
 
-def nodes_of(request: dict[str, Any], engine: Engine = ENGINE) -> dict[str, dict[str, Any]]:
+def nodes_of(request: dict[str, Any] | bytes, engine: Engine = ENGINE) -> dict[str, dict[str, Any]]:
     """Return the nodes of the answer by their id."""
     return {node["id"]: node for node in trace(request, engine)["nodes"]}
 
 
+def health(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the diagnosis of a graph, which changes no bit of the rest of the answer."""
+    plain = trace(request)
+    answer = trace(request | {"include": ["value", "grad", "health"]})
+    assert answer["nodes"] == plain["nodes"]
+    found: dict[str, Any] = answer["health"]
+    return found
+
+
 def problem(request: dict[str, Any] | bytes, engine: Engine = ENGINE) -> Problem:
     """Return the problem that ``request`` is answered with."""
-    body = request if isinstance(request, bytes) else orjson.dumps(request)
-    answer = engine.trace(JSON, JSON, body)
+    answer = _asked(request, engine)
     assert answer.status != 200, answer.body[:500]
     told = Problem.model_validate(orjson.loads(answer.body))
     assert told.status == answer.status
@@ -48,6 +61,3 @@ def op(name: str, kind: str, *inputs: str, **more: Any) -> dict[str, Any]:
 def leaf(name: str, value: Any, *, requires_grad: Any = True, **more: Any) -> dict[str, Any]:
     """Return a Leaf that requires grad unless told otherwise."""
     return {"id": name, "value": value, "requires_grad": requires_grad} | more
-
-
-__all__ = ["ENGINE", "NodeTrace", "leaf", "nodes_of", "op", "problem", "trace"]

@@ -15,9 +15,19 @@ def bound(op: str, count: int = 0, attrs: dict[str, Any] | None = None) -> Bindi
     return bind(catalogue().find(op), [f"t{number}" for number in range(count)], attrs or {})
 
 
-def call(op: str, inputs: list[Tensor], attrs: dict[str, Any] | None = None, **refs: Tensor) -> Any:
-    """Call ``op``; ``refs`` are the tensors that attrs refer to by name."""
+def call(op: str, inputs: list[Tensor], attrs: dict[str, Any] | None = None) -> Any:
+    """Call ``op``; a tensor in ``attrs`` stands for a reference to it."""
+    tensors = [*inputs]
+
+    def said(value: Any) -> Any:
+        if isinstance(value, list):
+            return [said(item) for item in value]
+        if isinstance(value, Tensor):
+            tensors.append(value)
+            return {"ref": f"t{len(tensors) - 1}"}
+        return value
+
+    attrs = {name: said(value) for name, value in (attrs or {}).items()}
     binding = bound(op, len(inputs), attrs)
-    named = {f"t{number}": tensor for number, tensor in enumerate(inputs)} | refs
-    slots = list(range(len(binding.references)))
-    return binding.template.compile(slots)([named[name] for name in binding.references])
+    slots = [int(reference[1:]) for reference in binding.references]
+    return binding.template.compile(slots)(tensors)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.engine.asking import trace
+from tests.engine.bits import bits
 from tests.golden import CASES
 
 FLAGS = ("shape", "dtype", "is_leaf", "requires_grad", "retains_grad", "grad_fn", "grad_status")
@@ -25,13 +26,7 @@ def as_tensor(value: Any, dtype: str) -> torch.Tensor:
 def same_bits(left: Any, right: Any, dtype: str) -> bool:
     if left is None or right is None:
         return left is right
-    one, other = as_tensor(left, dtype), as_tensor(right, dtype)
-    return one.shape == other.shape and bool(
-        torch.all(
-            (one == other) & (torch.signbit(one) == torch.signbit(other))
-            | (one != one) & (other != other)
-        )
-    )
+    return bits(as_tensor(left, dtype)) == bits(as_tensor(right, dtype))
 
 
 @pytest.mark.parametrize("name", CASES)

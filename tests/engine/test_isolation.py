@@ -162,6 +162,18 @@ def ones(shape: list[int], dtype: str) -> Any:
     return [ones(shape[1:], dtype) for _ in range(shape[0])] if shape else one
 
 
+def test_a_request_leaves_no_state_behind_also_where_it_is_refused() -> None:
+    before, told = state(), answer(NEXT)
+    for request in (
+        {"leaves": [leaf("x", 1.0)], "ops": [op("b", "add", "x", "nope")]},
+        {"leaves": [leaf("x", [1.0, 2.0])], "ops": [op("b", "relu", "x")]},
+        {"ops": [op("r", "randn", size=[1000])], "backward": []},
+    ):
+        answer(orjson.dumps(request))
+        assert changes(before, state()) == set()
+        assert answer(NEXT) == told
+
+
 @long
 def test_no_op_changes_the_state_of_the_process() -> None:
     corpus = Corpus()

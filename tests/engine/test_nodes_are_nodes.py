@@ -6,8 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import tensor
+from torch.nn import functional
 
-from tests.engine.asking import ENGINE, leaf, nodes_of, op, problem, trace
+from tests.engine.asking import leaf, nodes_of, op, problem, trace
+from tests.engine.calls import call
+
+X = torch.arange(6.0).reshape(2, 3)
+SIGNAL = torch.arange(8.0).reshape(1, 2, 4)
 
 RETURNS_ITS_INPUT: list[tuple[str, dict[str, Any]]] = [
     ("contiguous", {}),
@@ -88,52 +94,46 @@ def test_requires_grad_on_a_view_of_a_constant_leaves_the_constant_alone() -> No
     assert nodes["v"]["grad"] == [1.0, 2.0]
 
 
-def test_batch_norm_leaves_its_running_statistics_as_they_were() -> None:
-    request = {
-        "leaves": [
-            leaf("x", [[1.0, 2.0], [3.0, 5.0]]),
-            leaf("mean", [0.0, 0.0], requires_grad=False),
-            leaf("var", [1.0, 1.0], requires_grad=False),
-        ],
-        "ops": [
-            op("n", "nn.functional.batch_norm", "x", "mean", "var", training=True),
-            op("m", "add", "mean", "var"),
-            op("q", "pow", "n", exponent=3),
-            op("out", "sum", "q"),
-        ],
-    }
-    nodes = nodes_of(request)
-    assert (nodes["mean"]["value"], nodes["var"]["value"], nodes["m"]["value"]) == (
-        [0.0, 0.0],
-        [1.0, 1.0],
-        [1.0, 1.0],
+def test_renormalizing_an_embedding_leaves_its_weight_alone() -> None:
+    weight = torch.full((3, 2), 5.0)
+    result = call("nn.functional.embedding", [tensor([0]), weight], {"max_norm": 1.0})
+    assert weight.eq(5).all()
+    expected = weight.clone()
+    assert torch.equal(result, functional.embedding(tensor([0]), expected, max_norm=1.0))
+    bag = call("nn.functional.embedding_bag", [tensor([[0]]), weight], {"max_norm": 1.0})
+    assert weight.eq(5).all()
+    assert not bag.eq(5).any()
+    with pytest.warns(UserWarning, match="Argument order"):
+        bag = call("nn.functional.embedding_bag", [weight, tensor([[0]])], {"max_norm": 1.0})
+    assert weight.eq(5).all()
+    assert not bag.eq(5).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"), [("batch_norm", "training"), ("instance_norm", "use_input_stats")]
+)
+def test_normalizing_leaves_the_running_statistics_alone(name: str, flag: str) -> None:
+    mean, variance = torch.zeros(2), torch.ones(2)
+    result = call(f"nn.functional.{name}", [SIGNAL, mean, variance], {flag: True})
+    assert mean.eq(0).all()
+    assert variance.eq(1).all()
+    function = getattr(functional, name)
+    assert torch.equal(result, function(SIGNAL, mean.clone(), variance.clone(), **{flag: True}))
+
+
+def test_strides_never_reach_beyond_a_view() -> None:
+    base = torch.arange(10.0)
+    view = base[2:6]
+    assert torch.equal(call("as_strided", [base], {"size": [2], "stride": [3]}), tensor([0.0, 3.0]))
+    assert torch.equal(call("as_strided", [view], {"size": [2], "stride": [3]}), tensor([2.0, 5.0]))
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        call("as_strided", [view], {"size": [2], "stride": [5]})
+    turned = X.mT
+    strided = {"size": [6], "stride": [1]}
+    assert torch.equal(call("as_strided", [turned], strided), X.reshape(6))
+    assert torch.equal(
+        call("as_strided", [X[:1].expand(2, 3)], strided), X[:1].repeat(2, 1).reshape(6)
     )
-
-
-def test_embedding_with_max_norm_leaves_the_weights_as_they_were() -> None:
-    request = {
-        "leaves": [
-            leaf("i", [0, 1], requires_grad=False, dtype="int64"),
-            leaf("w", [[3.0, 4.0], [0.1, 0.1]]),
-        ],
-        "ops": [op("e", "nn.functional.embedding", "i", "w", max_norm=1.0), op("out", "sum", "e")],
-    }
-    nodes = nodes_of(request)
-    assert nodes["w"]["value"] == [[3.0, 4.0], [0.1, 0.1]]
-    assert nodes["e"]["value"][0] == pytest.approx([0.6, 0.8], rel=1e-5)
-
-
-def test_as_strided_sees_no_more_than_its_node() -> None:
-    """A slice's storage goes on behind it; the node's does not."""
-    request = {
-        "leaves": [leaf("x", [1.0, 2.0, 3.0, 4.0])],
-        "ops": [
-            op("h", "narrow", "x", dim=0, start=0, length=2),
-            op("s", "as_strided", "h", size=[2], stride=[1]),
-            op("out", "sum", "s"),
-        ],
-    }
-    assert nodes_of(request)["s"]["value"] == [1.0, 2.0]
 
 
 def test_an_expanded_gradient_and_a_conjugate_are_read_as_numbers() -> None:
@@ -150,33 +150,6 @@ def test_an_expanded_gradient_and_a_conjugate_are_read_as_numbers() -> None:
     assert nodes["c"]["value"] == [[1.0, -2.0]]
     assert nodes["i"]["value"] == [-2.0]
     assert nodes["z"]["grad"] == [[0.0, -1.0]]
-
-
-def state() -> dict[str, Any]:
-    return {
-        "dtype": torch.get_default_dtype(),
-        "grad": torch.is_grad_enabled(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "threads": torch.get_num_threads(),
-        "anomaly": torch.is_anomaly_enabled(),
-        "inference": torch.is_inference_mode_enabled(),
-    }
-
-
-def test_a_request_leaves_no_state_behind() -> None:
-    before = state()
-    random = {"ops": [op("r", "rand", size=[3])], "backward": [], "seed": 11}
-    first = trace(random)
-    for request in (
-        {"leaves": [leaf("x", 1.0)], "ops": [op("b", "add", "x", "nope")]},
-        {"leaves": [leaf("x", [1.0, 2.0])], "ops": [op("b", "relu", "x")]},
-        {"ops": [op("r", "randn", size=[1000])], "backward": []},
-    ):
-        ENGINE.trace(
-            "application/json", "application/json", repr(request).replace("'", '"').encode()
-        )
-        assert state() == before
-        assert trace(random) == first
 
 
 def test_a_seed_gives_what_the_same_script_gives() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.engine.asking import nodes_of
+from tests.engine.bits import bits
 from tests.engine.test_golden import as_tensor
 
 
@@ -83,16 +84,6 @@ def graphs(draw: st.DrawFn) -> Graph:
     return Graph(
         {"leaves": request_leaves, "ops": ops, "dtype": dtype}, retained, nodes, nodes[name].sum()
     )
-
-
-def bits(tensor: Tensor) -> bytes:
-    """Return the bits, every NaN as the same one."""
-    clean = (
-        torch.where(torch.isnan(tensor), torch.nan, tensor)
-        if tensor.is_floating_point()
-        else tensor
-    )
-    return clean.detach().contiguous().numpy().tobytes()
 
 
 def path_of(root: Tensor) -> set[tuple[Any, int]]:

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from service.contract.problem import BadRoot, BadValue, GradtraceError, LimitExceeded
 from service.engine.dtypes import COMPLEX_PARTS, DTYPES
-from service.engine.limits import Limits
 from service.engine.number_array import NumberArray
 from service.engine.read_tensor import leaf_tensor, tensor_from_base64, tensor_from_bytes
 from service.engine.tensors import leaf_tensor_of, root_gradient
@@ -300,7 +299,6 @@ def test_no_tensor_shares_memory_with_what_it_was_made_of() -> None:
 def test_no_leaf_is_a_view() -> None:
     """What autograd makes of a view may take its flags from the base, which requires no grad."""
     pairs = torch.zeros(30, 2, dtype=torch.float64)
-    limits = Limits()
     made = [
         leaf_tensor([[0.0] * 20] * 2, None, "float32", MANY),
         leaf_tensor([[0] * 20] * 2, None, "int64", MANY),
@@ -311,35 +309,31 @@ def test_no_leaf_is_a_view() -> None:
         leaf_tensor([[0.0, 1.0]], None, "complex128", MANY),
         leaf_tensor(as_array([[0.5] * 20] * 2), None, "float32", MANY),
         tensor_from_bytes(memoryview(bytes(8)), [2, 1], "float32", MANY),
-        leaf_tensor_of({"dtype": "complex128"}, "float32", pairs, limits),
-        leaf_tensor_of({"shape": [2, 30]}, "float32", pairs, limits),
+        leaf_tensor_of({"dtype": "complex128"}, "float32", pairs, MANY),
+        leaf_tensor_of({"shape": [2, 30]}, "float32", pairs, MANY),
     ]
     assert not [tensor for tensor in made if tensor._is_view()]
 
 
 def test_a_leaf_is_read_in_the_words_of_the_contract() -> None:
-    limits = Limits()
     leaf = {"id": "a", "value": [1, 2], "dtype": None, "shape": None, "requires_grad": True}
-    assert bits(leaf_tensor_of(leaf, "float64", None, limits)) == bits(
-        torch.tensor([1, 2]).double()
-    )
+    assert bits(leaf_tensor_of(leaf, "float64", None, MANY)) == bits(torch.tensor([1, 2]).double())
     leaf = {"id": "a", "value_base64": "AACAPw==", "shape": [1]}
-    assert leaf_tensor_of(leaf, "float32", None, limits).tolist() == [1.0]
+    assert leaf_tensor_of(leaf, "float32", None, MANY).tolist() == [1.0]
     with pytest.raises(BadValue, match="not int64") as caught:
-        leaf_tensor_of({"value": 1, "requires_grad": True}, "int64", None, limits)
+        leaf_tensor_of({"value": 1, "requires_grad": True}, "int64", None, MANY)
     assert caught.value.errors[0].pointer == "/requires_grad"
 
 
 def test_a_tensor_that_comes_beside_the_leaf_keeps_its_own_dtype() -> None:
     pairs = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
-    limits = Limits()
-    assert leaf_tensor_of({"id": "a"}, "float32", pairs, limits).data_ptr() == pairs.data_ptr()
-    assert leaf_tensor_of({"dtype": "complex128"}, "float32", pairs, limits).tolist() == [1 + 2j]
-    assert leaf_tensor_of({}, "complex128", pairs, limits).dtype == torch.complex128
-    assert leaf_tensor_of({"shape": [2]}, "float32", pairs, limits).shape == (2,)
+    assert leaf_tensor_of({"id": "a"}, "float32", pairs, MANY).data_ptr() == pairs.data_ptr()
+    assert leaf_tensor_of({"dtype": "complex128"}, "float32", pairs, MANY).tolist() == [1 + 2j]
+    assert leaf_tensor_of({}, "complex128", pairs, MANY).dtype == torch.complex128
+    assert leaf_tensor_of({"shape": [2]}, "float32", pairs, MANY).shape == (2,)
     for leaf in ({"dtype": "float32"}, {"shape": [3]}, {"dtype": "float32", "shape": [2]}):
         with pytest.raises(BadValue):
-            leaf_tensor_of(leaf, "float32", pairs, limits)
+            leaf_tensor_of(leaf, "float32", pairs, MANY)
 
 
 def test_a_root_gradient_is_of_the_shape_and_dtype_of_its_node() -> None:

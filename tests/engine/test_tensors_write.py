@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -31,6 +31,10 @@ def text_of(tensor: Tensor) -> bytes:
     return orjson.dumps(json_fragment(tensor), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
+def text_together(tensors: Sequence[Tensor | None]) -> bytes:
+    return orjson.dumps(json_fragments(tensors), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
 @given(tensors())
 def test_what_is_printed_reads_back_to_the_same_bits(tensor: Tensor) -> None:
     before = bits(tensor)
@@ -56,9 +60,8 @@ def test_the_lists_are_nested_as_pytorch_nests_them(tensor: Tensor) -> None:
 
 @given(st.lists(st.one_of(st.none(), tensors()), max_size=8))
 def test_tensors_printed_together_are_printed_like_each_alone(some: list[Tensor | None]) -> None:
-    together = orjson.dumps(json_fragments(some), option=orjson.OPT_SERIALIZE_NUMPY)
     alone = [b"null" if tensor is None else text_of(tensor) for tensor in some]
-    assert together == b"[" + b",".join(alone) + b"]"
+    assert text_together(some) == b"[" + b",".join(alone) + b"]"
 
 
 @given(tensors(["float32", "float64"]))
@@ -173,8 +176,7 @@ def test_every_layout_is_printed(layout: str) -> None:
     plain = tensor.detach().clone()
     numbers = (torch.view_as_real(plain.resolve_conj()) if plain.is_complex() else plain).tolist()
     assert repr(orjson.loads(text_of(tensor))).replace("'NaN'", "nan") == repr(numbers)
-    together = orjson.dumps(json_fragments([tensor]), option=orjson.OPT_SERIALIZE_NUMPY)
-    assert together == b"[" + text_of(tensor) + b"]"
+    assert text_together([tensor]) == b"[" + text_of(tensor) + b"]"
     raw = pybase64.b64decode(base64_text(tensor))
     made = torch.frombuffer(bytearray(raw), dtype=tensor.dtype) if raw else torch.empty(0)
     assert bits(made.reshape(tensor.shape).to(tensor.dtype)) == bits(plain)
@@ -197,9 +199,6 @@ def test_short_numbers_are_printed_with_the_digits_of_float32(halvings: int) -> 
     """Doubles of six digits or less are printed as they are: float32 has no fewer for them."""
     every = torch.arange(-(2**15), 2**15, dtype=torch.float32) * 37 / 2**halvings
     some = list(every.split(16))
-    together = orjson.dumps(json_fragments(some), option=orjson.OPT_SERIALIZE_NUMPY)
-    assert together == b"[" + b",".join(text_of(tensor) for tensor in some) + b"]"
-    each = b"".join(
-        orjson.dumps(json_fragments([tensor]), option=orjson.OPT_SERIALIZE_NUMPY) for tensor in some
-    )
-    assert each == b"".join(b"[" + text_of(tensor) + b"]" for tensor in some)
+    assert text_together(some) == b"[" + b",".join(text_of(tensor) for tensor in some) + b"]"
+    for tensor in some:
+        assert text_together([tensor]) == b"[" + text_of(tensor) + b"]"

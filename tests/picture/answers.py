@@ -1,13 +1,15 @@
-"""Answers for the picture's tests: golden cases with statistics, and graphs of any size."""
+"""Answers for the picture's tests, with statistics, of any size; and reading what was drawn."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
+from xml.etree import ElementTree as ET
 
 from tests.golden import CASES
 
 Json = dict[str, Any]
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def flat(value: Any) -> list[float]:
@@ -89,3 +91,18 @@ def chain(ids: list[str]) -> tuple[Json, Json]:
 def answer(nodes: list[Json], **more: Any) -> Json:
     """Return a TraceResponse of ``nodes``."""
     return {"nodes": nodes, "warnings": [], "torch_version": "2.13.0", "device": "cpu", **more}
+
+
+def parsed(picture: str) -> ET.Element:
+    return ET.fromstring(picture)  # noqa: S314 - our own text
+
+
+def widths(picture: str) -> dict[str, float]:
+    """Return how thick the line of each use is, by its tooltip."""
+    return {
+        (use.findtext(f"{SVG}title") or ""): float(
+            next(path.get("stroke-width") or 0 for path in use.findall(f"{SVG}path"))
+        )
+        for use in parsed(picture).iter(f"{SVG}g")
+        if use.get("class") == "use"
+    }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -13,9 +12,8 @@ from service.picture import graphviz, svg
 from service.picture.graph import CROWDED, read
 from service.picture.summary import MAX_NODES
 from tests.conftest import require_program
-from tests.picture.answers import Json, answer, node
+from tests.picture.answers import SVG, Json, answer, node, parsed, widths
 
-SVG = "{http://www.w3.org/2000/svg}"
 TITLE = re.compile(r"<title>(.*?)</title>")
 
 
@@ -69,11 +67,7 @@ def test_through_a_joint_each_use_tells_once_what_it_contributes() -> None:
         "x7 → b (tensors[7]) contributes 2"
     ]
     assert [title for title in titles if title.endswith("→ b:7")] == ["b → b:7"]
-    joint = next(
-        group
-        for group in ET.fromstring(picture).iter(f"{SVG}g")  # noqa: S314 - our own text
-        if group.get("data-joint")
-    )
+    joint = next(group for group in parsed(picture).iter(f"{SVG}g") if group.get("data-joint"))
     assert joint.get("data-joint") == "b"
     assert "20 uses, 20 outputs" in "".join(joint.itertext())
 
@@ -85,13 +79,7 @@ def test_few_inputs_and_outputs_have_a_line_each() -> None:
 
 
 def test_the_line_out_of_a_joint_is_as_thick_as_the_gradient_that_comes_back_by_it() -> None:
-    picture = svg(*wide(20, b_3={"grad": 1e3}))
-    width = {
-        title: float(thick)
-        for title, thick in re.findall(
-            r'class="use"><title>(.*?)</title><path[^>]*stroke-width="([\d.]+)"', picture
-        )
-    }
+    width = widths(svg(*wide(20, b_3={"grad": 1e3})))
     assert width["b → b:3"] > width["b → b:4"]
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-from xml.etree import ElementTree as ET
 
 import pytest
 
 from service.picture import svg
 from service.picture.summary import MAX_GROUPS, MAX_NODES
-from tests.picture.answers import chain, node
+from tests.picture.answers import chain, node, parsed
 
 COUNT = re.compile(r">([\d,]+) nodes?(?: · root)?<")
 
 
 def groups(picture: str) -> list[str]:
-    root = ET.fromstring(picture)  # noqa: S314 - our own text
-    return [name for element in root.iter() if (name := element.get("data-group"))]
+    return [name for element in parsed(picture).iter() if (name := element.get("data-group"))]
 
 
 def test_300_nodes_are_drawn_one_by_one_and_301_as_a_summary() -> None:

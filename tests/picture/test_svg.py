@@ -10,14 +10,9 @@ import pytest
 
 from service.picture import svg
 from tests.golden import CASES
-from tests.picture.answers import answer, chain, golden, node
+from tests.picture.answers import SVG, answer, chain, golden, node, parsed, widths
 
-SVG = "{http://www.w3.org/2000/svg}"
 REAL = [name for name in CASES if "complex" not in name]
-
-
-def parsed(picture: str) -> ET.Element:
-    return ET.fromstring(picture)  # noqa: S314 - our own text
 
 
 def drawn(picture: str) -> dict[str, ET.Element]:
@@ -128,16 +123,6 @@ def test_a_use_without_an_edge_is_thin_where_edges_were_asked_for() -> None:
     response["edges"] = [{"from": "a", "to": "p", "input": "input", "grad": [3.0, -3.0, 7.0]}]
     thickness = widths(svg(request, response))
     assert thickness["a → s"] < thickness["a → p (input) contributes [3, -3, 7]"]
-
-
-def widths(picture: str) -> dict[str, float]:
-    return {
-        (use.findtext(f"{SVG}title") or ""): float(
-            next(path.get("stroke-width") or 0 for path in use.findall(f"{SVG}path"))
-        )
-        for use in parsed(picture).iter(f"{SVG}g")
-        if use.get("class") == "use"
-    }
 
 
 def test_a_larger_gradient_makes_a_thicker_edge_and_an_untracked_one_is_dashed() -> None:
