@@ -35,6 +35,8 @@ MAX_RANDOM_SAMPLE = 1000
 """Of fractional pooling: PyTorch draws them from 0 to 1; its own tests go to 9 on either side."""
 SCALES = 1e-6, 1e6
 """Of interpolation: the least and the most."""
+ROUNDING = 1e-7
+"""Of its coordinates, in float32."""
 LSTM_GATES, GRU_GATES = 4, 3
 ENUM_SIZE = 3
 """Interpolation and padding modes of grid sampling, as kernels number them."""
@@ -345,6 +347,23 @@ def _upsample_kernel(arguments: Arguments) -> None:
     _refuse_if(not fit, f"scales must be from {least} to {most}")
 
 
+def _antialiased(taps: int, arguments: Arguments) -> None:
+    """Of outputs that lie behind the input, what is read there is multiplied by 0: foreign memory.
+
+    The first tap of an output stands as in HelperInterpBase of PyTorch's UpSampleKernel.cpp.
+    """
+    _upsample_kernel(arguments)
+    if "scale_factors" in arguments or arguments["align_corners"]:
+        return  # the scale is that of the sizes
+    scales = arguments.get("scales_h"), arguments.get("scales_w")
+    sizes = zip(arguments["self"].shape[-2:], arguments["output_size"], scales, strict=False)
+    for size, outputs, scale in sizes:
+        if scale is not None:
+            first = (outputs - 0.5) / scale - taps / 2 * max(1 / scale, 1) + 0.5
+            behind = first >= size * (1 - ROUNDING)
+            _refuse_if(behind, f"with a scale of {scale}, {size} do not reach for {outputs}")
+
+
 def _padding(arguments: Arguments) -> None:
     """Sizes overflow."""
     pads = _listed(arguments["pad"] if "pad" in arguments else arguments["padding"])
@@ -482,10 +501,11 @@ ROWS = (
     Row(
         "upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d "
         "_upsample_nearest_exact2d _upsample_nearest_exact3d upsample_linear1d "
-        "upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d _upsample_bilinear2d_aa "
-        "_upsample_bicubic2d_aa",
+        "upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d",
         _upsample_kernel,
     ),
+    Row("_upsample_bilinear2d_aa", partial(_antialiased, 2)),
+    Row("_upsample_bicubic2d_aa", partial(_antialiased, 4)),
 )
 
 _BY_KERNEL: Mapping[str, Row] = {kernel: row for row in ROWS for kernel in row.kernels.split()}

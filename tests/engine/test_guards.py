@@ -82,6 +82,15 @@ def projecting(
 
 PROJECTION = torch.ones(2, 5)
 
+AA = "bilinear", "bicubic"
+NOT_ALIGNED = {"align_corners": False}
+BEHIND: list[dict[str, Any]] = [
+    {**NOT_ALIGNED, "output_size": [4, 13], "scales_w": 2.0},
+    {**NOT_ALIGNED, "output_size": [9, 4], "scales_h": 0.5, "scales_w": 1.0},
+    {**NOT_ALIGNED, "output_size": [10**5, 1], "scales_h": 1e-6},
+]
+"""Scales with which some outputs lie behind an image of 4x4, wide taps or not."""
+
 EIGENVALUES_THAT_ARE_NOT_FOUND = """
 import torch
 from tests.engine.calls import call
@@ -279,6 +288,7 @@ REFUSED: list[tuple[str, list[Tensor], dict[str, Any]]] = [
         [IMAGE],
         {"output_size": [2, 2], "scales_h": 1e-300, "scales_w": -1},
     ),
+    *((f"aten._upsample_{name}2d_aa.default", [IMAGE], behind) for name in AA for behind in BEHIND),
 ]
 
 
@@ -342,6 +352,15 @@ ALLOWED: list[tuple[str, list[Tensor], dict[str, Any]]] = [
     ("aten.constant_pad_nd.default", [PAIRS], {"pad": [3, -2]}),
     ("aten.replication_pad1d.default", [PAIRS], {"padding": [-2, 2]}),
     ("lu_unpack", [torch.eye(2), torch.zeros(0, dtype=torch.int32)], {"unpack_pivots": False}),
+    *(
+        (f"aten._upsample_{name}2d_aa.{overload}", [IMAGE], attrs)
+        for name in AA
+        for overload, attrs in [
+            ("default", {**NOT_ALIGNED, "output_size": [2, 12], "scales_h": 0.5, "scales_w": 3.2}),
+            ("default", {"align_corners": True, "output_size": [9, 9], "scales_h": 0.5}),
+            ("vec", {**NOT_ALIGNED, "output_size": None, "scale_factors": [0.3, 3.9]}),
+        ]
+    ),
     ("aten._neg_view.default", [POINTS], {}),
     ("special.legendre_polynomial_p", [tensor([0.5, INF])], {"n": 2}),
     ("special.laguerre_polynomial_l", [tensor([NAN])], {"n": 1}),
