@@ -90,6 +90,10 @@ BEHIND: list[dict[str, Any]] = [
     {**NOT_ALIGNED, "output_size": [10**5, 1], "scales_h": 1e-6},
 ]
 """Scales with which some outputs lie behind an image of 4x4, wide taps or not."""
+WITHIN: list[dict[str, Any]] = [
+    {**NOT_ALIGNED, "output_size": [2, 12], "scales_h": 0.5, "scales_w": 3.2},
+    {"align_corners": True, "output_size": [9, 9], "scales_h": 0.5},
+]
 
 EIGENVALUES_THAT_ARE_NOT_FOUND = """
 import torch
@@ -352,14 +356,11 @@ ALLOWED: list[tuple[str, list[Tensor], dict[str, Any]]] = [
     ("aten.constant_pad_nd.default", [PAIRS], {"pad": [3, -2]}),
     ("aten.replication_pad1d.default", [PAIRS], {"padding": [-2, 2]}),
     ("lu_unpack", [torch.eye(2), torch.zeros(0, dtype=torch.int32)], {"unpack_pivots": False}),
-    *(
-        (f"aten._upsample_{name}2d_aa.{overload}", [IMAGE], attrs)
-        for name in AA
-        for overload, attrs in [
-            ("default", {**NOT_ALIGNED, "output_size": [2, 12], "scales_h": 0.5, "scales_w": 3.2}),
-            ("default", {"align_corners": True, "output_size": [9, 9], "scales_h": 0.5}),
-            ("vec", {**NOT_ALIGNED, "output_size": None, "scale_factors": [0.3, 3.9]}),
-        ]
+    *((f"aten._upsample_{name}2d_aa.default", [IMAGE], within) for name in AA for within in WITHIN),
+    (
+        "aten._upsample_bilinear2d_aa.vec",
+        [IMAGE],
+        {**NOT_ALIGNED, "output_size": None, "scale_factors": [0.3, 3.9]},
     ),
     ("aten._neg_view.default", [POINTS], {}),
     ("special.legendre_polynomial_p", [tensor([0.5, INF])], {"n": 2}),
