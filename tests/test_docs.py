@@ -81,7 +81,7 @@ def names(model: type[BaseModel]) -> set[str]:
 def test_make_trace_prints_what_the_readme_shows() -> None:
     make = require_program("make")
     done = subprocess.run(
-        [make, *INSTALLED, "trace", f"BIN={Path(sys.executable).parent}"],
+        [make, *INSTALLED, "trace", f"BIN={shlex.quote(str(Path(sys.executable).parent))}"],
         cwd=ROOT,
         capture_output=True,
         text=True,

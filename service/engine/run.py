@@ -10,6 +10,7 @@ returned, the node is ``out.view_as(out)``: a node has flags and a gradient of i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -34,6 +35,8 @@ from service.engine.tensors import root_gradient
 
 MAX_WORDS = 10_000
 """Characters of a message of PyTorch's."""
+STACK = re.compile(r"\nException raised from [^\n]*(\n(frame #|<omitting )[^\n]*)*\n?")
+"""Where in PyTorch's code an error was raised: paths, and addresses in this process."""
 SHORT = 200
 """Characters up to which such a message may quote an argument."""
 _accumulate = torch.autograd.Variable._execution_engine.run_backward
@@ -182,9 +185,10 @@ def _raise_for(error: Exception, step: Step, limits: Limits) -> NoReturn:
 def words_of(error: Exception, arguments: Mapping[str, Any] = NO_ARGUMENTS) -> str:
     """Return PyTorch's own message, or the kind of error where it has none.
 
-    Where it repeats one of the ``arguments`` at length, it is cut to a quote of it.
+    Where in PyTorch's code it was raised is left out. Where it repeats one of the ``arguments`` at
+    length, it is cut to a quote of it.
     """
-    words = str(error) or type(error).__name__
+    words = STACK.sub("", str(error)) or type(error).__name__
     for argument in arguments.values():
         if len(text := str(argument)) > SHORT:
             words = words.replace(text, quote(text, SHORT))
@@ -197,6 +201,7 @@ def retain_grads(run: Run) -> None:
         if step.retain_grad:
             for node in run.results[step.index]:
                 if node.requires_grad:
+                    node.grad_fn  # noqa: B018 - made anew first where a write left it out of date
                     node.retain_grad()
 
 

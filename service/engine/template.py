@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from operator import itemgetter
 from typing import Any
 
-from service.engine.guards import Guard, refuse_backward
+from service.engine.guards import Guard
 from service.engine.heard import heard
 from service.engine.operation import Operation
 from service.engine.signature import Signature
@@ -172,10 +172,10 @@ def fill(tree: Any, tensors: Sequence[Any]) -> Any:
 def _guarded(guard: Guard, named: Mapping[str, Any], slots: Sequence[int], call: Call) -> Call:
     def run(values: Slots) -> Any:
         tensors = [values[slot] for slot in slots]
-        against_backward = guard({name: fill(tree, tensors) for name, tree in named.items()})
+        aftermath = guard({name: fill(tree, tensors) for name, tree in named.items()})
         result = call(values)
-        if against_backward is not None:
-            refuse_backward(result, against_backward)
+        if aftermath is not None:
+            aftermath(result)
         return result
 
     return run

@@ -5,7 +5,7 @@ Nodes are nodes: no op may change another node's value or see more of it than it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,13 +29,23 @@ def own_copy_of_one(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.dim() == 0 or tensor.shape[-1] == 1 else tensor
 
 
+def own_memory(tensor: Tensor) -> Tensor:
+    """Return ``tensor``, where it is zeros without memory, as some backward passes make, a copy."""
+    return tensor.clone() if tensor._is_zerotensor() else tensor
+
+
 def own_elements(tensor: Tensor) -> Tensor:
-    """Return ``tensor``, where it is not contiguous a copy that is."""
-    return tensor.contiguous()
+    """Return ``tensor``, where it is not contiguous, or has no memory, a copy that is and has."""
+    return tensor.clone() if tensor._is_zerotensor() else tensor.contiguous()
 
 
 def own_rows(tensor: Tensor) -> Tensor:
-    """Return ``tensor``, a contiguous copy where its rows are one element apart and overlap."""
+    """Return ``tensor``, a contiguous copy where its rows are one element apart and overlap.
+
+    Of zeros without memory a copy, too.
+    """
+    if tensor._is_zerotensor():
+        return tensor.clone()
     dims = list(zip(tensor.stride(), tensor.shape, strict=True))
     overlaps = bool(dims) and dims[-1][0] == 1 and any(s == 1 < n for s, n in dims[:-1])
     return tensor.contiguous() if overlaps else tensor
@@ -70,6 +80,11 @@ LABELS = Preparation(("targets",), own_elements)
 """The samples of concatenated labels are looked for without their stride."""
 SCALED = Preparation(("weight", "bias"), own_elements)
 """Read without their strides."""
+SCALES = Preparation(("weight", "bias"), own_memory)
+STATES = Preparation(("hx",), own_memory)
+NORMED = Preparation(("v", "g"), own_memory)
+KEYS = Preparation(("key", "value"), own_memory)
+"""Zeros without memory are read as if they had some."""
 QUERY = Preparation(("query",), own_rows)
 """The result takes the query's strides, sorted, and is written as if its rows were whole."""
 ATTENDED = Preparation(("query", "key", "value"), own_elements)
@@ -79,31 +94,38 @@ BAGS = Preparation(("indices", "offsets"), own_elements)
 STRIDED = Preparation(("self",), own_storage)
 """Strides reach whatever shares the storage of a view."""
 
-PREPARATIONS: Mapping[str, Preparation] = {
-    "batch_norm": STATISTICS,
-    "instance_norm": STATISTICS,
-    "native_batch_norm": STATISTICS,
-    "embedding": RENORM,
-    "embedding_bag": RENORM,
-    "cov": CENTRED,
-    "ctc_loss": LABELS,
-    "native_group_norm": SCALED,
-    "scaled_dot_product_attention": QUERY,
-    "_scaled_dot_product_flash_attention_for_cpu": ATTENDED,
-    "_embedding_bag": BAGS,
-    "_embedding_bag_forward_only": BAGS,
-    "median": SELECTED,
-    "nanmedian": SELECTED,
-    "as_strided": STRIDED,
-    "as_strided_copy": STRIDED,
-    "as_strided_scatter": STRIDED,
+PREPARATIONS: Mapping[str, Sequence[Preparation]] = {
+    "batch_norm": [STATISTICS],
+    "instance_norm": [STATISTICS],
+    "native_batch_norm": [STATISTICS],
+    "embedding": [RENORM],
+    "embedding_bag": [RENORM],
+    "cov": [CENTRED],
+    "ctc_loss": [LABELS],
+    "group_norm": [SCALES],
+    "native_group_norm": [SCALED],
+    "_weight_norm": [NORMED],
+    "lstm": [STATES],
+    "scaled_dot_product_attention": [QUERY, KEYS],
+    "_scaled_dot_product_flash_attention_for_cpu": [ATTENDED],
+    "_embedding_bag": [BAGS],
+    "_embedding_bag_forward_only": [BAGS],
+    "median": [SELECTED],
+    "nanmedian": [SELECTED],
+    "as_strided": [STRIDED],
+    "as_strided_copy": [STRIDED],
+    "as_strided_scatter": [STRIDED],
 }
 
 
 def prepared_uses(base: str, named: Mapping[str, Any]) -> dict[int, Callable[[Any], Any]]:
     """Return what to do to some of the tensors that a call uses, by the number of the use."""
-    row = PREPARATIONS.get(base)
-    if row is None or (row.when and all(named.get(name) is None for name in row.when)):
-        return {}
-    holes = (named.get(parameter) for parameter in row.parameters)
-    return {hole.number: row.prepare for hole in holes if isinstance(hole, Hole)}
+    uses = {}
+    for row in PREPARATIONS.get(base, ()):
+        if row.when and all(named.get(name) is None for name in row.when):
+            continue
+        for parameter in row.parameters:
+            value = named.get(parameter)
+            holes = value if isinstance(value, list) else [value]
+            uses.update({hole.number: row.prepare for hole in holes if isinstance(hole, Hole)})
+    return uses

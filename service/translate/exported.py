@@ -70,15 +70,23 @@ def own_copy_of_one(tensor):
     return tensor.clone() if tensor.dim() == 0 or tensor.shape[-1] == 1 else tensor
 '''
 
+OWN_MEMORY = '''\
+def own_memory(tensor):
+    """Return zeros that have memory where these have none, as the op that gets them reads it."""
+    return tensor.clone() if tensor._is_zerotensor() else tensor
+'''
+
 OWN_ELEMENTS = '''\
 def own_elements(tensor):
     """Return a contiguous tensor, as the op that gets it does not look at strides."""
-    return tensor.contiguous()
+    return tensor.clone() if tensor._is_zerotensor() else tensor.contiguous()
 '''
 
 OWN_ROWS = '''\
 def own_rows(tensor):
     """Return a tensor whose rows do not overlap one element apart, as the op cannot have that."""
+    if tensor._is_zerotensor():
+        return tensor.clone()
     dims = list(zip(tensor.stride(), tensor.shape, strict=True))
     overlaps = bool(dims) and dims[-1][0] == 1 and any(s == 1 < n for s, n in dims[:-1])
     return tensor.contiguous() if overlaps else tensor
@@ -131,6 +139,7 @@ def from_base64(text, shape, dtype):
 PREPARED: Mapping[str, str] = {
     "own_copy": OWN_COPY,
     "own_copy_of_one": OWN_COPY_OF_ONE,
+    "own_memory": OWN_MEMORY,
     "own_elements": OWN_ELEMENTS,
     "own_rows": OWN_ROWS,
     "own_storage": OWN_STORAGE,

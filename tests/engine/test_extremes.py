@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
+import orjson
 import pytest
 import torch
 
@@ -493,3 +495,134 @@ def test_a_view_is_read_as_the_elements_that_it_shows(name: str) -> None:
         nodes = nodes_of({"leaves": leaves, "ops": ops, "backward": [], "dtype": "float64"})
         seen.append({key: node["value"] for key, node in nodes.items() if key.startswith("o")})
     assert seen[0] == seen[1]
+
+
+NO_MEMORY = [op("a", "sgn", "z"), op("g", "autograd.grad", "a", "z", grad_outputs={"ref": "z"})]
+"""`g:0` are zeros without memory, as the backward pass of `sgn` makes them."""
+HEADS = [[[[1.0, 2.0], [3.0, 4.0]]]]
+ATTENTION = "nn.functional.scaled_dot_product_attention"
+ZEROS: dict[str, tuple[dict[str, Any], Any, Any]] = {
+    **{
+        f"{name} of them": ({}, [1.0, 2.0, 3.0], op("o", name, "g:0", dim=0))
+        for name in ("median", "nanmedian", "masked.median", "aten.nanmedian.dim")
+    },
+    **{
+        f"attention with them as {name}": (
+            {"k": HEADS},
+            HEADS,
+            op("o", ATTENTION, "k", "k", **{name: {"ref": "g:0"}}),
+        )
+        for name in ("query", "key", "value")
+    },
+    "flash attention with them as value": (
+        {"k": HEADS},
+        HEADS,
+        op("o", "aten._scaled_dot_product_flash_attention_for_cpu.default", "k", "k", "g:0"),
+    ),
+    **{
+        f"group norm with them as {name}": (
+            {"k": [[1.0, 5.0, 2.0, 3.0]]},
+            [1.0, 2.0, 3.0, 4.0],
+            op("o", "nn.functional.group_norm", "k", **{name: {"ref": "g:0"}}, num_groups=2),
+        )
+        for name in ("weight", "bias")
+    },
+    "a native group norm with them as weight": (
+        {"k": [[1.0, 2.0, 3.0, 4.0]]},
+        [1.0, 2.0, 3.0, 4.0],
+        op("o", "native_group_norm", "k", "g:0", **BAG),
+    ),
+    "a weight norm with them as v": (
+        {"k": [[1.0], [2.0]]},
+        [[1.0, 2.0], [3.0, 4.0]],
+        op("o", "aten._weight_norm.default", "g:0", "k"),
+    ),
+}
+"""Leaves, what is as large as the zeros, and an op whose kernel trusts that they have memory."""
+
+
+@pytest.mark.parametrize("name", ZEROS)
+def test_zeros_without_memory_are_read_as_zeros(name: str) -> None:
+    given, like, call = ZEROS[name]
+    leaves = [leaf("z", like), *(leaf(each, value) for each, value in given.items())]
+    found = nodes_of({"leaves": leaves, "ops": [*NO_MEMORY, call], "backward": []})
+    text = orjson.dumps(call).replace(b'"g:0"', b'"zeros"')
+    real = op("zeros", "mul", "z", other=0.0)
+    expected = nodes_of({"leaves": leaves, "ops": [real, orjson.loads(text)], "backward": []})
+    for node in expected.keys() - {"zeros"} - {each["id"] for each in leaves}:
+        assert found[node]["value"] == expected[node]["value"]
+
+
+ROW = [[1.0, 2.0, 3.0, 5.0]]
+
+
+@pytest.mark.parametrize("states", [["g:0", "h"], ["h", "g:0"]])
+def test_states_without_memory_are_read_as_zeros(states: list[str]) -> None:
+    ways = {"has_biases": False, "num_layers": 1, "dropout": 0.0, "train": False}
+    ways |= {"bidirectional": False, "batch_first": False}
+    leaves = [
+        leaf(each, torch.ones(shape).tolist())
+        for each, shape in {"x": (2, 1, 3), "z": (1, 1, 4), "w": (16, 3), "u": (16, 4)}.items()
+    ]
+
+    def ask(zeros: str) -> Any:
+        hx = [{"ref": zeros if state == "g:0" else "h"} for state in states]
+        params = [{"ref": "w"}, {"ref": "u"}]
+        ops = [
+            *NO_MEMORY,
+            op("zeros", "mul", "z", other=0.0),
+            op("h", "mul", "z", other=2.0),
+            op("o", "aten.lstm.input", "x", hx=hx, params=params, **ways),
+        ]
+        nodes = nodes_of({"leaves": leaves, "ops": ops, "backward": []})
+        return [nodes[f"o:{k}"]["value"] for k in range(3)]
+
+    assert ask("g:0") == ask("zeros")
+
+
+@pytest.mark.parametrize(
+    ("leaves", "normed"),
+    [
+        ([leaf("x", ROW)], op("o", "nn.functional.group_norm", "x", num_groups=2)),
+        ([leaf("x", ROW)], op("o", "aten.group_norm.default", "x", num_groups=2)),
+        ([leaf("x", [[1.0, 2.0], [3.0, 4.0]]), leaf("w", [[1.0], [2.0]])],
+         op("o", "aten._weight_norm.default", "x", "w")),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("include", [["grad"], ["grad", "edges", "health"]])
+def test_a_gradient_without_memory_is_passed_back_as_zeros(
+    leaves: list[Any], normed: Any, include: list[str]
+) -> None:
+    ops = [normed, op("y", "sgn", "o"), op("s", "sum", "y")]
+    nodes = nodes_of({"leaves": leaves, "ops": ops, "include": include})
+    for one in leaves:
+        assert torch.tensor(nodes[one["id"]]["grad"]).count_nonzero() == 0
+
+
+def test_a_message_of_pytorchs_holds_no_addresses_of_this_process() -> None:
+    for given, wrong in [
+        (leaf("x", [1.0, 2.0]), op("y", "unflatten", "x", dim=0, sizes=[3, -3, 2])),
+        (
+            leaf("x", [[[[1.0] * 4] * 4]]),
+            op("y", "nn.functional.fractional_max_pool2d", "x", kernel_size=1,
+               output_ratio=[1e30, 0.5]),
+        ),
+    ]:  # fmt: skip
+        told = problem({"leaves": [given], "ops": [wrong]})
+        assert told.code == "op_failed"
+        assert not re.search(r"0x[0-9a-f]{6}|frame #|Exception raised|/", told.detail)
+
+
+def test_a_gradient_is_retained_where_a_write_left_its_function_out_of_date() -> None:
+    """`g:0` is a view whose base `as_strided_scatter` wrote into on its way back."""
+    request = {
+        "leaves": [leaf("x", [2.0]), leaf("y", [3.0], requires_grad=False), leaf("c", [0.5])],
+        "ops": [
+            op("s", "as_strided_scatter", "x", "y", size=[1], stride=[1], storage_offset=0),
+            op("g", "autograd.grad", "s", "x", grad_outputs={"ref": "c"}),
+        ],
+        "retain_grad": True,
+        "backward": [{"node": "g:0"}],
+    }
+    found = nodes_of(request)["g:0"]
+    assert (found["retains_grad"], found["grad_status"], found["grad"]) == (True, "retained", [1.0])

@@ -293,6 +293,16 @@ REFUSED: list[tuple[str, list[Tensor], dict[str, Any]]] = [
         {"output_size": [2, 2], "scales_h": 1e-300, "scales_w": -1},
     ),
     *((f"aten._upsample_{name}2d_aa.default", [IMAGE], behind) for name in AA for behind in BEHIND),
+    *(
+        (f"aten.{name}.default", [TABLE, indices, offsets], {})
+        for name in ("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
+        for indices, offsets in [
+            (tensor([[1, 2], [1, 0]]), tensor([[0, 1], [1, 2]])),
+            (tensor([[1, 2], [1, 0]]), tensor([0, 2])),
+            (tensor([1, 2, 1, 0]), tensor([[0, 2]])),
+            (tensor([1, 2, 1, 0]), tensor(0)),
+        ]
+    ),
 ]
 
 
@@ -422,6 +432,32 @@ def test_of_no_rows_the_distances_are_let_through_and_their_gradient_is_not() ->
 def test_a_gradient_of_no_rows_that_pytorch_computes_is_answered(graph: dict[str, Any]) -> None:
     nodes = nodes_of(graph | {"backward": [{"node": "d", "gradient": []}]})
     assert (nodes["x"]["grad_status"], nodes["x"]["grad"]) == ("accumulated", [])
+
+
+@pytest.mark.parametrize(
+    ("name", "attrs"),
+    [
+        ("nn.functional.pad", {"pad": [-1, -1, 0, 0, 0, 0], "mode": "reflect"}),
+        ("aten.pad.default", {"pad": [0, 0, -1, -1, 0, 0], "mode": "reflect"}),
+        ("aten.reflection_pad3d.default", {"padding": [0, 0, 0, 0, -2, 0]}),
+    ],
+)
+def test_a_reflection_of_which_nothing_is_left_is_let_through_and_its_gradient_is_not(
+    name: str, attrs: dict[str, Any]
+) -> None:
+    leaves = [leaf("x", [1.0] * 8, shape=[1, 2, 2, 2])]
+    request = {"leaves": leaves, "ops": [op("p", name, "x", **attrs), op("s", "sum", "p")]}
+    assert nodes_of(request | {"backward": []})["s"]["value"] == 0
+    told = problem(request)
+    assert (told.code, told.errors[0].node) == ("bad_arguments", "p")
+
+
+def test_a_reflection_in_three_dimensions_has_its_gradient() -> None:
+    leaves = [leaf("x", [1.0, 2.0, 3.0], shape=[1, 1, 1, 3])]
+    ops = [op("p", "nn.functional.pad", "x", pad=[-2, 1, 0, 0, 0, 0], mode="reflect")]
+    assert nodes_of({"leaves": leaves, "ops": [*ops, op("s", "sum", "p")]})["x"]["grad"] == [
+        [[[0.0, 1.0, 1.0]]]
+    ]
 
 
 def test_an_lstm_of_another_number_of_states_is_refused_in_pytorchs_words() -> None:

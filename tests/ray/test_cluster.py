@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -37,7 +38,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     if subprocess.run([*unshare, "true"], capture_output=True).returncode:
         missing("the right to make a network namespace")
     path = tmp_path_factory.mktemp("ray") / "report.json"
-    command = f"ip link set lo up && exec {sys.executable} -m tests.ray.scenario {path}"
+    scenario = shlex.join([sys.executable, "-m", "tests.ray.scenario", str(path)])
+    command = f"ip link set lo up && exec {scenario}"
     with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as short:  # for sockets
         alone = {**RAY, "RAY_TMPDIR": short, "PYTHONWARNINGS": "default"}
         done = subprocess.run(

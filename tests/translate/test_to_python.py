@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import inspect
+import itertools
 import json
 import math
 import os
@@ -567,6 +568,7 @@ def body_of(source: str) -> str:
 
 
 def test_what_an_exported_script_does_before_an_op_is_what_the_engine_does() -> None:
-    assert {row.prepare.__name__ for row in writes.PREPARATIONS.values()} == set(PREPARED)
+    rows = itertools.chain.from_iterable(writes.PREPARATIONS.values())
+    assert {row.prepare.__name__ for row in rows} == set(PREPARED)
     for name, source in PREPARED.items():
         assert body_of(source) == body_of(inspect.getsource(getattr(writes, name)))
