@@ -19,14 +19,11 @@ import torch
 from torch import Tensor
 
 from service.contract.problem import BadArguments
-from service.engine.writes import own_memory
 
 Arguments = Mapping[str, Any]
 """The arguments of a call by the parameters' names; those that were left out are not there."""
-Aftermath = Callable[[Any], None]
-"""What is done to the result of a call, so that its backward pass does no harm."""
-Guard = Callable[[Arguments], Aftermath | None]
-"""Raises what is refused."""
+Guard = Callable[[Arguments], str | None]
+"""Raises what is refused; where that is the call's backward pass only, returns the reason."""
 
 MAX_OUTPUTS = 100_000
 MAX_POWER_ITERATIONS = 1_000
@@ -83,11 +80,11 @@ def _lcm(arguments: Arguments) -> None:
             _refuse_if(bool((numbers == smallest).any()), f"{name} holds the smallest integer")
 
 
-def _pdist(arguments: Arguments) -> Aftermath | None:
+def _pdist(arguments: Arguments) -> str | None:
     """The backward pass of no rows: SIGSEGV or SIGFPE; where p is 0 it does not look at them."""
     rows, p = arguments["self"], arguments.get("p", 2)
     crashes = rows.dim() == 2 and rows.shape[0] == 0 < rows.shape[1] and p != 0
-    return partial(refuse_backward, "the gradient of no rows is asked") if crashes else None
+    return "the gradient of no rows is asked" if crashes else None
 
 
 def _eig(arguments: Arguments) -> None:
@@ -122,15 +119,12 @@ def _eigvals(arguments: Arguments) -> None:
         _refuse_if(not finite, "the matrix holds NaN or infinity, of which LAPACK dies")
 
 
-def _convolution(arguments: Arguments) -> Aftermath | None:
+def _convolution(arguments: Arguments) -> str | None:
     """The input's gradient counts on from one stride to the next in 32 bits: SIGSEGV."""
     strides = [*_listed(arguments.get("stride") or 1)]
     if len(strides) == 1:
         strides *= max(0, arguments["weight"].dim() - 2)
-    overflows = math.prod(strides) >= MAX_SIZE
-    return (
-        partial(refuse_backward, "the strides are too large for a gradient") if overflows else None
-    )
+    return "the strides are too large for a gradient" if math.prod(strides) >= MAX_SIZE else None
 
 
 def _binary_cross_entropy(arguments: Arguments) -> None:
@@ -373,7 +367,7 @@ def _antialiased(taps: int, arguments: Arguments) -> None:
             _refuse_if(behind, f"with a scale of {scale}, {size} do not reach for {outputs}")
 
 
-def _padding(arguments: Arguments) -> Aftermath | None:
+def _padding(arguments: Arguments) -> str | None:
     """Sizes overflow; of an empty reflection in 3 dimensions the gradient is never written."""
     pads = _listed(arguments["pad"] if "pad" in arguments else arguments["padding"])
     too_much = any(abs(pad) > MAX_SIZE for pad in pads)
@@ -384,7 +378,7 @@ def _padding(arguments: Arguments) -> Aftermath | None:
         sizes = reversed(_padded(arguments).shape)
         pairs = zip(sizes, pads[::2], pads[1::2], strict=False)
         if not all(size + before + after for size, before, after in pairs):
-            return partial(refuse_backward, "the gradient of nothing is asked")
+            return "the gradient of nothing is asked"
     return None
 
 
@@ -409,13 +403,12 @@ def _wrapping(arguments: Arguments) -> None:
         _refuse_if(max(before, after) > left, f"only {left} of {size} are left to be repeated")
 
 
-def _weight_norm(arguments: Arguments) -> Aftermath:
+def _weight_norm(arguments: Arguments) -> None:
     """The backward pass trusts the shape of g: foreign memory."""
     v, g, dim = arguments["v"], arguments["g"], arguments.get("dim", 0)
     norms = [size if axis == dim else 1 for axis, size in enumerate(v.shape)]
     fits = list(g.shape) == norms or (dim == -1 and g.numel() == 1)
     _refuse_if(not fits, f"g must have the shape {norms}")
-    return give_memory
 
 
 def _range(arguments: Arguments) -> None:
@@ -494,7 +487,6 @@ ROWS = (
     ),
     Row("_pad_circular", _circular),
     Row("_weight_norm", _weight_norm),
-    Row("group_norm native_group_norm", lambda _: give_memory),
     Row("range", _range, when="step"),
     Row("arange", _arange, when="step"),
     Row("_neg_view", _neg_view),
@@ -549,7 +541,7 @@ REFUSED = "gradtrace_refused"
 """The mark of the node of autograd's graph whose backward pass was refused."""
 
 
-def refuse_backward(reason: str, result: Tensor) -> None:
+def refuse_backward(result: Tensor, reason: str) -> None:
     """Have the call that returned ``result`` refused where autograd comes to it."""
     function: Any = result.grad_fn
     if function is None:
@@ -561,21 +553,6 @@ def refuse_backward(reason: str, result: Tensor) -> None:
         raise _refusal(reason)
 
     function.register_prehook(refuse)
-
-
-def give_memory(result: Tensor | Sequence[Tensor]) -> None:
-    """Have what is passed back to the call that returned ``result`` lie in memory.
-
-    The gradient of `sgn`, and that of the gradient of `abs`, are zeros without any, which backward
-    passes that trust a pointer read all the same.
-    """
-    function: Any = (result if isinstance(result, Tensor) else result[0]).grad_fn
-    if function is not None:
-        function.register_prehook(
-            lambda gradients: tuple(
-                each if each is None else own_memory(each) for each in gradients
-            )
-        )
 
 
 def is_refused_backward(result: Tensor) -> bool:

@@ -12,14 +12,16 @@ from functools import cached_property, partial
 from operator import itemgetter
 from typing import Any
 
-from service.engine.guards import Guard
+from service.engine.guards import Guard, refuse_backward
 from service.engine.heard import heard
 from service.engine.operation import Operation
 from service.engine.signature import Signature
 from service.engine.values import Hole
+from service.engine.writes import GIVEN_MEMORY, give_memory
 
 Slots = list[Any]
 Call = Callable[[Slots], Any]
+Function = Callable[..., Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,8 @@ class Template:
 def _compile_bare(template: Template) -> Callable[[Sequence[int]], Call]:
     """Choose by the shape of the call: mostly it has tensors first and constants behind."""
     call, args, kwargs = template.operation.call, template.args, template.kwargs
+    if template.operation.base in GIVEN_MEMORY:
+        call = partial(_giving_memory, call)
     if template.prepared:
         return partial(_anywhere, call, args, kwargs, template.prepared)
     uses = len(template.parameters)
@@ -66,6 +70,10 @@ def _compile_bare(template: Template) -> Callable[[Sequence[int]], Call]:
     if args and uses > 1 and _is_list_of_holes(args[0], uses):
         return partial(_list_first, call, args[1:], kwargs)
     return partial(_anywhere, call, args, kwargs, {})
+
+
+def _giving_memory(call: Function, *args: Any, **kwargs: Any) -> Any:
+    return give_memory(call(*args, **kwargs))
 
 
 def _leading_holes(args: Sequence[Any]) -> int:
@@ -83,7 +91,6 @@ def _is_list_of_holes(value: Any, count: int) -> bool:
     )
 
 
-Function = Callable[..., Any]
 Constants = Sequence[Any]
 Keywords = Mapping[str, Any]
 Maker = Callable[[Function, Constants, Keywords, Sequence[int]], Call]
@@ -172,10 +179,10 @@ def fill(tree: Any, tensors: Sequence[Any]) -> Any:
 def _guarded(guard: Guard, named: Mapping[str, Any], slots: Sequence[int], call: Call) -> Call:
     def run(values: Slots) -> Any:
         tensors = [values[slot] for slot in slots]
-        aftermath = guard({name: fill(tree, tensors) for name, tree in named.items()})
+        against_backward = guard({name: fill(tree, tensors) for name, tree in named.items()})
         result = call(values)
-        if aftermath is not None:
-            aftermath(result)
+        if against_backward is not None:
+            refuse_backward(result, against_backward)
         return result
 
     return run

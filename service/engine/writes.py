@@ -58,6 +58,23 @@ def own_storage(tensor: Tensor) -> Tensor:
     return tensor if dense and fills else tensor.clone(memory_format=torch.contiguous_format)
 
 
+def give_memory(result: Any) -> Any:
+    """Have what is passed back to the call that returned ``result`` lie in memory; return it.
+
+    The gradient of `sgn`, and that of the gradient of `abs`, are zeros without any.
+    """
+    function = (result if isinstance(result, Tensor) else result[0]).grad_fn
+    if function is not None:
+        function.register_prehook(
+            lambda grads: tuple(grad if grad is None else own_memory(grad) for grad in grads)
+        )
+    return result
+
+
+GIVEN_MEMORY = frozenset({"group_norm", "native_group_norm", "_weight_norm"})
+"""Kernels whose backward pass reads zeros without memory as if they had some."""
+
+
 @dataclass(frozen=True)
 class Preparation:
     """What is done to some parameters of an op before it sees them."""

@@ -100,6 +100,17 @@ def own_storage(tensor):
     return tensor if dense and fills else tensor.clone(memory_format=torch.contiguous_format)
 '''
 
+GIVE_MEMORY = '''\
+def give_memory(result):
+    """Have zeros that are passed back to an op lie in memory, as it reads them all the same."""
+    function = (result if isinstance(result, torch.Tensor) else result[0]).grad_fn
+    if function is not None:
+        function.register_prehook(
+            lambda grads: tuple(grad if grad is None else own_memory(grad) for grad in grads)
+        )
+    return result
+'''
+
 TRACK = '''\
 def track(outputs):
     """Let autograd track each output of an op that has several; return them."""
@@ -147,7 +158,8 @@ PREPARED: Mapping[str, str] = {
 """Those of :mod:`service.engine.writes`, by name."""
 
 HELPERS = (
-    *PREPARED.values(), OWN, TRACK, RETAIN, FROM_BASE64, GRADIENT, SHOW, NUMBERS, PLAIN,
+    *PREPARED.values(), GIVE_MEMORY, OWN, TRACK, RETAIN, FROM_BASE64, GRADIENT, SHOW, NUMBERS,
+    PLAIN,
 )  # fmt: skip
 """All of them, in the order in which they stand in a script."""
 
@@ -180,7 +192,7 @@ def call_helper(reading: Reading, name: str, values: Values) -> Any:
         and isinstance(values[0], Tensor)
     ):
         return Tensor(replace(values[0].ref, is_copy=True))
-    if name in {"own", *PREPARED} and values:
+    if name in {"own", "give_memory", *PREPARED} and values:
         return values[0]
     if name == "gradient" and len(values) == 2:
         return StartGradient(values[1])

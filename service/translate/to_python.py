@@ -22,8 +22,10 @@ from service.engine.catalogue import Operation
 from service.engine.plan import Plan, PlannedRoot, Step, make_plan
 from service.engine.template import Template
 from service.engine.values import Hole
+from service.engine.writes import GIVEN_MEMORY
 from service.translate.exported import (
     FROM_BASE64,
+    GIVE_MEMORY,
     GRADIENT,
     HELPERS,
     NUMBERS,
@@ -57,8 +59,8 @@ INFIX: Mapping[str, str] = {
 PREFIX: Mapping[str, str] = {"neg": "-", "bitwise_not": "~"}
 PROPERTIES = frozenset({"T", "mT", "H", "mH"})
 RESERVED = frozenset(
-    "torch F json math base64 show numbers plain own gradient from_base64 tensor track "
-    "retain".split()
+    "torch F json math base64 show numbers plain own gradient from_base64 give_memory tensor "
+    "track retain".split()
 ) | set(PREPARED)
 
 
@@ -168,6 +170,9 @@ def _write_op(script: Script, step: Step, tensors: Sequence[str]) -> None:
         uses[use] = f"{prepare.__name__}({uses[use]})"
         script.helpers.add(PREPARED[prepare.__name__])
     source = call_source(template, uses, closed=step.requires_grad)
+    if template.operation.base in GIVEN_MEMORY:
+        script.helpers |= {GIVE_MEMORY, PREPARED["own_memory"]}
+        source = f"give_memory({source})"
     last = template.operation.name.removesuffix(".default").split(".")[-1]
     if {last, template.operation.base} & (MAY_RETURN_INPUT | MAY_RETURN_NONE):
         script.helpers.add(OWN)

@@ -580,21 +580,23 @@ def test_states_without_memory_are_read_as_zeros(states: list[str]) -> None:
     assert ask("g:0") == ask("zeros")
 
 
-@pytest.mark.parametrize(
-    ("leaves", "normed"),
-    [
-        ([leaf("x", ROW)], op("o", "nn.functional.group_norm", "x", num_groups=2)),
-        ([leaf("x", ROW)], op("o", "aten.group_norm.default", "x", num_groups=2)),
-        ([leaf("x", [[1.0, 2.0], [3.0, 4.0]]), leaf("w", [[1.0], [2.0]])],
-         op("o", "aten._weight_norm.default", "x", "w")),
-    ],
-)  # fmt: skip
+SIGNS = [op("y", "sgn", "o"), op("s", "sum", "y")]
+NORMS: list[tuple[list[Any], Any]] = [
+    ([leaf("x", ROW)], op("o", "nn.functional.group_norm", "x", num_groups=2)),
+    ([leaf("x", ROW)], op("o", "aten.group_norm.default", "x", num_groups=2)),
+    (
+        [leaf("x", [[1.0, 2.0], [3.0, 4.0]]), leaf("w", [[1.0], [2.0]])],
+        op("o", "aten._weight_norm.default", "x", "w"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("leaves", "normed"), NORMS)
 @pytest.mark.parametrize("include", [["grad"], ["grad", "edges", "health"]])
 def test_a_gradient_without_memory_is_passed_back_as_zeros(
     leaves: list[Any], normed: Any, include: list[str]
 ) -> None:
-    ops = [normed, op("y", "sgn", "o"), op("s", "sum", "y")]
-    nodes = nodes_of({"leaves": leaves, "ops": ops, "include": include})
+    nodes = nodes_of({"leaves": leaves, "ops": [normed, *SIGNS], "include": include})
     for one in leaves:
         assert torch.tensor(nodes[one["id"]]["grad"]).count_nonzero() == 0
 

@@ -28,13 +28,13 @@ from service.contract.problem import (
 )
 from service.engine import writes
 from service.engine.dtypes import DTYPES
-from service.translate.exported import PREPARED
+from service.translate.exported import GIVE_MEMORY, PREPARED
 from service.translate.from_python import from_python
 from service.translate.to_python import to_python
 from tests.conformance.converter import NotExpressible, convert
-from tests.engine.asking import trace
+from tests.engine.asking import leaf, trace
 from tests.engine.bits import bits
-from tests.engine.test_extremes import VIEWS
+from tests.engine.test_extremes import NO_MEMORY, NORMS, SIGNS, VIEWS, ZEROS
 from tests.golden import CASES
 from tests.translate.oracle import executed, tensor_of, trace_of
 
@@ -570,5 +570,15 @@ def body_of(source: str) -> str:
 def test_what_an_exported_script_does_before_an_op_is_what_the_engine_does() -> None:
     rows = itertools.chain.from_iterable(writes.PREPARATIONS.values())
     assert {row.prepare.__name__ for row in rows} == set(PREPARED)
-    for name, source in PREPARED.items():
-        assert body_of(source) == body_of(inspect.getsource(getattr(writes, name)))
+    for name, source in {**PREPARED, "give_memory": GIVE_MEMORY}.items():
+        expected = body_of(inspect.getsource(getattr(writes, name)))
+        assert body_of(source.replace("torch.Tensor", "Tensor")) == expected
+
+
+@pytest.mark.parametrize("retained", [True, False])
+def test_what_reads_zeros_without_memory_is_exported_so(retained: bool) -> None:
+    for leaves, normed in NORMS:
+        round_trip({"leaves": leaves, "ops": [normed, *SIGNS], "retain_grad": retained})
+    for given, like, call in ZEROS.values():
+        leaves = [leaf("z", like), *(leaf(each, value) for each, value in given.items())]
+        round_trip({"leaves": leaves, "ops": [*NO_MEMORY, call], "backward": []})
