@@ -87,6 +87,12 @@ def _pdist(arguments: Arguments) -> str | None:
     return "the gradient of no rows is asked" if crashes else None
 
 
+def _pdist_kernel(arguments: Arguments) -> str | None:
+    """Other dimensions are left to the function to check: SIGSEGV, or foreign memory."""
+    _refuse_if(arguments["self"].dim() != 2, "self must have 2 dimensions")
+    return _pdist(arguments)
+
+
 def _eig(arguments: Arguments) -> None:
     """Real matrices whose eigenvalues LAPACK does not find make the heap's next block corrupt.
 
@@ -308,13 +314,14 @@ def _attention_kernel(arguments: Arguments) -> None:
 
 
 def _fft_kernel(arguments: Arguments) -> None:
-    """Dimensions, sizes and numbers for the norm are not checked: aborts."""
+    """Dimensions, sizes and numbers for the norm are not checked: aborts, and writes beyond."""
     tensor, dims = arguments["self"], arguments["dim"]
     fit = dims and len(set(dims)) == len(dims) and all(0 <= dim < tensor.dim() for dim in dims)
     _refuse_if(not fit, "dim must name dimensions from 0 on, each once")
     _refuse_if(not 0 <= arguments["normalization"] < ENUM_SIZE, "normalization must be 0, 1 or 2")
-    size = arguments.get("last_dim_size", 1)
-    _refuse_if(size // 2 + 1 > tensor.shape[dims[-1]] or size < 1, "last_dim_size does not fit")
+    size = arguments.get("last_dim_size")
+    fits = size is None or (size > 0 and size // 2 + 1 == tensor.shape[dims[-1]])
+    _refuse_if(not fits, "last_dim_size does not fit")
 
 
 def _recurrent(gates: int, arguments: Arguments) -> None:
@@ -460,7 +467,8 @@ class Row:
 ROWS = (
     Row("div divide", _div, when="rounding_mode"),
     Row("lcm", _lcm),
-    Row("pdist _pdist_forward", _pdist),
+    Row("pdist", _pdist),
+    Row("_pdist_forward", _pdist_kernel),
     Row("linalg_eig", _eig),
     Row("linalg_eigvals", _eigvals),
     Row("conv1d conv2d conv3d convolution _convolution", _convolution, when="stride"),

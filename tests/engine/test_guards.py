@@ -276,7 +276,12 @@ REFUSED: list[tuple[str, list[Tensor], dict[str, Any]]] = [
     ("aten._fft_c2c.default", [SPECTRUM], {**FFT, "dim": [0] * 70, "forward": True}),
     ("aten._fft_c2c.default", [SPECTRUM], {**FFT, "dim": [5], "forward": True}),
     ("aten._fft_c2c.default", [SPECTRUM], {**FFT, "dim": [-1], "forward": True}),
-    ("aten._fft_c2r.default", [SPECTRUM], {**FFT, "dim": [0], "last_dim_size": 5000}),
+    *(
+        ("aten._fft_c2r.default", [SPECTRUM], {**FFT, "dim": [0], "last_dim_size": size})
+        for size in (-1, 0, 1, 3, 6, 5000)
+    ),
+    ("aten._pdist_forward.default", [torch.ones(2, 3, 0)], {}),
+    ("aten._pdist_forward.default", [torch.ones(0, 3, 8)], {}),
     ("aten.lstm.input", [torch.ones(2, 3, 9)], lstm(W, U, B, B)),
     ("aten.lstm.input", [SEQUENCE], lstm(W, U, B, B, h=torch.ones(1, 3, 50))),
     ("aten.lstm.input", [SEQUENCE], lstm(torch.ones(8, 4), U, B, B)),
