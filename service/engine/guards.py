@@ -30,7 +30,7 @@ MAX_POWER_ITERATIONS = 1_000
 MAX_DIMENSIONS = 64
 """PyTorch's own limit, which some ops meet only after endless work."""
 MAX_SIZE = 2**31
-"""Paddings beyond it, and strides whose product is, overflow in kernels."""
+"""Paddings beyond it, windows of its size and strides whose product is, overflow in kernels."""
 MAX_RANDOM_SAMPLE = 1000
 """Of fractional pooling: PyTorch draws them from 0 to 1; its own tests go to 9 on either side."""
 SCALES = 1e-6, 1e6
@@ -259,6 +259,13 @@ def _unbind(arguments: Arguments) -> None:
     _refuse_if(many, f"there would be more than {MAX_OUTPUTS} outputs")
 
 
+def _max_pool1d(arguments: Arguments) -> None:
+    """Sizes overflow: SIGSEGV, or hangs."""
+    names = "kernel_size", "stride", "dilation"
+    sizes = [size for name in names for size in _listed(arguments.get(name) or 1)]
+    _refuse_if(max(sizes) >= MAX_SIZE, f"{', '.join(names)} must be less than {MAX_SIZE}")
+
+
 def _fractional_max_pool(arguments: Arguments) -> None:
     """Windows that begin outside: hangs, or reads out of bounds."""
     smallest = min(_listed(arguments["kernel_size"]), default=1)
@@ -483,6 +490,7 @@ ROWS = (
     Row("combinations", _combinations, when="r"),
     Row("chunk unsafe_chunk tensor_split split unsafe_split split_copy", _split),
     Row("unbind unbind_copy", _unbind),
+    Row("max_pool1d", _max_pool1d),
     Row(
         "fractional_max_pool2d fractional_max_pool2d_with_indices "
         "fractional_max_pool3d fractional_max_pool3d_with_indices",

@@ -280,6 +280,11 @@ REFUSED: list[tuple[str, list[Tensor], dict[str, Any]]] = [
         ("aten._fft_c2r.default", [SPECTRUM], {**FFT, "dim": [0], "last_dim_size": size})
         for size in (-1, 0, 1, 3, 6, 5000)
     ),
+    *(
+        (name, [POINTS[None]], {"kernel_size": 2, "ceil_mode": True} | too_much)
+        for name in ("nn.functional.max_pool1d", "max_pool1d", "aten.max_pool1d.default")
+        for too_much in ({"kernel_size": 2**63 - 1}, {"stride": [2**62]}, {"dilation": 2**31})
+    ),
     ("aten._pdist_forward.default", [torch.ones(2, 3, 0)], {}),
     ("aten._pdist_forward.default", [torch.ones(0, 3, 8)], {}),
     ("aten.lstm.input", [torch.ones(2, 3, 9)], lstm(W, U, B, B)),
