@@ -1,5 +1,7 @@
 """Make the examples of the OpenAPI document: every answer in them is what the service answers.
 
+Problems that need trouble, such as a deadline, are in its words (``SAID``), those of `/v1/trace`.
+
     python openapi/examples.py
 
 rewrites ``service/web/static/examples.json``; a test compares it with what would be written.
@@ -89,15 +91,21 @@ SAID: dict[ProblemCode, str] = {
     ProblemCode.UNAUTHORIZED: "Send a key as `Authorization: Bearer KEY`.",
     ProblemCode.NOT_FOUND: "There is nothing at /v1/grad.",
     ProblemCode.METHOD_NOT_ALLOWED: "/v1/trace takes POST, not GET.",
-    ProblemCode.NOT_ACCEPTABLE: "Accept allows none of application/json.",
+    ProblemCode.NOT_ACCEPTABLE: (
+        "Accept allows none of application/json, application/x-safetensors, image/svg+xml, "
+        "text/vnd.graphviz."
+    ),
     ProblemCode.BODY_TIMEOUT: "Nothing came for 30 seconds (GRADTRACE_BODY_TIMEOUT_S).",
     ProblemCode.BODY_TOO_LARGE: "The body may have 64 MB (GRADTRACE_MAX_BODY_MB).",
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: (
-        "The Content-Type is missing; this route reads application/json."
+        "The Content-Type is missing; this route reads application/json and "
+        "application/x-safetensors."
     ),
-    ProblemCode.MEMORY_LIMIT: "The graph needs more than 2048 MiB (GRADTRACE_MEMORY_LIMIT_MB).",
+    ProblemCode.MEMORY_LIMIT: (
+        "the graph needs more than memory_limit_mb (GRADTRACE_MEMORY_LIMIT_MB) of 2048 MiB"
+    ),
     ProblemCode.GRAPH_CRASHED: (
-        "The process that computed this graph died (signal 11), and so did a fresh one (signal 11)."
+        "The process that computed this graph died (SIGSEGV), and so did a fresh one (SIGSEGV)."
     ),
     ProblemCode.OVERLOADED: "64 requests are waiting already.",
     ProblemCode.INTERNAL: "This is a bug in the service, not in the request.",

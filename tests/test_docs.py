@@ -257,11 +257,11 @@ def test_the_contract_is_right_about_blank_lines(http: httpx.Client) -> None:
 
 
 def test_the_pages_say_how_many_connections_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    for files, connections in ((1024, 1024 - 256), (2**20, 10_000)):
+    for files, connections in ((300, 64), (1024, 1024 - 256), (2**20, 10_000)):
         monkeypatch.setattr("resource.getrlimit", lambda _, files=files: (files, files))
         assert connection_limit() == connections
     for page in ("docs/settings.md", "docs/operations.md"):
-        assert re.search(r"less 256, (but )?10,000 at most", text(page))
+        assert re.search(r"less 256, (but )?64 at least and 10,000 at most", text(page))
 
 
 def test_every_page_is_in_the_sites_contents() -> None:

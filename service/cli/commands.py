@@ -118,7 +118,10 @@ def trace(
         bool, typer.Option(help=".ndjson: go on behind the last whole line of --output.")
     ] = False,
 ) -> None:
-    """Trace the graph, script or stream of graphs in FILE and print its table."""
+    """Trace the graph (.json) or script (.py) in FILE and print its table.
+
+    Of a stream of graphs (.ndjson) the answers are printed, a line each.
+    """
     stream = file.suffix == ".ndjson"
     _expect(file, twice=stream)
     if file.suffix == MODEL:

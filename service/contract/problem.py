@@ -107,7 +107,11 @@ class Problem(BaseModel):
     detail: str = Field(description="What is wrong with this request, in words.")
     code: ProblemCode = Field(description="The kind of problem as one stable word.")
     errors: list[ProblemError] = Field(
-        default=[], description=f"Each thing that is wrong, at most {MAX_ERRORS}."
+        default=[],
+        description=(
+            f"Each thing that is wrong of the kind that was found first, at most {MAX_ERRORS}: "
+            "behind it there may be others."
+        ),
     )
 
 
@@ -321,7 +325,8 @@ class UnknownOp(GradtraceError):
     description = (
         "Ops are PyTorch's documented functions and methods without `torch.`, and exact overloads "
         "such as `aten.add.Tensor`. Ops that work in place, take `out=`, change global state, "
-        "touch files or return uninitialised memory are not there. The message names near ones."
+        "touch files or return uninitialised memory are not there. The message names near ones, "
+        "where there are any."
     )
 
 
@@ -366,7 +371,8 @@ class BadRoot(GradtraceError):
     title = "Backward cannot start from this root"
     description = (
         "The root has more than one element or is complex and has no gradient, does not require "
-        "grad, has several outputs, or its gradient is of the wrong shape or dtype."
+        "grad, or its gradient is of the wrong shape; or none is named, and the last op has "
+        "several outputs."
     )
 
 
@@ -452,7 +458,10 @@ class Draining(GradtraceError):
     code = ProblemCode.DRAINING
     status = 503
     title = "The service is shutting down"
-    description = "The service got the signal to stop and takes no new work."
+    description = (
+        "The service got the signal to stop, and the time in which it still serves is over; from "
+        "/readyz: send nothing new here."
+    )
 
 
 class TimeLimit(GradtraceError):

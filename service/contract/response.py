@@ -110,7 +110,7 @@ class Edge(ResponseModel):
     )
     grad: Any = Field(
         default=None,
-        description="The contribution, like a node's grad; null where the node is not tracked.",
+        description="The contribution, like a node's grad; null where this use passes none on.",
     )
     grad_base64: str | None = Field(
         default=None, description="Instead of grad where the encoding is base64."
@@ -275,7 +275,10 @@ class OpSignature(ResponseModel):
 
     parameters: list[OpParameter] = Field(description="In PyTorch's order.")
     outputs: list[str | None] = Field(
-        description="PyTorch's name of each output, null where it has none."
+        description=(
+            "PyTorch's name of each output, null where it has none; empty where it returns a list, "
+            "whose length depends on the call."
+        )
     )
 
 

@@ -43,7 +43,7 @@ no gradient here", and `grad_status` says why. Numbers that are not finite are t
 `"Infinity"` and `"-Infinity"`.
 
 What is refused before an operation is reached is a Problem too: 400 `invalid_request` where a
-request is not HTTP/1.1, 404 `not_found` and 405 `method_not_allowed` (with `Allow`) for what is not
+request is not HTTP, 404 `not_found` and 405 `method_not_allowed` (with `Allow`) for what is not
 described here, and 429 `overloaded` where there are too many connections. HEAD is taken wherever
 GET is.
 """

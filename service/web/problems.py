@@ -113,6 +113,7 @@ def add_problems(app: FastAPI) -> None:
         responses=answers(
             ["not_found", "not_acceptable", "internal"],
             {
+                "description": "The kind of problem.",
                 "headers": ANSWER_HEADERS,
                 "content": {
                     HTML: TEXT,
