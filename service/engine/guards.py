@@ -56,6 +56,12 @@ def _listed(sizes: Any) -> Sequence[Any]:
     return sizes if isinstance(sizes, Sequence) else [sizes]
 
 
+def _each(sizes: Any, dims: int) -> Sequence[Any]:
+    """Return a size for each of ``dims``: what is given, or the only one so many times."""
+    listed = _listed(sizes)
+    return [*listed] * dims if len(listed) == 1 else listed
+
+
 def _div(arguments: Arguments) -> None:
     """INT_MIN / -1 overflows: SIGFPE."""
     if arguments.get("rounding_mode") != "trunc":
@@ -127,9 +133,7 @@ def _eigvals(arguments: Arguments) -> None:
 
 def _convolution(arguments: Arguments) -> str | None:
     """The input's gradient counts on from one stride to the next in 32 bits: SIGSEGV."""
-    strides = [*_listed(arguments.get("stride") or 1)]
-    if len(strides) == 1:
-        strides *= max(0, arguments["weight"].dim() - 2)
+    strides = _each(arguments.get("stride") or 1, max(0, arguments["weight"].dim() - 2))
     return "the strides are too large for a gradient" if math.prod(strides) >= MAX_SIZE else None
 
 
@@ -259,11 +263,35 @@ def _unbind(arguments: Arguments) -> None:
     _refuse_if(many, f"there would be more than {MAX_OUTPUTS} outputs")
 
 
-def _max_pool1d(arguments: Arguments) -> None:
-    """Sizes overflow: SIGSEGV, or hangs."""
+def _max_pool1d(arguments: Arguments) -> str | None:
+    """As :func:`_max_pool`, and sizes overflow: SIGSEGV, or hangs."""
     names = "kernel_size", "stride", "dilation"
     sizes = [size for name in names for size in _listed(arguments.get(name) or 1)]
     _refuse_if(max(sizes) >= MAX_SIZE, f"{', '.join(names)} must be less than {MAX_SIZE}")
+    return _max_pool(1, arguments)
+
+
+def _max_pool(dims: int, arguments: Arguments) -> str | None:
+    """The gradient of a window that sees nothing but padding is written beyond the input."""
+    tensor = arguments["self"] if "self" in arguments else arguments["input"]
+    kernels = _each(arguments["kernel_size"], dims)
+    strides = _each(arguments.get("stride") or arguments["kernel_size"], dims)
+    paddings = _each(arguments.get("padding") or 0, dims)
+    dilations = _each(arguments.get("dilation") or 1, dims)
+    ceil = bool(arguments.get("ceil_mode"))
+    windows = zip(tensor.shape[-dims:], kernels, strides, paddings, dilations, strict=False)
+    if tensor.numel() and any(_is_blind(*window, ceil) for window in windows):
+        return "a window sees nothing but padding"
+    return None
+
+
+def _is_blind(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil: bool) -> bool:
+    """Return whether a window's first place that is not before the input lies behind it."""
+    if stride < 1 or dilation <= size:
+        return False
+    extent = size + 2 * padding - dilation * (kernel - 1) - 1 + (stride - 1 if ceil else 0)
+    starts = range(-padding, min(0, (extent // stride + 1) * stride - padding), stride)
+    return len(starts) > MAX_OUTPUTS or any(start % dilation >= size for start in starts)
 
 
 def _fractional_max_pool(arguments: Arguments) -> None:
@@ -312,12 +340,20 @@ def _attention_kernel(arguments: Arguments) -> None:
         and query.shape[3] == key.shape[3] == value.shape[3]
     )
     _refuse_if(not fit, "query, key and value must have four dimensions that fit each other")
+    _refuse_if(0 in (*query.shape[1:3], key.shape[2]), "heads and lengths must not be 0")
     mask = arguments.get("attn_mask")
     if mask is not None:
         whole = (*query.shape[:3], key.shape[2])
         pairs = zip(reversed(mask.shape), reversed(whole), strict=False)
         fits = mask.dim() in (2, 4) and all(size in (1, full) for size, full in pairs)
         _refuse_if(not fits, f"attn_mask must broadcast to {list(whole)}")
+
+
+def _grouped_attention(arguments: Arguments) -> None:
+    """Heads are divided by those of key and value: SIGFPE."""
+    grouped = [arguments[name] for name in ("key", "value")] if arguments["enable_gqa"] else []
+    none = any(tensor.dim() >= 3 and tensor.shape[-3] == 0 for tensor in grouped)
+    _refuse_if(none, "key and value must have heads")
 
 
 def _fft_kernel(arguments: Arguments) -> None:
@@ -490,7 +526,9 @@ ROWS = (
     Row("combinations", _combinations, when="r"),
     Row("chunk unsafe_chunk tensor_split split unsafe_split split_copy", _split),
     Row("unbind unbind_copy", _unbind),
-    Row("max_pool1d", _max_pool1d),
+    Row("max_pool1d max_pool1d_with_indices", _max_pool1d),
+    Row("max_pool2d max_pool2d_with_indices", partial(_max_pool, 2), when="dilation"),
+    Row("max_pool3d max_pool3d_with_indices", partial(_max_pool, 3), when="dilation"),
     Row(
         "fractional_max_pool2d fractional_max_pool2d_with_indices "
         "fractional_max_pool3d fractional_max_pool3d_with_indices",
@@ -523,6 +561,11 @@ ROWS = (
         _batch_norm_kernel,
     ),
     Row("_scaled_dot_product_flash_attention_for_cpu", _attention_kernel),
+    Row(
+        "scaled_dot_product_attention _scaled_dot_product_attention_math",
+        _grouped_attention,
+        when="enable_gqa",
+    ),
     Row("_fft_c2c _fft_c2r _fft_r2c", _fft_kernel),
     Row("lstm", partial(_recurrent, LSTM_GATES)),
     Row("gru", partial(_recurrent, GRU_GATES)),
@@ -557,9 +600,9 @@ REFUSED = "gradtrace_refused"
 """The mark of the node of autograd's graph whose backward pass was refused."""
 
 
-def refuse_backward(result: Tensor, reason: str) -> None:
+def refuse_backward(result: Tensor | Sequence[Tensor], reason: str) -> None:
     """Have the call that returned ``result`` refused where autograd comes to it."""
-    function: Any = result.grad_fn
+    function: Any = (result if isinstance(result, Tensor) else result[0]).grad_fn
     if function is None:
         return
     marks = function.metadata

@@ -98,7 +98,7 @@ LABELS = Preparation(("targets",), own_elements)
 SCALED = Preparation(("weight", "bias"), own_elements)
 """Read without their strides."""
 SCALES = Preparation(("weight", "bias"), own_memory)
-STATES = Preparation(("hx",), own_memory)
+STATES = Preparation(("input", "hx"), own_memory)
 NORMED = Preparation(("v", "g"), own_memory)
 KEYS = Preparation(("key", "value"), own_memory)
 """Zeros without memory are read as if they had some."""

@@ -556,23 +556,21 @@ def test_zeros_without_memory_are_read_as_zeros(name: str) -> None:
 ROW = [[1.0, 2.0, 3.0, 5.0]]
 
 
-@pytest.mark.parametrize("states", [["g:0", "h"], ["h", "g:0"]])
-def test_states_without_memory_are_read_as_zeros(states: list[str]) -> None:
+@pytest.mark.parametrize("place", range(3))
+def test_states_without_memory_are_read_as_zeros(place: int) -> None:
     ways = {"has_biases": False, "num_layers": 1, "dropout": 0.0, "train": False}
     ways |= {"bidirectional": False, "batch_first": False}
-    leaves = [
-        leaf(each, torch.ones(shape).tolist())
-        for each, shape in {"x": (2, 1, 3), "z": (1, 1, 4), "w": (16, 3), "u": (16, 4)}.items()
-    ]
+    leaves = [leaf("z", [[[1.0] * 4]]), leaf("w", [[1.0] * 4] * 16)]
 
     def ask(zeros: str) -> Any:
-        hx = [{"ref": zeros if state == "g:0" else "h"} for state in states]
-        params = [{"ref": "w"}, {"ref": "u"}]
+        given = ["h"] * 3
+        given[place] = zeros
+        x, *hx = ({"ref": name} for name in given)
         ops = [
             *NO_MEMORY,
             op("zeros", "mul", "z", other=0.0),
             op("h", "mul", "z", other=2.0),
-            op("o", "aten.lstm.input", "x", hx=hx, params=params, **ways),
+            op("o", "aten.lstm.input", input=x, hx=hx, params=[{"ref": "w"}] * 2, **ways),
         ]
         nodes = nodes_of({"leaves": leaves, "ops": ops, "backward": []})
         return [nodes[f"o:{k}"]["value"] for k in range(3)]

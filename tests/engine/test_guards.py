@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -10,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, tensor
+from torch.nn import functional
 
 from service.contract.problem import BadArguments
 from service.engine.catalogue import catalogue
 from service.engine.guards import ROWS
-from tests.engine.asking import leaf, nodes_of, op, problem
+from tests.engine.asking import leaf, nodes_of, op, problem, trace
 from tests.engine.calls import call
 from tests.fuzz.hunt import HEAP_CHECKER
 
@@ -285,6 +287,23 @@ REFUSED: list[tuple[str, list[Tensor], dict[str, Any]]] = [
         for name in ("nn.functional.max_pool1d", "max_pool1d", "aten.max_pool1d.default")
         for too_much in ({"kernel_size": 2**63 - 1}, {"stride": [2**62]}, {"dilation": 2**31})
     ),
+    *(
+        ("aten._scaled_dot_product_flash_attention_for_cpu.default", [query, key, key], {})
+        for query, key in [
+            (torch.ones(1, 1, 1, 2), torch.ones(1, 1, 0, 2)),
+            (torch.ones(1, 1, 0, 2), torch.ones(1, 1, 1, 2)),
+            (torch.ones(1, 0, 1, 2), torch.ones(1, 0, 1, 2)),
+        ]
+    ),
+    *(
+        (name, [HEADS[:1], key, value], {"enable_gqa": True})
+        for name in (
+            "nn.functional.scaled_dot_product_attention",
+            "aten.scaled_dot_product_attention.default",
+            "aten._scaled_dot_product_attention_math.default",
+        )
+        for key, value in [(HEADS[:1, :0], HEADS[:1]), (HEADS[:1], HEADS[:1, :0])]
+    ),
     ("aten._pdist_forward.default", [torch.ones(2, 3, 0)], {}),
     ("aten._pdist_forward.default", [torch.ones(0, 3, 8)], {}),
     ("aten.lstm.input", [torch.ones(2, 3, 9)], lstm(W, U, B, B)),
@@ -460,6 +479,50 @@ def test_a_reflection_of_which_nothing_is_left_is_let_through_and_its_gradient_i
     assert nodes_of(request | {"backward": []})["s"]["value"] == 0
     told = problem(request)
     assert (told.code, told.errors[0].node) == ("bad_arguments", "p")
+
+
+def pooled(dims: int, name: str, size: int, **attrs: Any) -> dict[str, Any]:
+    """Return the graph of a sum of maxima over windows."""
+    leaves = [leaf("x", torch.arange(1.0, size**dims + 1).reshape(1, 1, *[size] * dims).tolist())]
+    several = "indices" in name
+    ops = [op("p", name.format(dims), "x", **attrs), op("s", "sum", "p:0" if several else "p")]
+    return {"leaves": leaves, "ops": ops}
+
+
+POOLS = [f"{name}.default" for name in ("aten.max_pool{}d", "aten.max_pool{}d_with_indices")]
+POOLS.append("nn.functional.max_pool{}d")
+
+
+@pytest.mark.parametrize("name", POOLS)
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_a_window_in_the_padding_is_let_through_and_its_gradient_is_not(
+    name: str, dims: int
+) -> None:
+    request = pooled(dims, name, 2, kernel_size=[2] * dims, stride=1, padding=1, dilation=3)
+    assert "-Infinity" in str(trace(request | {"backward": []}))
+    told = problem(request)
+    assert (told.code, told.errors[0].node) == ("bad_arguments", "p")
+    assert told.detail.startswith("a window sees nothing but padding; PyTorch would crash")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4])
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_no_other_window_is_refused_its_gradient(size: int, kernel: int, ceil_mode: bool) -> None:
+    """Where PyTorch's index names no element, and only there, the gradient is refused."""
+    x = torch.arange(1.0, size + 1).reshape(1, 1, size)
+    for stride, padding, dilation in itertools.product((1, 2, 3), range(3), range(1, 6)):
+        attrs: dict[str, Any] = {"kernel_size": kernel, "stride": stride, "ceil_mode": ceil_mode}
+        attrs |= {"padding": padding, "dilation": dilation}
+        try:
+            _, indices = functional.max_pool1d_with_indices(x, **attrs)
+        except RuntimeError:
+            continue
+        request = pooled(1, POOLS[-1], size, **attrs)
+        if bool((indices >= size).any()):
+            assert problem(request).code == "bad_arguments"
+        else:
+            trace(request)
 
 
 def test_a_reflection_in_three_dimensions_has_its_gradient() -> None:
