@@ -418,18 +418,27 @@ def _antialiased(taps: int, arguments: Arguments) -> None:
 
 
 def _padding(arguments: Arguments) -> str | None:
-    """Sizes overflow; of an empty reflection in 3 dimensions the gradient is never written."""
+    """Sizes overflow."""
     pads = _listed(arguments["pad"] if "pad" in arguments else arguments["padding"])
     too_much = any(abs(pad) > MAX_SIZE for pad in pads)
     _refuse_if(too_much, f"padding must be from -{MAX_SIZE} to {MAX_SIZE}")
     if arguments.get("mode") == "circular":
         _wrapping(arguments)
-    if arguments.get("mode", "reflect") == "reflect" and len(pads) == 6:
-        sizes = reversed(_padded(arguments).shape)
-        pairs = zip(sizes, pads[::2], pads[1::2], strict=False)
-        if not all(size + before + after for size, before, after in pairs):
-            return "the gradient of nothing is asked"
+    if arguments.get("mode") == "reflect" and len(pads) == 6:
+        return _nothing_left(arguments, pads)
     return None
+
+
+def _reflection(arguments: Arguments) -> str | None:
+    """As :func:`_padding`, and of an empty reflection the gradient is never written."""
+    _padding(arguments)
+    return _nothing_left(arguments, arguments["padding"])
+
+
+def _nothing_left(arguments: Arguments, pads: Sequence[int]) -> str | None:
+    sides = zip(reversed(_padded(arguments).shape), pads[::2], pads[1::2], strict=False)
+    is_left = all(size + before + after for size, before, after in sides)
+    return None if is_left else "the gradient of nothing is asked"
 
 
 def _padded(arguments: Arguments) -> Tensor:
@@ -536,9 +545,10 @@ ROWS = (
     ),
     Row(
         "pad constant_pad_nd replication_pad1d replication_pad2d replication_pad3d "
-        "reflection_pad1d reflection_pad2d reflection_pad3d",
+        "reflection_pad1d reflection_pad2d",
         _padding,
     ),
+    Row("reflection_pad3d", _reflection),
     Row("_pad_circular", _circular),
     Row("_weight_norm", _weight_norm),
     Row("range", _range, when="step"),

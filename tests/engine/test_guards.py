@@ -525,6 +525,21 @@ def test_no_other_window_is_refused_its_gradient(size: int, kernel: int, ceil_mo
             trace(request)
 
 
+@pytest.mark.parametrize(
+    ("name", "attrs"),
+    [
+        ("nn.functional.pad", {"pad": [-1, -1, 0, 0, 0, 0]}),
+        ("nn.functional.pad", {"pad": [-1, -1, 0, 0, 0, 0], "mode": "replicate"}),
+        ("aten.replication_pad3d.default", {"padding": [-1, -1, 0, 0, 0, 0]}),
+        ("aten.constant_pad_nd.default", {"pad": [-1, -1, 0, 0, 0, 0]}),
+    ],
+)
+def test_of_other_paddings_nothing_has_a_gradient(name: str, attrs: dict[str, Any]) -> None:
+    leaves = [leaf("x", [1.0] * 8, shape=[1, 2, 2, 2])]
+    ops = [op("p", name, "x", **attrs), op("s", "sum", "p")]
+    assert nodes_of({"leaves": leaves, "ops": ops})["x"]["grad"] == [[[[0.0] * 2] * 2] * 2]
+
+
 def test_a_reflection_in_three_dimensions_has_its_gradient() -> None:
     leaves = [leaf("x", [1.0, 2.0, 3.0], shape=[1, 1, 1, 3])]
     ops = [op("p", "nn.functional.pad", "x", pad=[-2, 1, 0, 0, 0, 0], mode="reflect")]
