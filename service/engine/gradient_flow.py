@@ -17,7 +17,7 @@ from torch import Tensor
 from service.engine.linked import Linked
 from service.engine.nonfinite import is_finite
 from service.engine.stats import SMALL
-from service.engine.write_tensor import in_memory
+from service.engine.writes import own_memory
 
 SHRINKS = 1e-3
 """Gradients vanish where they are this many times smaller deep down than near the root."""
@@ -143,7 +143,7 @@ def _rms(tensor: Tensor) -> float | None:
     and None if all are NaN or there are none at all.
     """
     if tensor.numel() <= SMALL:
-        return _rms_of_few(in_memory(tensor.detach().reshape(-1)).tolist())
+        return _rms_of_few(own_memory(tensor.detach().reshape(-1)).tolist())
     wide = torch.complex128 if tensor.is_complex() else torch.float64
     flat = tensor.detach().to(wide).abs().flatten()
     finite = flat[torch.isfinite(flat)]

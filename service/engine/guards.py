@@ -62,6 +62,12 @@ def _each(sizes: Any, dims: int) -> Sequence[Any]:
     return [*listed] * dims if len(listed) == 1 else listed
 
 
+def _input_of(arguments: Arguments) -> Tensor:
+    """Return the first tensor, which functions call input and kernels self."""
+    tensor: Tensor = arguments["self"] if "self" in arguments else arguments["input"]
+    return tensor
+
+
 def _div(arguments: Arguments) -> None:
     """INT_MIN / -1 overflows: SIGFPE."""
     if arguments.get("rounding_mode") != "trunc":
@@ -273,7 +279,7 @@ def _max_pool1d(arguments: Arguments) -> str | None:
 
 def _max_pool(dims: int, arguments: Arguments) -> str | None:
     """The gradient of a window that sees nothing but padding is written beyond the input."""
-    tensor = arguments["self"] if "self" in arguments else arguments["input"]
+    tensor = _input_of(arguments)
     kernels = _each(arguments["kernel_size"], dims)
     strides = _each(arguments.get("stride") or arguments["kernel_size"], dims)
     paddings = _each(arguments.get("padding") or 0, dims)
@@ -436,14 +442,9 @@ def _reflection(arguments: Arguments) -> str | None:
 
 
 def _nothing_left(arguments: Arguments, pads: Sequence[int]) -> str | None:
-    sides = zip(reversed(_padded(arguments).shape), pads[::2], pads[1::2], strict=False)
+    sides = zip(reversed(_input_of(arguments).shape), pads[::2], pads[1::2], strict=False)
     is_left = all(size + before + after for size, before, after in sides)
     return None if is_left else "the gradient of nothing is asked"
-
-
-def _padded(arguments: Arguments) -> Tensor:
-    tensor: Tensor = arguments["self"] if "self" in arguments else arguments["input"]
-    return tensor
 
 
 def _circular(arguments: Arguments) -> None:
@@ -457,7 +458,7 @@ def _wrapping(arguments: Arguments) -> None:
     if min(pads, default=0) >= 0:
         return
     sides = zip(pads[::2], pads[1::2], strict=False)
-    for size, (before, after) in zip(reversed(_padded(arguments).shape), sides, strict=False):
+    for size, (before, after) in zip(reversed(_input_of(arguments).shape), sides, strict=False):
         left = size + min(before, 0) + min(after, 0)
         _refuse_if(max(before, after) > left, f"only {left} of {size} are left to be repeated")
 

@@ -21,7 +21,7 @@ from service.engine.report import Node
 from service.engine.run import Run
 from service.engine.stats import SMALL
 from service.engine.tensors import root_gradient
-from service.engine.write_tensor import in_memory
+from service.engine.writes import own_memory
 
 
 def flat(tensor: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def is_finite(tensor: Tensor | None) -> bool:
     if tensor is None:
         return True
     if tensor.numel() <= SMALL:
-        return all(map(isfinite, in_memory(tensor.reshape(-1)).tolist()))
+        return all(map(isfinite, own_memory(tensor.reshape(-1)).tolist()))
     return bool(torch.isfinite(flat(tensor)).all())
 
 

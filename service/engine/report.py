@@ -23,7 +23,8 @@ from service.engine.notes import note
 from service.engine.run import Run
 from service.engine.small_tensors import json_fragments
 from service.engine.stats import tensor_stats
-from service.engine.write_tensor import base64_text, in_memory
+from service.engine.write_tensor import base64_text
+from service.engine.writes import own_memory
 
 Trace = dict[str, Any]
 """A NodeTrace or an Edge on its way to orjson."""
@@ -120,7 +121,7 @@ def _beginning(tensor: Tensor | None) -> Tensor | None:
     if tensor is None or tensor.dim() > MAX_AXES_SHOWN:
         return None
     inner = 1
-    tensor = in_memory(tensor.detach())
+    tensor = own_memory(tensor.detach())
     for axis in reversed(range(tensor.dim())):
         tensor = tensor.narrow(axis, 0, min(tensor.shape[axis], -(-SHOWN_ELEMENTS // inner)))
         inner = inner * tensor.shape[axis] or 1  # what lies behind a 0 is not printed

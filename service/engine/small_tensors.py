@@ -21,7 +21,8 @@ from torch import Tensor
 from torch._utils import _flatten_dense_tensors as laid_end_to_end
 from torch._utils import _unflatten_dense_tensors as taken_apart
 
-from service.engine.write_tensor import MAX_ARRAY_AXES, in_memory, json_fragment
+from service.engine.write_tensor import MAX_ARRAY_AXES, json_fragment
+from service.engine.writes import own_memory
 
 SMALL: Final = 64
 """Elements up to which lists are quicker than an array."""
@@ -52,7 +53,7 @@ def json_fragments(tensors: Sequence[Tensor | None]) -> list[Any]:
         if not few or dtype not in PRINTED_AS_LISTS:
             fragments[place] = json_fragment(tensor)
             continue
-        tree = fragments[place] = in_memory(tensor).tolist()
+        tree = fragments[place] = own_memory(tensor).tolist()
         if dtype is torch.float32:
             singles.append(place)
         elif dtype is torch.float64 and not _all_finite(flat := _leaves(tree)):

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from service.engine.write_tensor import in_memory
+from service.engine.writes import own_memory
 
 SMALL = 32
 """Elements up to which Python is quicker than NumPy."""
@@ -54,7 +54,7 @@ def tensor_stats(tensor: Tensor) -> dict[str, float | None]:
     where the magnitude of a complex element is. ``min`` and ``max`` of integers are exact.
     ``numel``, ``nan_count``, ``inf_count``, ``zero_count`` are over all.
     """
-    flat = in_memory(tensor.detach().reshape(-1))
+    flat = own_memory(tensor.detach().reshape(-1))
     moments, counts = _of_few(flat) if flat.numel() <= SMALL else _of_many(flat)
     return {
         "min": _finite(moments.min),

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from service.engine.halves import floats_of_halves
+from service.engine.writes import own_memory
 
 OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY
 LARGE = 4096
@@ -36,7 +37,7 @@ def json_fragment(tensor: Tensor) -> Any:
     dtype of the contract; a complex element is ``[re, im]``, a float that is not finite one of
     "NaN", "Infinity" and "-Infinity".
     """
-    tensor = in_memory(tensor)
+    tensor = own_memory(tensor)
     if not tensor.numel():
         return orjson.Fragment(_empty(tensor.shape))
     if tensor.dim() > MAX_ARRAY_AXES:
@@ -50,15 +51,6 @@ def json_fragment(tensor: Tensor) -> Any:
         return array
     text = orjson.dumps(array, option=OPTIONS)
     return orjson.Fragment(_with_names(text, array) if b"null" in text else text)
-
-
-def in_memory(tensor: Tensor) -> Tensor:
-    """Return ``tensor``, or equal zeros where it has no memory.
-
-    Some backward kernels return such zeros. Reading them is refused, and reading a slice of them
-    ends the process: it begins at an offset from nowhere.
-    """
-    return torch.zeros(tensor.shape, dtype=tensor.dtype) if tensor._is_zerotensor() else tensor
 
 
 def _empty(sizes: Sequence[int]) -> bytes:
@@ -121,7 +113,7 @@ def raw_bytes(tensor: Tensor) -> memoryview:
 
 def _laid_out(tensor: Tensor) -> Any:
     """Return the tensor as a C-contiguous array of the same bytes."""
-    tensor = in_memory(tensor)
+    tensor = own_memory(tensor)
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.detach().resolve_neg().contiguous().view(torch.int16)
     if tensor.dim() > MAX_ARRAY_AXES or not tensor.numel():

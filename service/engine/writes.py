@@ -30,7 +30,11 @@ def own_copy_of_one(tensor: Tensor) -> Tensor:
 
 
 def own_memory(tensor: Tensor) -> Tensor:
-    """Return ``tensor``, where it is zeros without memory, as some backward passes make, a copy."""
+    """Return ``tensor``, where it is zeros without memory a copy that has some.
+
+    Some backward passes make such zeros. Kernels that trust a pointer read foreign memory instead,
+    `tolist` and NumPy refuse them, and to read a slice of them ends the process.
+    """
     return tensor.clone() if tensor._is_zerotensor() else tensor
 
 

@@ -107,13 +107,7 @@ def add_docs(app: FastAPI) -> None:
         }
     )
 
-    @app.get("/docs", include_in_schema=False)
-    async def docs(request: Request) -> Response:
-        return files.response("docs.html", request)
-
-    @app.get("/docs/{name}", include_in_schema=False)
-    async def docs_file(name: str, request: Request) -> Response:
-        return files.response(name, request)
+    _add_page(app, "/docs", "docs.html", "/docs/{name}", files)
 
 
 def add_playground(app: FastAPI) -> None:
@@ -121,10 +115,16 @@ def add_playground(app: FastAPI) -> None:
     static = package_folder("service.playground") / "static"
     files = Folder({path.name: path for path in static.iterdir() if path.suffix in MEDIA_TYPES})
 
-    @app.get("/", include_in_schema=False)
-    async def playground(request: Request) -> Response:
-        return files.response("index.html", request)
+    _add_page(app, "/", "index.html", "/playground/{name:path}", files)
 
-    @app.get("/playground/{name:path}", include_in_schema=False)
-    async def playground_file(name: str, request: Request) -> Response:
+
+def _add_page(app: FastAPI, path: str, first: str, others: str, files: Folder) -> None:
+    """Answer with the file ``first`` at ``path``, and with each by its name at ``others``."""
+
+    @app.get(path, include_in_schema=False)
+    async def page(request: Request) -> Response:
+        return files.response(first, request)
+
+    @app.get(others, include_in_schema=False)
+    async def file(name: str, request: Request) -> Response:
         return files.response(name, request)
