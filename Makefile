@@ -55,7 +55,8 @@ run: $(STAMP)  ## Start the service
 	$(BIN)/gradtrace serve
 
 test: $(TOOLS)  ## Run the tests
-	$(BIN)/python -m pytest --numprocesses $(TEST_JOBS) --dist loadfile $(COVERAGE) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TEST_JOBS) --dist loadfile --no-loadscope-reorder \
+	  $(COVERAGE) $(PYTEST_ARGS)
 
 lint: $(TOOLS)  ## Check form, types and the Dockerfile
 	$(BIN)/ruff format --check .

@@ -16,6 +16,12 @@ long = pytest.mark.skipif(not REQUIRE_ALL, reason="takes long: REQUIRE_ALL=1 run
 """Marks a test that only the complete run has the time for."""
 uncounted = pytest.mark.no_cover
 """Marks a test that takes twice as long while lines are counted, so they are not."""
+FIRST = ("tests/ray/test_cluster.py", "tests/image/")
+"""Files whose first test waits for minutes: last, they would keep one process busy alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
 
 
 def missing(what: str) -> None:

@@ -12,7 +12,6 @@ import asyncio
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -124,11 +123,6 @@ class Story:
     async def problem(self) -> None:
         answer = await self.trace({"ops": [{"id": "x", "op": "no_such_op"}]})
         self.report["problem"] = seen(answer)
-
-    async def latency(self) -> None:
-        for _ in range(20):
-            await self.trace(SEED)
-        self.report["latency_ms"] = await latency(self.client)
 
     async def scale_up(self) -> None:
         self.report["replicas_before"] = await self.replicas()
@@ -265,17 +259,6 @@ async def busy(
     return codes
 
 
-async def latency(client: httpx.AsyncClient, requests: int = 200) -> dict[str, float]:
-    """Return what a seed graph takes over one connection, in ms."""
-    took = []
-    for _ in range(requests):
-        began = time.perf_counter()
-        (await client.post("/v1/trace", json=SEED)).raise_for_status()
-        took.append((time.perf_counter() - began) * 1000)
-    cuts = statistics.quantiles(took, n=100)
-    return {"p50": round(cuts[49], 2), "p95": round(cuts[94], 2), "p99": round(cuts[98], 2)}
-
-
 async def tell() -> dict[str, Any]:
     """Run all chapters in order and return the report."""
     async with httpx.AsyncClient(base_url=URL, timeout=PATIENCE_S) as client:
@@ -283,7 +266,6 @@ async def tell() -> dict[str, Any]:
         for chapter in (
             story.golden,
             story.problem,
-            story.latency,
             story.scale_up,
             story.stream,
             story.kill_a_replica,
