@@ -107,7 +107,7 @@ SAID: dict[ProblemCode, str] = {
     ProblemCode.GRAPH_CRASHED: (
         "The process that computed this graph died (SIGSEGV), and so did a fresh one (SIGSEGV)."
     ),
-    ProblemCode.OVERLOADED: "64 requests are waiting already.",
+    ProblemCode.OVERLOADED: "Requests that wait already: 64.",
     ProblemCode.INTERNAL: "This is a bug in the service, not in the request.",
     ProblemCode.NOT_READY: "The workers are starting.",
     ProblemCode.DRAINING: "The service is shutting down.",

@@ -24,6 +24,7 @@ from service.contract.problem import UnknownOp, quote
 from service.engine.from_function import signature_of_function
 from service.engine.from_schema import signature_of_schema
 from service.engine.gate import (
+    DENIED,
     MODULES,
     PYTHON_MODULES,
     WANTED,
@@ -94,6 +95,10 @@ class Catalogue:
         """Return what may have been meant by ``name``, which is no op."""
         if name in OPERATORS:
             return f"; {name} is {OPERATORS[name]}"
+        plain = name.removeprefix("torch.")
+        for part in (plain.replace(".", "_"), *plain.split(".")):
+            if part in DENIED:
+                return f": {DENIED[part]}"
         why = ""
         if name.startswith("torch."):
             why = "; names have no torch. before them"

@@ -56,20 +56,21 @@ WANTED = frozenset(
 UNUSABLE = ("quantize", "q_", "sparse_", "to_")
 """Prefixes of quantisation, and of layouts that an answer cannot carry."""
 
-DENIED = frozenset(
-    # reads files
-    "from_file "
-    # return uninitialised memory
-    "empty empty_like empty_permuted empty_strided new_empty new_empty_strided "
-    # work on dtypes or layouts that a request cannot give
-    "dequantize scaled_mm scaled_grouped_mm grouped_mm int_repr coalesce indices values "
-    "crow_indices col_indices indices_copy values_copy crow_indices_copy col_indices_copy "
-    # corrupts memory on some pivots
-    "linalg_ldl_solve "
-    # needs another device
-    "pin_memory".split()
-)
-"""Names, public or of kernels, that are not let through."""
+DENIED: Mapping[str, str] = {
+    name: reason
+    for reason, names in {
+        "it reads files": "from_file",
+        "it returns uninitialised memory": "empty empty_like empty_permuted empty_strided "
+        "new_empty new_empty_strided",
+        "it works on dtypes or layouts that a request cannot give": "dequantize scaled_mm "
+        "scaled_grouped_mm grouped_mm int_repr coalesce indices values crow_indices col_indices "
+        "indices_copy values_copy crow_indices_copy col_indices_copy",
+        "it corrupts memory on some pivots": "linalg_ldl_solve",
+        "it needs another device": "pin_memory",
+    }.items()
+    for name in names.split()
+}
+"""Names, public or of kernels, that are not let through, and why."""
 
 
 def has_underscore(name: str) -> bool:

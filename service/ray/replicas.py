@@ -154,7 +154,7 @@ class Replicas:
             waiting = self.waiting
             seconds = (waiting + 1) * self._mean_s / max(1, self._capacity)
             raise Overloaded(
-                f"{waiting} requests are waiting already.", retry_after_s=max(1, math.ceil(seconds))
+                f"Requests that wait already: {waiting}.", retry_after_s=max(1, math.ceil(seconds))
             )
 
     async def _try(self, headers: dict[str, str], body: bytes) -> Computed | GradtraceError:

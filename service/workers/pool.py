@@ -210,7 +210,7 @@ class Pool:
         if self.full:
             self.counters.rejected += 1
             raise Overloaded(
-                f"{len(self._queue)} requests are waiting already.",
+                f"Requests that wait already: {len(self._queue)}.",
                 retry_after_s=self._retry_after(),
             )
 

@@ -189,6 +189,21 @@ def test_near_names_are_told(wrong: str, near: str) -> None:
     assert near in caught.value.detail.partition("near names: ")[2].split(", ")
 
 
+@pytest.mark.parametrize(
+    ("denied", "reason"),
+    [
+        ("torch.empty", "returns uninitialised memory"),
+        ("aten.new_empty.default", "returns uninitialised memory"),
+        ("linalg.ldl_solve", "corrupts memory"),
+        ("nn.functional.grouped_mm", "dtypes or layouts"),
+    ],
+)
+def test_why_a_name_is_not_let_through_is_told(denied: str, reason: str) -> None:
+    with pytest.raises(UnknownOp) as caught:
+        catalogue().find(denied)
+    assert reason in caught.value.detail
+
+
 def test_search_looks_in_names_and_summaries() -> None:
     names = [operation.name for operation in catalogue().search("singular value")]
     assert {"svd", "linalg.svd", "linalg.svdvals"} <= set(names)
