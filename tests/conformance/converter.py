@@ -216,7 +216,10 @@ def calls_of(op: OpInfo, given: Any, args: tuple[Any, ...], kwargs: dict[str, An
         return [Call("native_batch_norm", [given, *args], kwargs)]
     if name == "to" and args[0] in ("cpu", torch.device("cpu")):
         return [Call("to", [given, *args[1:]], kwargs)]
-    return [Call(OPERATORS.get(name, name.removeprefix("torch.ops.")), [given, *args], kwargs)]
+    if name.startswith("torch.ops."):
+        base, overload = name.removeprefix("torch.ops.aten.").partition(".")[::2]
+        return [Call(f"aten.{base}.{overload or 'default'}", [given, *args], kwargs)]
+    return [Call(OPERATORS.get(name, name), [given, *args], kwargs)]
 
 
 def full_name(op: OpInfo) -> str:

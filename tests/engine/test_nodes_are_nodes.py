@@ -187,16 +187,16 @@ def test_warnings_of_pytorch_come_every_time() -> None:
 def test_warnings_of_exact_overloads_are_in_the_answer_too(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    request = {"leaves": [leaf("x", [[1.0, 2.0], [3.0, 4.0]])], "backward": []}
+    request = {"leaves": [leaf("x", [1.0])], "backward": []}
     public, exact = (
-        trace(request | {"ops": [op("q", name, "x"), op("s", "sum", "q:0")]})["warnings"]
-        for name in ("qr", "aten.qr.default")
+        trace(request | {"ops": [op("s", name, "x")]})["warnings"]
+        for name in ("std", "aten.std.correction")
     )
     assert [text.partition("(Triggered")[0] for text in exact] == [
         text.partition("(Triggered")[0] for text in public
     ]
-    assert exact[0].startswith("torch.qr is deprecated")
-    bad = {"leaves": [leaf("x", [1.0])], "ops": [op("q", "aten.qr.default", "x")]}
+    assert exact[0].startswith("std(): degrees of freedom is <= 0")
+    bad = {"leaves": [leaf("x", [1.0])], "ops": [op("q", "aten.linalg_qr.default", "x")]}
     told = problem(bad | {"backward": []})
     assert told.detail.startswith("linalg.qr: The input tensor A must have at least 2 dimensions")
     assert capfd.readouterr() == ("", "")
