@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -241,3 +242,70 @@ def test_a_view_of_a_million_million_elements_is_refused_before_anybody_sums_it(
         graph(op("e", "expand", "k", size=[2**40]), op("s", "sum", "e"), leaves=[leaf("k", [1])])
     )
     assert (told.code, told.errors[0].node) == ("limit_exceeded", "e")
+
+
+def test_roots_are_refused_in_pytorchs_order() -> None:
+    """It makes the implicit gradients of all roots before it looks who requires grad."""
+    request = {
+        "leaves": [leaf("x", [1.0, 2.0]), leaf("k", 1.0, requires_grad=False)],
+        "ops": [op("y", "neg", "x")],
+    }
+    told = problem(request | {"backward": [{"node": "k"}, {"node": "y"}]})
+    assert told.detail == "grad can be implicitly created only for scalar outputs"
+    assert told.errors[0].pointer == "/backward/1"
+    told = problem(request | {"backward": [{"node": "x", "gradient": [1, 1]}, {"node": "k"}]})
+    assert told.detail.startswith("element 1 of tensors does not require grad")
+    assert (told.errors[0].pointer, told.errors[0].node) == ("/backward/1", "k")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"leaves": [X], "ops": [op("a", "add", "x", **{"k" * 100_000: 1})]},
+        {"leaves": [X], "ops": [op("a", "add", "x", other={"ref": {"k" * 100_000: 1}})]},
+        {
+            "leaves": [leaf("f", [1.0])],
+            "ops": [op("a", "nn.functional.mse_loss", "f", "f", reduction="k" * 100_000)],
+        },
+        {"leaves": [{"id": "a", "value_base64": "", "shape": [2**62] * 64}]},
+    ],
+)
+def test_what_came_is_not_sent_back_at_length(request_: dict[str, Any]) -> None:
+    assert len(problem(request_).model_dump_json()) < 25_000
+
+
+def test_a_key_given_twice_below_a_long_key_is_told_in_short() -> None:
+    told = problem(b'{"%b":{"a":1,"a":2}}' % (b"k" * 100_000))
+    assert told.code == "invalid_json"
+    assert len(told.model_dump_json()) < 1000
+
+
+def test_a_cycle_is_told_where_the_reference_stands() -> None:
+    by_attribute = op("b", "add", "a", other={"ref": "b"})
+    told = problem({"leaves": [leaf("a", 1.0)], "ops": [by_attribute]})
+    assert (told.code, told.errors[0].pointer) == ("cycle", "/ops/0/attrs/other/ref")
+    ops = [op("b", "add", "a", "c"), op("c", "neg", "b")]
+    told = problem({"leaves": [leaf("a", 1.0)], "ops": ops})
+    assert told.errors[0].pointer == "/ops/0/inputs/1"
+
+
+@pytest.mark.parametrize("include", [[], ["edges"]])
+def test_a_size_is_never_negative(include: list[str]) -> None:
+    ops = [op("o", "expand", "a", size=[-1, 0]), op("s", "sum", "o")]
+    told = problem({"leaves": [leaf("a", 1.0)], "ops": ops, "include": ["value", *include]})
+    assert (told.code, told.errors[0].node) == ("bad_arguments", "o")
+    assert "[-1, 0]" in told.detail
+
+
+def test_a_message_of_pytorchs_holds_no_addresses_of_this_process() -> None:
+    for given, wrong in [
+        (leaf("x", [1.0, 2.0]), op("y", "unflatten", "x", dim=0, sizes=[3, -3, 2])),
+        (
+            leaf("x", [[[[1.0] * 4] * 4]]),
+            op("y", "nn.functional.fractional_max_pool2d", "x", kernel_size=1,
+               output_ratio=[1e30, 0.5]),
+        ),
+    ]:  # fmt: skip
+        told = problem({"leaves": [given], "ops": [wrong]})
+        assert told.code == "op_failed"
+        assert not re.search(r"0x[0-9a-f]{6}|frame #|Exception raised|/", told.detail)

@@ -205,3 +205,18 @@ def test_warnings_of_exact_overloads_are_in_the_answer_too(
 def test_no_warning_tells_of_a_gradient_that_was_not_asked_for() -> None:
     request = {"leaves": [leaf("x", [1.0])], "ops": [op("h", "relu", "x"), op("out", "sum", "h")]}
     assert trace(request)["warnings"] == []
+
+
+def test_a_gradient_is_retained_where_a_write_left_its_function_out_of_date() -> None:
+    """`g:0` is a view whose base `as_strided_scatter` wrote into on its way back."""
+    request = {
+        "leaves": [leaf("x", [2.0]), leaf("y", [3.0], requires_grad=False), leaf("c", [0.5])],
+        "ops": [
+            op("s", "as_strided_scatter", "x", "y", size=[1], stride=[1], storage_offset=0),
+            op("g", "autograd.grad", "s", "x", grad_outputs={"ref": "c"}),
+        ],
+        "retain_grad": True,
+        "backward": [{"node": "g:0"}],
+    }
+    found = nodes_of(request)["g:0"]
+    assert (found["retains_grad"], found["grad_status"], found["grad"]) == (True, "retained", [1.0])

@@ -188,3 +188,15 @@ def test_several_roots_and_a_root_given_twice_add_up() -> None:
     twice = nodes_of(request | {"backward": [{"node": "s"}, {"node": "s"}]})
     assert once["x"]["grad"] == [1.5, 1.5]
     assert twice["x"]["grad"] == [2.0, 2.0]
+
+
+def test_a_note_says_nothing_that_autograd_does_not_do() -> None:
+    """`norm` with p 0 is on the way to its input, and passes it no gradient."""
+    request = {
+        "leaves": [leaf("x", [1.0, 2.0, 3.0])],
+        "ops": [op("h", "mul", "x", other=1), op("n", "norm", "h", p=0)],
+        "include": ["notes"],
+    }
+    notes = {name: node["note"] for name, node in nodes_of(request).items()}
+    assert "passed" not in notes["h"]
+    assert "the ops between pass it none" in notes["x"]

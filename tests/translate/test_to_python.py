@@ -34,7 +34,7 @@ from service.translate.to_python import to_python
 from tests.conformance.converter import NotExpressible, convert
 from tests.engine.asking import leaf, trace
 from tests.engine.bits import bits
-from tests.engine.test_extremes import NO_MEMORY, NORMS, SIGNS, VIEWS, ZEROS
+from tests.engine.unprepared import NO_MEMORY, NORMS, SIGNS, VIEWS, ZEROS
 from tests.golden import CASES
 from tests.translate.oracle import executed, tensor_of, trace_of
 
