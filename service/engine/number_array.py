@@ -5,21 +5,31 @@ cut at commas, and the brackets open there are closed before and opened again be
 when the characters of numbers are taken away are the brackets and commas, and a list is regular if
 they are those of a regular list. What does not fit (a string, a ragged list, a number beyond 64
 bits) is left to the ordinary parser, so there is one place that explains mistakes.
+
+Where simdjson is not there (it has no wheels for the newest Pythons), orjson reads the chunks. It
+makes an object for each number of a chunk, and takes twice as long.
 """
 
 from __future__ import annotations
 
 import math
 import mmap
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
-import simdjson
 
 from service.contract.negative_zero import NEGATIVE_ZERO
+
+try:
+    import simdjson
+except ImportError:
+    simdjson = None  # type: ignore[assignment]
 
 CHUNK = 1 << 18
 """Bytes that simdjson reads at once: more fall out of the cache, and memory grows by 13 a byte."""
@@ -31,6 +41,15 @@ Text = bytes | mmap.mmap
 """What can be searched and sliced."""
 
 NUMBER_CHARACTERS = b"0123456789+-.eE \t\r\n"
+TOO_LONG = re.compile(rb"-[0-9]{19}|(?<![.0-9])[0-9]{20}")
+"""Where an integer may be beyond 64 bits."""
+
+Numbers = npt.NDArray[Any]
+Reader = Callable[[bytes], Numbers]
+"""Returns the numbers of a list, nested in any way, as int64 or float64, in one dimension.
+
+It raises TypeError, ValueError or RuntimeError where there is anything else in it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +61,7 @@ class NumberArray:
         text: the JSON text, for the exact look at a number that a dtype may not hold.
     """
 
-    numbers: npt.NDArray[Any]
+    numbers: Numbers
     text: bytes | memoryview = field(repr=False)
 
     def tolist(self) -> list[Any]:
@@ -56,8 +75,8 @@ def read_number_array(text: Text, start: int, stop: int) -> NumberArray | None:
 
     None where it is not a regular list of numbers.
     """
-    parser = simdjson.Parser()
-    parts: list[npt.NDArray[Any]] = []
+    read = reader()
+    parts: list[Numbers] = []
     structure: list[bytes] = []
     depth, at = 0, start
     while at < stop:
@@ -69,7 +88,7 @@ def read_number_array(text: Text, start: int, stop: int) -> NumberArray | None:
         depth += brackets.count(b"[") - brackets.count(b"]")
         if (comma >= 0) != (depth > 0) or depth > MAX_AXES:
             return None
-        numbers = _numbers(parser, opened + piece + b"]" * depth)
+        numbers = _numbers(read, opened + piece + b"]" * depth)
         if numbers is None:
             return None
         parts.append(numbers)
@@ -82,16 +101,43 @@ def read_number_array(text: Text, start: int, stop: int) -> NumberArray | None:
     return NumberArray(numbers.reshape(shape), memoryview(text)[start:stop])
 
 
-def _numbers(parser: simdjson.Parser, text: bytes) -> npt.NDArray[Any] | None:
-    try:
-        read: Any = parser.parse(text)
+def reader() -> Reader:
+    """Return the fastest reader that is there."""
+    if simdjson is None:
+        return read_with_orjson
+    parser = simdjson.Parser()
+
+    def read(text: bytes) -> Numbers:
+        document: Any = parser.parse(text)
         try:
-            numbers: npt.NDArray[Any] = np.frombuffer(read.as_buffer(of_type="i"), np.int64)
+            return np.frombuffer(document.as_buffer(of_type="i"), np.int64)
         except TypeError:
-            numbers = np.frombuffer(read.as_buffer(of_type="d"), np.float64)
+            return np.frombuffer(document.as_buffer(of_type="d"), np.float64)
+
+    return read
+
+
+def read_with_orjson(text: bytes) -> Numbers:
+    """Read as simdjson does, which takes an integer beyond 64 bits for a mistake."""
+    items: list[Any] = orjson.loads(text)
+    while items and type(items[0]) is list:
+        items = list(chain.from_iterable(items))
+    kinds = set(map(type, items))
+    if not kinds <= {int, float}:
+        raise TypeError
+    if float not in kinds and all(-(2**63) <= item < 2**63 for item in items):
+        return np.array(items, np.int64)
+    numbers = np.array(items, np.float64)
+    if (abs(numbers) >= 2.0**63).any() and TOO_LONG.search(text):
+        raise ValueError
+    return numbers
+
+
+def _numbers(read: Reader, text: bytes) -> Numbers | None:
+    try:
+        numbers = read(text)
         if not numbers.all() and NEGATIVE_ZERO.search(text):
-            read = parser.parse(NEGATIVE_ZERO.sub(b"-0.0", text))
-            numbers = np.frombuffer(read.as_buffer(of_type="d"), np.float64)
+            numbers = read(NEGATIVE_ZERO.sub(b"-0.0", text))
     except (TypeError, ValueError, RuntimeError):
         return None
     return numbers

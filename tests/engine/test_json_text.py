@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import marshal
 import mmap
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.contract.problem import BadValue, GradtraceError, InvalidJson
-from service.engine import json_text, long_values
+from service.engine import json_text, long_values, number_array
 from service.engine.json_text import LONG_TEXT, MAX_DEPTH
-from service.engine.number_array import CHUNK, NumberArray
+from service.engine.number_array import CHUNK, NumberArray, read_with_orjson
+
+
+@pytest.fixture(params=["the fastest reader", "orjson"], autouse=True, scope="module")
+def _reader(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "orjson":
+            patch.setattr(number_array, "reader", lambda: read_with_orjson)
+        yield
 
 
 def parse_json(body: bytes | memoryview) -> Any:
@@ -271,7 +280,7 @@ def test_a_list_longer_than_a_chunk_is_read_whole() -> None:
 
 @pytest.mark.parametrize(
     "odd",
-    [True, None, "NaN", "x", {}, [], [1], 2**64, 10**22],
+    [True, None, "NaN", "x", {}, [], [1], 2**64, -(2**64), 10**22],
     ids=str,
 )
 @pytest.mark.parametrize("place", [0, 11_111, -1])
