@@ -66,8 +66,9 @@ def test_the_wheel_holds_the_package_and_its_data(dist: Path) -> None:
     assert "service/py.typed" in names
     for case in FOLDER.glob("*.json"):
         assert f"service/cli/golden/{case.name}" in names
-    tracked = run("git", "ls-files", "service").split()
-    assert set(tracked) <= names
+    files = {path for path in (ROOT / "service").rglob("*") if path.is_file()}
+    sources = {str(path.relative_to(ROOT)) for path in files if path.parent.name != "__pycache__"}
+    assert sources <= names
 
 
 def test_the_sdist_holds_what_the_wheel_is_built_of(dist: Path) -> None:

@@ -37,7 +37,8 @@ def _refusal(address: str) -> str | None:
         with opener.open(address, timeout=PATIENCE_S):
             return None
     except urllib.error.HTTPError as error:
-        return error.read().decode(errors="replace")
+        with error:
+            return error.read().decode(errors="replace")
 
 
 def _words(error: Exception) -> str:
