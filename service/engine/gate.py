@@ -63,8 +63,8 @@ DENIED: Mapping[str, str] = {
         "it returns uninitialised memory": "empty empty_like empty_permuted empty_strided "
         "new_empty new_empty_strided",
         "it works on dtypes or layouts that a request cannot give": "dequantize scaled_mm "
-        "scaled_grouped_mm grouped_mm int_repr coalesce indices values crow_indices col_indices "
-        "indices_copy values_copy crow_indices_copy col_indices_copy",
+        "scaled_addmm scaled_grouped_mm grouped_mm int_repr coalesce indices values crow_indices "
+        "col_indices indices_copy values_copy crow_indices_copy col_indices_copy",
         "it corrupts memory on some pivots": "linalg_ldl_solve",
         "it needs another device": "pin_memory",
     }.items()
