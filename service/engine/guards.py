@@ -494,6 +494,19 @@ def _polynomial(arguments: Arguments) -> None:
     _refuse_if(bool(bad.any()), "a polynomial of degree 2 or more is asked at NaN")
 
 
+def _group_norm_kernel(arguments: Arguments) -> None:
+    """Sizes whose product is that of the input by overflow, or of which N is 0: SIGSEGV backward.
+
+    From PyTorch 2.14 on a result with N 0 is foreign memory.
+    """
+    sizes = [arguments[name] for name in ("N", "C", "HxW")]
+    numel = math.prod(sizes)
+    trusted = sizes[0] == 0 or abs(numel) >= 2**63
+    _refuse_if(
+        trusted and numel != arguments["input"].numel(), "the input is not of N * C * HxW elements"
+    )
+
+
 def _unfold(arguments: Arguments) -> None:
     """The sizes of blocks overflow, and the result has a negative one."""
     for name in ("kernel_size", "dilation", "padding", "stride"):
@@ -564,6 +577,7 @@ ROWS = (
         "special_laguerre_polynomial_l special_legendre_polynomial_p",
         _polynomial,
     ),
+    Row("native_group_norm", _group_norm_kernel),
     Row("unfold im2col", _unfold),
     Row("multi_margin_loss multilabel_margin_loss multilabel_margin_loss_forward", _margin_loss),
     Row(

@@ -7,10 +7,15 @@ in it is known to have no effect, and refused otherwise.
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
+
+import numpy as np
+import torch
 
 from service.translate.builtins_read import ENDS
 from service.translate.calls import SETTINGS, op_name
@@ -20,9 +25,10 @@ from service.translate.module_methods import WALKS
 from service.translate.objects import MISSING, Bound, Class, Instance
 from service.translate.operations import exists
 from service.translate.reading import Reading
+from service.translate.saved import check_saved
 from service.translate.scopes import Function, Scope
 from service.translate.unreadable import Unreadable
-from service.translate.values import Method, Path, Tensor, walk
+from service.translate.values import Method, Node, Path, Tensor, walk
 
 RANDOM = re.compile(
     "rand|normal(?!ize)|bernoulli|multinomial|binomial|poisson|dropout|rrelu|gumbel|lowrank"
@@ -55,6 +61,13 @@ BUILTINS = frozenset(
     "list max min oct ord pow print range repr reversed round set slice sorted str sum tuple type "
     "zip".split()
 )
+OF_TYPES = PYTHON_METHODS | {"fromkeys", "maketrans", "from_bytes", "fromhex"}
+"""Methods that may be called by way of their type, as in ``str.join``."""
+NUMPY_WRITES = frozenset("copyto fill_diagonal place put put_along_axis putmask".split())
+WRITING = frozenset({"out", "inplace", "max_norm"})
+"""Arguments that make a function write into what it is given."""
+CALLING = frozenset({("builtins", "map"), ("builtins", "filter")})
+"""Functions that call their first argument."""
 SAFE_MODULES = frozenset(
     "math cmath time json base64 datetime platform numpy os sys gc copy inspect logging warnings "
     "matplotlib textwrap pprint random".split()
@@ -172,7 +185,8 @@ def _is_silent_module(module: Instance) -> bool:
     """Whether calling a module of ``torch.nn`` changes nothing."""
 
     def is_silent(one: Instance) -> bool:
-        is_own = not isinstance(one.of, str) or "forward" in one.own or one.own.get("inplace")
+        is_own = not isinstance(one.of, str) or "forward" in one.own
+        is_own = is_own or any(map(one.own.get, WRITING))
         return not is_own and (one.of == "Sequential" or _is_silent_kind(one.kind))
 
     def inside(one: Instance) -> list[Instance]:
@@ -186,7 +200,7 @@ def _is_silent_kind(name: str) -> bool:
 
 
 def _is_silent_call(place: Place, node: ast.Call) -> bool:
-    if any(keyword.arg in ("out", "inplace") for keyword in node.keywords):
+    if any(keyword.arg in WRITING for keyword in node.keywords):
         return False
     for given in (*node.args, *(keyword.value for keyword in node.keywords)):
         one = place.resolve(given)
@@ -195,16 +209,76 @@ def _is_silent_call(place: Place, node: ast.Call) -> bool:
         if isinstance(one, Instance) and not _takes_instances(place.resolve(node.func)):
             return False
     function = place.resolve(node.func)
+    if isinstance(function, Path):
+        if function.parts in CALLING and not all(
+            _is_silent_callee(place, one) for one in node.args[:1]
+        ):
+            return False
+        if function.parts[-2:] == ("autograd", "grad"):
+            _pass(place, node)
+        if _writes_by_place(function, node):
+            return False
     if function is not None:
         return _is_silent_value(place, function)
-    if isinstance(node.func, ast.Attribute):
-        return _is_silent_attribute(place, node.func)
-    if isinstance(node.func, ast.Call):  # nn.ReLU()(x)
-        made = place.resolve(node.func.func)
+    return _is_silent_callee(place, node.func)
+
+
+def _is_silent_callee(place: Place, node: ast.expr) -> bool:
+    """Whether calling what an expression gives changes nothing."""
+    function = place.resolve(node)
+    if function is not None:
+        return _is_silent_value(place, function)
+    if isinstance(node, ast.Lambda):
+        return True  # its body is looked at as a part of the expression
+    if isinstance(node, ast.Attribute):
+        return _is_silent_attribute(place, node)
+    if isinstance(node, ast.Call):  # nn.ReLU()(x)
+        made = place.resolve(node.func)
         in_nn = isinstance(made, Path) and made.parts[:2] == ("torch", "nn")
         name = made.parts[-1] if in_nn else ""
         return name in WITHOUT_PARAMETERS and _is_silent_kind(name)
-    return False
+    return isinstance(node, ast.Constant)  # filter(None, ...)
+
+
+def _writes_by_place(function: Path, node: ast.Call) -> bool:
+    """Whether a function is told to write into what it is given, not by keyword but by place."""
+    root, *rest = function.parts
+    try:
+        called: Any = reduce(getattr, rest, {"torch": torch, "numpy": np}[root])
+        if isinstance(called, np.ufunc):
+            return len(node.args) > called.nin
+        parameters = list(inspect.signature(called).parameters)
+    except (KeyError, AttributeError, TypeError, ValueError):
+        return False
+    given = (
+        parameters
+        if any(isinstance(one, ast.Starred) for one in node.args)
+        else (parameters[: len(node.args)])
+    )
+    return not WRITING.isdisjoint(given)
+
+
+def _pass(place: Place, node: ast.Call) -> None:
+    """Note that ``autograd.grad`` of named tensors goes through the graph, which may free it."""
+    named = {keyword.arg: keyword.value for keyword in node.keywords}
+    outputs, inputs = (
+        node.args[k] if k < len(node.args) else named.get(name)
+        for k, name in enumerate(("outputs", "inputs"))
+    )
+    keeps = named.get("retain_graph", named.get("create_graph"))
+    if isinstance(keeps, ast.Constant) and keeps.value:
+        return
+    roots, towards = (_tensors(place, one) for one in (outputs, inputs))
+    if roots and towards:
+        check_saved(roots, keeps=False, towards=towards)
+
+
+def _tensors(place: Place, node: ast.expr | None) -> list[Node]:
+    """Return the nodes of tensors that are given by their names."""
+    items = node.elts if isinstance(node, ast.List | ast.Tuple) else [node]
+    found = [None if one is None else place.resolve(one) for one in items]
+    nodes = [one.node for one in found if isinstance(one, Tensor)]
+    return nodes if len(nodes) == len(found) else []
 
 
 def _is_silent_value(place: Place, function: Any) -> bool:
@@ -232,6 +306,8 @@ def _is_silent_attribute(place: Place, node: ast.Attribute) -> bool:
     """Whether calling an attribute of something changes nothing."""
     if isinstance(place.resolve(node.value), Instance):
         return node.attr in WALKS
+    if _is_array(node.value):
+        return node.attr in PYTHON_METHODS | TENSOR_METHODS
     is_tensor = _is_tensor(place, node.value)
     if node.attr in place.reading.members and not is_tensor:
         return False
@@ -242,10 +318,11 @@ def is_silent_path(path: Path) -> bool:
     """Whether a function of a module changes nothing when it is called."""
     root, *rest = path.parts
     if root == "builtins":
-        return rest[0] in BUILTINS
+        return rest[0] in BUILTINS and OF_TYPES.issuperset(rest[1:])
     if root != "torch":
         is_random = "random" in rest or path.parts == ("random", "shuffle")
-        return root in SAFE_MODULES and path.parts not in ENDS and not is_random
+        writes = root == "numpy" and ".".join(rest) in NUMPY_WRITES
+        return root in SAFE_MODULES and path.parts not in ENDS and not is_random and not writes
     name = op_name(rest)
     last = name.rpartition(".")[2]
     if RANDOM.search(name) and name != "initial_seed":
@@ -263,6 +340,12 @@ def _is_silent_method(name: str, *, is_tensor: bool) -> bool:
     if name in TENSOR_METHODS or name in PYTHON_METHODS:
         return True
     return not RANDOM.search(name) and not WRITES.search(name) and exists(name)
+
+
+def _is_array(node: ast.expr) -> bool:
+    """Whether an expression is an array that shares its memory with a tensor."""
+    called = node.func if isinstance(node, ast.Call) else None
+    return isinstance(called, ast.Attribute) and called.attr == "numpy"
 
 
 def _is_tensor(place: Place, node: ast.expr) -> bool:

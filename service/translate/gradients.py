@@ -88,7 +88,7 @@ def empty_gradient(reading: Reading, of: Tensor, *, zeros: bool) -> None:
             break
         versions.append(ref.node)
     of.since = len(reading.graph.roots)
-    reading.emptied.extend((of.since, node) for node in versions)
+    reading.emptied.update(dict.fromkeys(versions, of.since))
 
 
 def taken(reading: Reading, is_meant: Callable[[Tensor], bool]) -> list[Tensor]:

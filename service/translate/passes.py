@@ -136,7 +136,7 @@ def _add_root(reading: Reading, root: Tensor, given: Mapping[str, Any]) -> None:
             start = written
     else:
         raise Unreadable(f"the gradient to start with is a tensor, not {describe(gradient)}")
-    _forget_emptied(reading, root.ref)
+    _forget_emptied(reading)
     reading.graph.roots.append(Root(root.ref, start, create_graph=create_graph))
 
 
@@ -283,22 +283,27 @@ def _reached(root: Node) -> set[Node]:
     return set(walk([root], lambda node: node.followed))
 
 
-def _forget_emptied(reading: Reading, ref: Ref) -> None:
+def _forget_emptied(reading: Reading) -> None:
     """Drop earlier roots all of whose gradients were emptied.
+
+    Those that filled only what tensors were before they were changed in place stay, as in a
+    training loop: the nodes of each step keep the gradient that they had.
 
     Raises:
         Unreadable: some were emptied and some not, which one backward pass cannot say.
     """
-    reached = filled_from(ref)
     kept = {tensor.now.node for one in reading.retained if (tensor := one()) is not None}
+    emptied = reading.emptied
     for number, root in enumerate(reading.graph.roots):
-        shared = root.filled & reached
-        if root.emptied or not shared:  # as nearly all in a training loop
+        if root.emptied:
             continue
-        emptied = {node for since, node in reading.emptied if since > number}
-        if not shared & emptied:
+        if not any(emptied.get(node, 0) > number and not node.overwritten for node in root.filled):
             continue
-        if not {one for one in root.filled if one.requires_grad or one in kept} <= emptied:
+        if any(
+            emptied.get(node, 0) <= number
+            for node in root.filled
+            if node.requires_grad or node in kept
+        ):
             raise Unreadable(
                 "some gradients were emptied between two backward passes and some were not; a "
                 "trace holds one set of gradients, so split the script in two"

@@ -30,7 +30,8 @@ class Reading:
     ``inline`` reads the body of a function of the script, ``call`` calls anything; both are given,
     as they come later in the order of imports.
     ``gradients`` are the values that ``.grad`` had, each behind its tensor, until a backward pass
-    adds to them. ``retained`` are the tensors that retain their gradient, as long as something of
+    adds to them. ``emptied`` says of nodes how many roots there were when their gradient was
+    emptied last. ``retained`` are the tensors that retain their gradient, as long as something of
     the script holds them. ``members`` are the names of the methods of all classes, and of the
     attributes of all instances that are no tensors.
     """
@@ -44,7 +45,7 @@ class Reading:
     steps: int = 0
     work: int = 0
     depth: int = 0
-    emptied: list[tuple[int, Node]] = field(default_factory=list)
+    emptied: dict[Node, int] = field(default_factory=dict)
     gradients: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     retained: list[ref[Tensor]] = field(default_factory=list)
     members: set[str] = field(default_factory=set)

@@ -16,7 +16,8 @@ SAVES_NOTHING = frozenset(
     "diag_embed diagflat pad constant_pad_nd ceil floor round trunc sign frac".split()
 ) | (VIEWS - {"conj_physical"}) | frozenset(CASTS)  # fmt: skip
 SAVES_RESULT = frozenset(
-    "exp exp2 expm1 sigmoid tanh tan sqrt rsqrt reciprocal softmax log_softmax softmin relu".split()
+    "exp exp2 expm1 sigmoid tanh tan sqrt rsqrt reciprocal softmax log_softmax softmin relu "
+    "gumbel_softmax".split()
 )
 """Ops that save their result, and none of their tensors."""
 SAVES_OTHER = frozenset("mul matmul mm mv bmm dot linear".split())
@@ -24,8 +25,8 @@ SAVES_OTHER = frozenset("mul matmul mm mv bmm dot linear".split())
 SAVES_ALL = frozenset(
     "amax amin aminmax cdist cholesky cholesky_ex cholesky_inverse cholesky_solve copysign cumprod "
     "dist float_power hypot index_reduce ldexp det eigh eigvalsh householder_product inv inv_ex "
-    "lstsq lu lu_factor lu_factor_ex lu_solve matrix_norm matrix_power pinv qr slogdet solve "
-    "solve_ex solve_triangular svd svdvals vector_norm logcumsumexp logsumexp max median min "
+    "inverse lstsq lu lu_factor lu_factor_ex lu_solve matrix_norm matrix_power pinv qr slogdet "
+    "solve solve_ex solve_triangular svd svdvals vector_norm logcumsumexp logsumexp max median min "
     "nanmedian native_group_norm ctc_loss pairwise_distance pdist scaled_dot_product_attention "
     "norm ormqr pca_lowrank pinverse prod scatter_reduce sgn erfcx i0e i1 i1e log_ndtr ndtri std "
     "std_mean svd_lowrank triangular_solve exponential gaussian".split()

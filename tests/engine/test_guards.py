@@ -35,6 +35,8 @@ POINTS = torch.ones(3)
 HEADS = torch.ones(1, 1, 2, 4)
 PAIRS = torch.ones(2, 4)
 NO_ROWS = torch.ones(0, 3)
+BLOCK: dict[str, Any] = {"weight": None, "bias": None, "group": 1, "eps": 1e-5}
+"""What a native group norm is given beside its sizes."""
 
 
 def grid(value: float) -> Tensor:
@@ -218,6 +220,12 @@ REFUSED: list[tuple[str, list[Tensor], dict[str, Any]]] = [
     ("nn.functional.pad", [PAIRS], {"pad": [3, -2], "mode": "circular"}),
     ("aten._pad_circular.default", [IMAGE], {"pad": [0, 0, -4, 1]}),
     ("aten._neg_view.default", [tensor([True])], {}),
+    ("native_group_norm", [torch.ones(1, 4, 1)], BLOCK | {"N": 0, "C": 4, "HxW": 1}),
+    (
+        "aten.native_group_norm.default",
+        [torch.ones(8)],
+        BLOCK | {"N": 1, "C": 3, "HxW": (2**64 + 8) // 3},
+    ),
     ("special.legendre_polynomial_p", [tensor([0.5, NAN])], {"n": 2}),
     ("special.laguerre_polynomial_l", [tensor([NAN]), tensor([1, 3])], {}),
     ("aten.special_hermite_polynomial_h.x_scalar", [tensor([2])], {"x": "NaN"}),
@@ -402,6 +410,7 @@ ALLOWED: list[tuple[str, list[Tensor], dict[str, Any]]] = [
         {**NOT_ALIGNED, "output_size": None, "scale_factors": [0.3, 3.9]},
     ),
     ("aten._neg_view.default", [POINTS], {}),
+    ("native_group_norm", [torch.ones(0, 4, 3)], BLOCK | {"N": 0, "C": 4, "HxW": 3}),
     ("special.legendre_polynomial_p", [tensor([0.5, INF])], {"n": 2}),
     ("special.laguerre_polynomial_l", [tensor([NAN])], {"n": 1}),
     ("nn.functional.unfold", [IMAGE], {"kernel_size": 2, "dilation": 3}),
@@ -463,6 +472,13 @@ def test_a_gradient_of_no_rows_that_pytorch_computes_is_answered(graph: dict[str
     assert (nodes["x"]["grad_status"], nodes["x"]["grad"]) == ("accumulated", [])
 
 
+BEFORE_2_14, BEFORE_2_15 = (
+    pytest.mark.skipif(torch.__version__ >= first, reason=f"PyTorch refuses it from {first} on")
+    for first in ("2.14", "2.15")
+)
+
+
+@BEFORE_2_15
 @pytest.mark.parametrize(
     ("name", "attrs"),
     [
@@ -523,11 +539,6 @@ def test_no_other_window_is_refused_its_gradient(size: int, kernel: int, ceil_mo
             assert problem(request).code == "bad_arguments"
         else:
             trace(request)
-
-
-BEFORE_2_14 = pytest.mark.skipif(
-    torch.__version__ >= "2.14", reason="PyTorch refuses it from 2.14 on"
-)
 
 
 @pytest.mark.parametrize(

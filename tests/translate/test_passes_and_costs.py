@@ -185,6 +185,14 @@ RAISES = {
         "y = (w * w).sum()\ny.backward()\n(a,) = torch.autograd.grad(y, w)",
         "second time",
     ),
+    "a pass behind a gradient that is printed": (
+        "y = (w * w).sum()\nprint(torch.autograd.grad(y, w))\ny.backward()",
+        "second time",
+    ),
+    "a saved inverse": (
+        "k = (w * torch.eye(2)).inverse()\nk += 1\n(a,) = torch.autograd.grad(k.sum(), w)",
+        "modified by an inplace",
+    ),
     "a saved result": (
         "k = w.exp()\ny = k.sum()\nk += 1\n(a,) = torch.autograd.grad(y, w)",
         "modified by an inplace",

@@ -142,6 +142,16 @@ REFUSED = {
         "l = []\ndef f(v):\n    return l.append(v)\nprint(sorted([1], key=f))", "line of its own"),
     "a change of a parameter": ("def f(v):\n    v += 1\n    return v\nprint(f(x))", "of its own"),
     "an iterator that is printed": ("z = zip([1], [2])\nprint(list(z))", "line of its own"),
+    "in place by position": ("print(F.elu(x, 1.0, True))", "line of its own"),
+    "a layer in place by position": ("print(torch.nn.ReLU(True)(x))", "line of its own"),
+    "rows that are scaled in place": (
+        "print(F.embedding(torch.tensor([0]), x.expand(1, 2), max_norm=1.0))", "line of its own"),
+    "a ufunc that is given where to write": (
+        "import numpy as np\nprint(np.add(x.numpy(), 1, x.numpy()))", "line of its own"),
+    "an array that is filled": ("print(x.numpy().fill(3))", "line of its own"),
+    "a method that is mapped": ("l = []\nprint(list(map(l.append, [1])))", "line of its own"),
+    "a change that is mapped": ("print(list(map(F.relu_, [x])))", "line of its own"),
+    "a method of a type": ("l = []\nprint(list.append(l, 3))", "line of its own"),
     "a sort of a list": ("l = [2, 1]\nprint(l.sort())", "line of its own"),
     "a method by another name": ("l = [1, 2]\np = l.pop\nprint(p())", "line of its own"),
     "a list in a random order": ("import random\nl = [1, 2]\nrandom.shuffle(l)", "shuffle"),

@@ -141,6 +141,21 @@ READ = {
         e = torch.ones(1) * (2 if w.grad is not None else 3)
         (w * 5).backward()
     """,
+    "a gradient that was emptied before a pass elsewhere": """
+        v = torch.tensor([7.0], requires_grad=True)
+        (w * 2).sum().backward()
+        w.grad = None
+        (v * 3).sum().backward()
+    """,
+    "gradients of which one tensor was changed, and both were emptied": """
+        v = torch.tensor([7.0], requires_grad=True)
+        (w * v).sum().backward()
+        with torch.no_grad():
+            w -= 0.1 * w.grad
+        w.grad = None
+        v.grad = None
+        (w * 2).sum().backward()
+    """,
     "a gradient with a graph": """
         y = w ** 3
         y.backward(create_graph=True)
@@ -373,6 +388,13 @@ REFUSED: dict[str, tuple[str, str]] = {
     "a retained gradient that adds up": (
         ("y = w * 2\ny.retain_grad()\ny.backward(retain_graph=True)\nw.grad = None\n"
         "(y * 3).backward()"), "split the script"),
+    "one of two gradients is emptied before another pass": (
+        ("v = torch.ones(1, requires_grad=True)\n(w * v).sum().backward()\nw.grad = None\n"
+        "(torch.ones(1, requires_grad=True) * 2).backward()"), "split the script"),
+    "one of two that are emptied was changed": (
+        ("v = torch.ones(1, requires_grad=True)\n(w * v).sum().backward()\n"
+        "with torch.no_grad():\n    w -= w.grad\nv.grad = None\n(w * 2).sum().backward()"),
+        "split the script"),
     "a retained gradient of before": (
         ("y = w * 2\ny.retain_grad()\ny.backward()\nw.grad = None\n(w * 3).backward()"), "split"),
     "statistics that are written": (
