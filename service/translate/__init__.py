@@ -8,7 +8,7 @@ Three ways in and out, each with a door of its own name:
         Python's own  folding formatting builtins_read effects (what may be left out)
         calls         calls attributes methods operators, with arguments to bind them
         one op        operations adds it to the graph, with what is known of its result:
-                      element_types(_tables) default_dtype shapes parts
+                      element_types(_tables) default_dtype shapes(_rules) parts
         leaves        leaves, and what changes in place: in_place
         backward      passes saved, gradients (what .grad is), optimizers
         nn            layers parameters recorded initialisers: modules of torch.nn;

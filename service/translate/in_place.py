@@ -23,7 +23,7 @@ from service.translate.operations import LIKE_ANOTHER, apply, compute
 from service.translate.operators import BINARY_OPS, binary_operator
 from service.translate.passes import was_passed
 from service.translate.reading import Reading
-from service.translate.shapes import broadcast
+from service.translate.shape_rules import broadcast
 from service.translate.unreadable import Unreadable
 from service.translate.values import DType, Node, Tensor, Values, references, walk
 

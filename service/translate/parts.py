@@ -14,7 +14,7 @@ from typing import Any
 from service.translate.element_type_tables import OF_EACH
 from service.translate.element_types import last_part
 from service.translate.reading import MAX_ITEMS
-from service.translate.shapes import Shape, are_numbers
+from service.translate.shape_rules import Shape, are_numbers
 from service.translate.values import Node, references
 
 

@@ -56,11 +56,16 @@ class Script:
     """Calls as a script makes them, on tensors that it knows, or (``forgets``) knows nothing of."""
 
     def __init__(
-        self, default: str, forgets: Callable[[int], bool] = lambda _number: False
+        self,
+        default: str,
+        forgets: Callable[[int], bool] = lambda _number: False,
+        *,
+        with_shapes: bool = False,
     ) -> None:
         self.reading = Reading(Graph(()), Scope(), inline, call)
         self.reading.graph.dtype = default
         self._forgets = forgets
+        self._with_shapes = with_shapes
         self._tensors: dict[int, Held] = {}
         self._made: dict[str, Any] = {}
 
@@ -72,7 +77,7 @@ class Script:
         """Return the element types of the first outputs of the last call."""
         try:
             for call in calls:
-                self._made[call.id] = self._call(call)
+                self.call(call)
         except Unreadable as unreadable:
             raise NotRead from unreadable
         result = self._made[calls[-1].id]
@@ -81,7 +86,12 @@ class Script:
             return [result.output(k).ref.type for k in range(count)]
         return [result.ref.type]
 
-    def _call(self, call: Call) -> Held | Several:
+    def call(self, call: Call) -> Held | Several:
+        """Return the result of a call, which later ones may use."""
+        self._made[call.id] = result = self._result_of(call)
+        return result
+
+    def _result_of(self, call: Call) -> Held | Several:
         args = [self._value(value) for value in call.args]
         given = {key: value for key, value in call.kwargs.items() if key not in HIDDEN}
         if call.name == "getitem":
@@ -108,6 +118,8 @@ class Script:
         # What is not known must not be complex.
         known = tensor.is_complex() or not self._forgets(len(self._tensors))
         node = Node(kind=kind_of(dtype), dtype=dtype) if known else Node()
+        if self._with_shapes:
+            node.shape = tuple(tensor.shape)
         self._tensors[id(tensor)] = Held(Ref(self.reading.graph.add(node)))
         return self._tensors[id(tensor)]
 
@@ -177,11 +189,13 @@ def computed(direct: Callable[[], Any], default: str) -> Sequence[Any]:
 # --- torch's own samples ------------------------------------------------------------------------
 
 
-def samples() -> Iterator[tuple[list[Call], Callable[[], Any]]]:
+def samples(
+    dtypes: Sequence[torch.dtype] = DTYPES,
+) -> Iterator[tuple[list[Call], Callable[[], Any]]]:
     """Yield samples of torch's database as calls, each op under all of its names."""
     from torch.testing._internal.common_methods_invocations import op_db
 
-    pairs = itertools.product(op_db, DTYPES)
+    pairs = itertools.product(op_db, dtypes)
     is_op = cache(exists)
     for op, dtype in pairs:
         if dtype in op.dtypes:

@@ -369,6 +369,36 @@ SCRIPTS = {
         for i in torch.arange(3):
             z = z + i
     """,
+    "shapes of what tensors and lists pick": """
+        x = torch.arange(120.0).view(2, 3, 4, 5).requires_grad_()
+        i, j = torch.tensor([[0, 1, 1]]), torch.tensor([1, 0, 1])
+        k = torch.tensor([2, 0, 1])
+        parts = [
+            x[i], x[[0, 1, 0]], x[:, i], x[:, :, i, j], x[i, j], x[i, :, j], x[0, i, :, j],
+            x[:, 0, i], x[i, 0], x[i, 0, j], x[..., j], x[..., i, :], x[j, ..., j], x[None, j],
+            x[:, None, j], x[j, None, j], x[j, None], x[1:, j, ::2], x[:, [[0, 1], [1, 1]]],
+            x[:, k, -1], x[:, :, [0, 1], [1, 1]], x[[0], [1], [2], [3]],
+        ]
+        y = sum(part.sum() / part.shape[-1] * len(part.shape) for part in parts)
+        z = torch.tensor([size for part in parts for size in part.shape])
+        y.backward()
+    """,
+    "shapes of other results": """
+        x = torch.arange(24.0).view(2, 3, 4).requires_grad_()
+        a, b = x[:1].squeeze(), x.squeeze(1)
+        c = torch.einsum("bij,bkj->bik", x, x).shape
+        d = torch.ones(1, 4).expand(3, -1).shape + torch.ones(2).repeat(3, 2).shape
+        e = torch.gather(x, 2, torch.tensor([[[0, 1]]])).shape + x.select(1, 0).shape
+        f = F.pad(x, (1, 2, 0, 1)).shape + x.narrow(2, 1, 2).shape + x.ravel().shape
+        g = F.scaled_dot_product_attention(x, x, x).shape + torch.outer(x[0, 0], x[0, :, 0]).shape
+        h = torch.hstack([x, x]).shape + torch.vstack([x[0, 0], x[0]]).shape + x.flip(0).shape
+        k = F.conv_transpose1d(x, torch.ones(3, 2, 3), stride=2, output_padding=1).shape
+        l = F.mse_loss(x, x * 2, reduction="none").shape + x.max().shape + x.swapaxes(0, 2).shape
+        m = F.nll_loss(F.log_softmax(x[0], 0), torch.tensor([0, 1, 1])).shape
+        n = torch.diag(x[0, 0], 1).shape + torch.diag(x[0], -1).shape + x.detach().erf().shape
+        z = torch.tensor([*a.shape, *b.shape, *c, *d, *e, *f, *g, *h, *k, *l, *m, *n])
+        (a.sum() + b.sum()).backward()
+    """,
     "losses and layers without parameters": """
         from torch import nn
         criterion = nn.MSELoss(reduction="sum")

@@ -241,11 +241,11 @@ REFUSED = {
 }
 
 GROWING = {
-    "more dimensions": "y = x[i]\ny += torch.ones(3, 2)",
-    "one more dimension of one": "y = x[i]\ny /= torch.ones(1, 2)",
-    "a method in place": "y = x[i]\ny.add_(torch.ones(3, 2), alpha=2)",
-    "a number that becomes a row": "y = torch.tensor(1.0)\ny *= x[[0]]",
-    "a column that becomes a table": "y = torch.ones(2, 1)\ny -= x[i][None]",
+    "more dimensions": "y = x[x > 0]\ny += torch.ones(3, 2)",
+    "one more dimension of one": "y = x[x > 0]\ny /= torch.ones(1, 2)",
+    "a method in place": "y = x[x > 0]\ny.add_(torch.ones(3, 2), alpha=2)",
+    "a number that becomes a row": "y = torch.tensor(1.0)\ny *= x[x > 4]",
+    "a column that becomes a table": "y = torch.ones(2, 1)\ny -= x[x > 0][None]",
 }
 
 COSTS = {
