@@ -8,7 +8,7 @@ from typing import Any
 
 from service.translate.arguments import describe
 from service.translate.attributes import attribute, check_own_grad
-from service.translate.builtins_read import items_of
+from service.translate.builtins_read import IGNORED_SETTINGS, items_of
 from service.translate.expressions import evaluate, operand, spread
 from service.translate.folding import attempt, check_items, holds
 from service.translate.gradients import empty_gradient
@@ -22,7 +22,7 @@ from service.translate.operators import binary_operator, index
 from service.translate.reading import Reading
 from service.translate.registration import name_module, put_module, set_member, stem_of
 from service.translate.unreadable import Unreadable
-from service.translate.values import Several, Tensor
+from service.translate.values import Path, Several, Tensor
 
 WRITES = (
     "this writes into a tensor in place, and a node of a graph never changes; torch.where, "
@@ -125,6 +125,8 @@ def _assign_attribute(reading: Reading, target: ast.Attribute, value: Any) -> st
         check_own_grad(owner)
         empty_gradient(reading, owner, zeros=False)
         return ""
+    if isinstance(owner, Path) and owner.parts[:3] in IGNORED_SETTINGS:
+        return ""
     raise Unreadable(f".{target.attr} cannot be set in a graph", target)
 
 
@@ -133,6 +135,8 @@ def _assign_item(reading: Reading, target: ast.Subscript, value: Any) -> str:
     key = evaluate(reading, target.slice)
     if isinstance(owner, Tensor):
         raise Unreadable(WRITES, target)
+    if isinstance(owner, Path) and owner.parts in IGNORED_SETTINGS:
+        return ""
     if isinstance(owner, Instance):
         put_module(reading, owner, key, value)
         return ""

@@ -32,6 +32,21 @@ from service.translate.values import Array, Base64, Keywords, Path, Several, Ten
 
 IGNORED_MODULES = frozenset({"matplotlib", "warnings", "logging", "time", "os", "sys", "random"})
 """Modules whose calls, as statements of their own, change no number of a graph."""
+IGNORED_CALLS = frozenset(
+    {
+        ("numpy", "random", "seed"),
+        ("numpy", "set_printoptions"),
+        ("torch", "cuda", "manual_seed"),
+        ("torch", "cuda", "manual_seed_all"),
+    }
+)
+"""Other such calls: nothing that NumPy draws is read, and a graph is computed on the CPU."""
+IGNORED_SETTINGS = (
+    ("torch", "backends", "cudnn"),
+    ("torch", "backends", "cuda"),
+    ("os", "environ"),
+)
+"""Modules and dicts that a script may write into likewise."""
 
 ENDS = frozenset({("builtins", "exit"), ("builtins", "quit"), ("sys", "exit"), ("os", "_exit")})
 """Functions behind which nothing of a script is run."""

@@ -10,7 +10,7 @@ from typing import Any
 from service.contract.problem import quote
 from service.translate.assignments import read_annotated, read_assignment, read_augmented
 from service.translate.attributes import attribute
-from service.translate.builtins_read import ENDS, IGNORED_MODULES
+from service.translate.builtins_read import ENDS, IGNORED_CALLS, IGNORED_MODULES
 from service.translate.classes import define_class
 from service.translate.effects import check_silent, resolve
 from service.translate.exported import helper
@@ -114,7 +114,8 @@ def is_silent(reading: Reading, node: ast.expr) -> bool:
         return False
     if function.parts == ("random", "shuffle"):
         return False
-    if function.parts[0] in IGNORED_MODULES or function.parts == ("builtins", "print"):
+    ignored = function.parts[0] in IGNORED_MODULES or function.parts in IGNORED_CALLS
+    if ignored or function.parts == ("builtins", "print"):
         for given in (*node.args, *(keyword.value for keyword in node.keywords)):
             _pass_over(reading, given)
         return True

@@ -383,6 +383,18 @@ SCRIPTS = {
         z = torch.tensor([size for part in parts for size in part.shape])
         y.backward()
     """,
+    "what is set up and changes no number": """
+        import os, random
+        import numpy as np
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        torch.manual_seed(1)
+        torch.cuda.manual_seed_all(1)
+        np.random.seed(1)
+        np.set_printoptions(precision=3)
+        random.seed(1)
+        x = torch.randn(3, requires_grad=True)
+        (x * 2).sum().backward()
+    """,
     "shapes of other results": """
         x = torch.arange(24.0).view(2, 3, 4).requires_grad_()
         a, b = x[:1].squeeze(), x.squeeze(1)
@@ -467,3 +479,10 @@ def test_a_script_without_backward_is_traced_forward_only() -> None:
 def test_nothing_of_a_script_is_run() -> None:
     source = HEAD + "import os\nos.remove('/nowhere/at/all')\nx = torch.ones(1)\n"
     assert from_python(source)["ops"][0]["id"] == "x"
+
+
+def test_settings_of_other_devices_change_nothing() -> None:
+    """They cannot be run here: PyTorch's own test code locks these settings."""
+    rest = "x = torch.ones(2, requires_grad=True)\n(x * 2).sum().backward()\n"
+    settings = "torch.backends.cudnn.deterministic = True\ntorch.backends.cudnn.benchmark = False\n"
+    assert from_python(HEAD + settings + rest) == from_python(HEAD + rest)
