@@ -17,6 +17,7 @@ from service.translate.values import (
     DType,
     Keywords,
     MemoryFormat,
+    Method,
     Path,
     Ref,
     Several,
@@ -118,6 +119,8 @@ def describe(value: Any) -> str:
         return str(value).removeprefix("builtins.")
     if isinstance(value, Data):
         return "the .data of a tensor"
+    if isinstance(value, Method):
+        return f".{value.name}"
     if isinstance(value, Instance):
         return f"an instance of {value.kind}"
     if isinstance(value, Class):

@@ -118,7 +118,8 @@ def _call_torch(reading: Reading, parts: Sequence[str], values: Values, keywords
     if name in REFUSED:
         raise Unreadable(f"torch.{name}: {REFUSED[name]}")
     if parts[0] == "optim":
-        return make_optimizer(reading, last, values, keywords)
+        kind = f"lr_scheduler.{last}" if "lr_scheduler" in parts else last
+        return make_optimizer(reading, kind, values, keywords)
     if parts[:2] == ["nn", "init"]:
         return initialise(reading, last, values, keywords)
     if parts[0] == "nn" and last[:1].isupper():

@@ -372,7 +372,7 @@ REFUSED = {
         o = torch.optim.SGD(m.parameters(), lr=0.1)
         s = torch.optim.lr_scheduler.StepLR(o, 1)
         """,
-        "StepLR is not read",
+        "torch.optim.lr_scheduler.StepLR is not read",
     ),
     "norm in a printed method": (
         """
