@@ -137,7 +137,9 @@ def _add_root(reading: Reading, root: Tensor, given: Mapping[str, Any]) -> None:
     else:
         raise Unreadable(f"the gradient to start with is a tensor, not {describe(gradient)}")
     _forget_emptied(reading)
-    reading.graph.roots.append(Root(root.ref, start, create_graph=create_graph))
+    added = Root(root.ref, start, create_graph=create_graph)
+    reading.open_roots.append((len(reading.graph.roots), added))
+    reading.graph.roots.append(added)
 
 
 def _check_shape(root: Tensor, gradient: Tensor) -> None:
@@ -294,12 +296,13 @@ def _forget_emptied(reading: Reading) -> None:
     """
     kept = {tensor.now.node for one in reading.retained if (tensor := one()) is not None}
     emptied = reading.emptied
-    for number, root in enumerate(reading.graph.roots):
-        if root.emptied:
-            continue
-        if not any(emptied.get(node, 0) > number and not node.overwritten for node in root.filled):
-            continue
-        if any(
+    open_roots, reading.open_roots = reading.open_roots, []
+    for number, root in open_roots:
+        filled = [node for node in root.filled if not node.overwritten]
+        if not any(emptied.get(node, 0) > number for node in filled):
+            if filled:  # else there is nothing more to be emptied
+                reading.open_roots.append((number, root))
+        elif any(
             emptied.get(node, 0) <= number
             for node in root.filled
             if node.requires_grad or node in kept
@@ -308,4 +311,5 @@ def _forget_emptied(reading: Reading) -> None:
                 "some gradients were emptied between two backward passes and some were not; a "
                 "trace holds one set of gradients, so split the script in two"
             )
-        root.emptied = True
+        else:
+            root.emptied = True

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import ref
 
-from service.translate.graph import Graph
+from service.translate.graph import Graph, Root
 from service.translate.scopes import Function, Scope
 from service.translate.unreadable import Unreadable
 from service.translate.values import Keywords, Node, Tensor, Values
@@ -30,7 +30,8 @@ class Reading:
     ``inline`` reads the body of a function of the script, ``call`` calls anything; both are given,
     as they come later in the order of imports.
     ``gradients`` are the values that ``.grad`` had, each behind its tensor, until a backward pass
-    adds to them. ``emptied`` says of nodes how many roots there were when their gradient was
+    adds to them. ``open_roots`` are those of whose gradients some can still be emptied, with their
+    numbers. ``emptied`` says of nodes how many roots there were when their gradient was
     emptied last. ``retained`` are the tensors that retain their gradient, as long as something of
     the script holds them. ``members`` are the names of the methods of all classes, and of the
     attributes of all instances that are no tensors.
@@ -45,6 +46,7 @@ class Reading:
     steps: int = 0
     work: int = 0
     depth: int = 0
+    open_roots: list[tuple[int, Root]] = field(default_factory=list)
     emptied: dict[Node, int] = field(default_factory=dict)
     gradients: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     retained: list[ref[Tensor]] = field(default_factory=list)

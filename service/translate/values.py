@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import weakref
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, NoReturn, TypeVar
 
 from service.translate.unreadable import Unreadable
@@ -170,7 +172,8 @@ class Tensor:
 
     def at_root(self, root: int) -> Ref:
         """Return the node that it was when root number ``root`` was called."""
-        return next((ref for until, ref in self.past if root < until), self.ref)
+        now, place = self.ref, bisect_right(self.past, root, key=itemgetter(0))
+        return self.past[place][1] if place < len(self.past) else now
 
 
 @dataclass(eq=False)
