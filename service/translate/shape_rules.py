@@ -241,9 +241,11 @@ def _einsum(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape | None:
 
 
 def _attention(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape | None:
-    query, key, value = shapes[:3]
-    plain = query[:-2] == key[:-2] == value[:-2] and not attrs.get("enable_gqa")
-    return (*query[:-1], value[-1]) if plain else None
+    query, key, value, *mask = shapes
+    batch = query[:-2]
+    plain = batch == key[:-2] == value[:-2] and not attrs.get("enable_gqa")
+    is_spread = any(broadcast([batch, one[:-2]]) != batch for one in mask)
+    return (*query[:-1], value[-1]) if plain and not is_spread else None
 
 
 def _extreme(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape | None:
