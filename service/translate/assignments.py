@@ -22,7 +22,7 @@ from service.translate.operators import binary_operator, index
 from service.translate.reading import Reading
 from service.translate.registration import name_module, put_module, set_member, stem_of
 from service.translate.unreadable import Unreadable
-from service.translate.values import Path, Several, Tensor
+from service.translate.values import Gradient, Path, Several, Tensor
 
 WRITES = (
     "this writes into a tensor in place, and a node of a graph never changes; torch.where, "
@@ -222,6 +222,8 @@ def _augmented(reading: Reading, node: ast.AugAssign, held: Any, stem: str) -> A
         held[:] = binary_operator(reading, node.op, held, value)
         reading.spend(len(held))
         return held
+    if isinstance(held, Gradient):
+        raise Unreadable("a .grad is not changed in place; write g = g * 2 for g *= 2")
     if not isinstance(held, Tensor) or isinstance(node.op, ast.MatMult):
         return binary_operator(reading, node.op, held, value)  # PyTorch has no @ in place
     operate(reading, node.op, held, value)

@@ -388,6 +388,8 @@ REFUSED: dict[str, tuple[str, str]] = {
     "a retained gradient that adds up": (
         ("y = w * 2\ny.retain_grad()\ny.backward(retain_graph=True)\nw.grad = None\n"
         "(y * 3).backward()"), "split the script"),
+    "a gradient that is changed in place": (
+        "(w * 2).sum().backward()\ng = w.grad\ng *= 2", "write g = g"),
     "one of two gradients is emptied before another pass": (
         ("v = torch.ones(1, requires_grad=True)\n(w * v).sum().backward()\nw.grad = None\n"
         "(torch.ones(1, requires_grad=True) * 2).backward()"), "split the script"),
