@@ -186,8 +186,8 @@ def _is_silent_module(module: Instance) -> bool:
 
     def is_silent(one: Instance) -> bool:
         is_own = not isinstance(one.of, str) or "forward" in one.own
-        is_own = is_own or any(map(one.own.get, WRITING))
-        return not is_own and (one.of == "Sequential" or _is_silent_kind(one.kind))
+        writes = any(map(one.own.get, WRITING))
+        return not is_own and not writes and (one.of == "Sequential" or _is_silent_kind(one.kind))
 
     def inside(one: Instance) -> list[Instance]:
         return [inner for inner in one.modules.values() if inner is not None]
@@ -250,12 +250,9 @@ def _writes_by_place(function: Path, node: ast.Call) -> bool:
         parameters = list(inspect.signature(called).parameters)
     except (KeyError, AttributeError, TypeError, ValueError):
         return False
-    given = (
-        parameters
-        if any(isinstance(one, ast.Starred) for one in node.args)
-        else (parameters[: len(node.args)])
-    )
-    return not WRITING.isdisjoint(given)
+    if not any(isinstance(one, ast.Starred) for one in node.args):
+        del parameters[len(node.args) :]
+    return not WRITING.isdisjoint(parameters)
 
 
 def _pass(place: Place, node: ast.Call) -> None:

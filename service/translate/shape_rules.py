@@ -33,12 +33,12 @@ def broadcast(shapes: Sequence[Shape]) -> Shape | None:
     return tuple(reversed(sizes))
 
 
-def like_first(shapes: Sequence[Shape], _attrs: Mapping[str, Any]) -> Shape:
+def _like_first(shapes: Sequence[Shape], _attrs: Mapping[str, Any]) -> Shape:
     """Return the shape of the first tensor."""
     return shapes[0]
 
 
-def like_second(shapes: Sequence[Shape], _attrs: Mapping[str, Any]) -> Shape:
+def _like_second(shapes: Sequence[Shape], _attrs: Mapping[str, Any]) -> Shape:
     """Return the shape of the second tensor, an index."""
     return shapes[1]
 
@@ -258,31 +258,31 @@ def _unconvolved(shapes: Sequence[Shape], attrs: Mapping[str, Any]) -> Shape:
     given, weight = shapes[:2]
     axes = len(weight) - 2
 
-    def each(name: str, default: int) -> list[int]:
-        value = attrs.get(name, default)
-        numbers = value if isinstance(value, list) else [value]
-        return numbers * axes if len(numbers) == 1 else numbers
-
-    rows = zip(
-        given[-axes:], weight[2:], each("stride", 1), each("padding", 0),
-        each("output_padding", 0), each("dilation", 1), strict=True,
-    )  # fmt: skip
+    steps, pads, extras, gaps = (
+        _each(attrs.get(name, default), axes)
+        for name, default in (("stride", 1), ("padding", 0), ("output_padding", 0), ("dilation", 1))
+    )
+    rows = zip(given[-axes:], weight[2:], steps, pads, extras, gaps, strict=True)
     sizes = [
         (n - 1) * step - 2 * pad + gap * (k - 1) + extra + 1 for n, k, step, pad, extra, gap in rows
     ]
     return (*given[: len(given) - axes - 1], weight[1] * attrs.get("groups", 1), *sizes)
 
 
+def _each(value: Any, axes: int) -> list[int]:
+    """Return a number for each axis."""
+    numbers = value if isinstance(value, list) else [value]
+    return numbers * axes if len(numbers) == 1 else numbers
+
+
 def _windowed(shape: Shape, attrs: Mapping[str, Any], kernel: Sequence[int], stride: Any) -> Shape:
     """Return the sizes that a window gives that goes over the last dimensions of a shape."""
-
-    def each(value: Any) -> list[int]:
-        numbers = value if isinstance(value, list) else [value]
-        return numbers * len(kernel) if len(numbers) == 1 else numbers
-
     sizes = shape[len(shape) - len(kernel) :]
-    padding, dilation = each(attrs.get("padding", 0)), each(attrs.get("dilation", 1))
-    rows = zip(sizes, padding, dilation, kernel, each(stride), strict=True)
+    padding, dilation, steps = (
+        _each(value, len(kernel))
+        for value in (attrs.get("padding", 0), attrs.get("dilation", 1), stride)
+    )
+    rows = zip(sizes, padding, dilation, kernel, steps, strict=True)
     return tuple((n + 2 * pad - gap * (k - 1) - 1) // step + 1 for n, pad, gap, k, step in rows)
 
 
@@ -363,10 +363,10 @@ RULES: Mapping[str, Rule] = {
     "narrow": _narrowed,
     "index_select": _index_selected,
     "diag": _diagonal,
-    **dict.fromkeys(("gather", "take"), like_second),
+    **dict.fromkeys(("gather", "take"), _like_second),
     **dict.fromkeys(
         "scatter scatter_add index_add index_copy index_fill batch_norm group_norm prelu".split(),
-        like_first,
+        _like_first,
     ),
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolved),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _unconvolved),
